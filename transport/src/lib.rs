@@ -1,1 +1,15 @@
-//! Placeholder.
+//! Where jobs wait and results rest.
+//!
+//! Three seams, two makers of each, one conformance suite: [`Queue`] on RabbitMQ or on the embedded
+//! file, [`Results`] on Redis or on the same file, [`Media`] on an object store or on a folder
+//! beside the file. The steward, who feeds and sweeps, uses only those three.
+//!
+//! Knows nothing of what a job asks for, and decides no retry policy.
+
+pub mod media;
+pub mod queue;
+pub mod results;
+
+pub use media::Media;
+pub use queue::{Delivery, Lane, Queue, Receipt, Settle};
+pub use results::Results;

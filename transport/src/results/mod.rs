@@ -1,0 +1,355 @@
+//! Where results rest, and every state a job or batch goes through.
+//!
+//! Each change of state is one atomic step of the store, and the counters that report it change in
+//! the same step. A terminal state never changes.
+
+use std::future::Future;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use lapidary_schemas::batch::Shard;
+use lapidary_schemas::{Batch, BatchId, Job, JobId, JobResult, Progress, WorkerInfo};
+use serde::{Deserialize, Serialize};
+
+/// Why the results store did not do as told.
+#[derive(Debug, thiserror::Error)]
+pub enum ResultsError {
+    /// The store cannot be reached or answers nothing: try again later.
+    #[error("results store at {url} is unreachable: {message}")]
+    Unreachable {
+        /// Where it should be, without credentials.
+        url: String,
+        /// What happened.
+        message: String,
+    },
+    /// No such batch.
+    #[error("there is no batch {batch_id}")]
+    NoSuchBatch {
+        /// The batch asked for.
+        batch_id: BatchId,
+    },
+    /// The call contradicts what the store holds (a shard out of order, a sealed batch, an old
+    /// lease); nothing was changed.
+    #[error("{message}")]
+    Conflict {
+        /// What contradicts what.
+        message: String,
+    },
+    /// The storage has no room.
+    #[error("no room to store results: {message}")]
+    StorageFull {
+        /// What the storage said.
+        message: String,
+    },
+    /// Set up in a way that cannot work (not durable, evicting, another version's file).
+    #[error("results store cannot be used: {message}")]
+    Unusable {
+        /// What is wrong and what to do.
+        message: String,
+    },
+}
+
+/// Answer to [`Results::begin`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum Begin {
+    /// Go ahead: this is attempt n, from 1.
+    Attempt(u32),
+    /// It has its result already; only settle it.
+    Finished,
+    /// It, or its batch, was cancelled; its result is stored as cancelled in this very step.
+    Cancelled,
+}
+
+/// Answer to [`Results::put_once`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum Put {
+    /// This result is the job's result now.
+    Stored,
+    /// The job had a result before; here it is, unchanged.
+    Already(Box<JobResult>),
+}
+
+/// A job's result together with its dead letter, if it died; stored in one step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finished {
+    /// The result.
+    pub result: JobResult,
+    /// What is kept for the operator.
+    pub dead_letter: Option<DeadLetter>,
+}
+
+/// A job that will never come back by itself, kept for inspection and replay.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// The job.
+    pub job_id: JobId,
+    /// The whole job; absent if its message could not be read.
+    pub job: Option<Job>,
+    /// The message as text (lossy), where it could not be read; at most 4 KiB of it.
+    pub body: Option<String>,
+    /// Why it died, for the operator.
+    pub reason: String,
+    /// Attempts it had.
+    pub attempts: u32,
+    /// When it died.
+    pub at: DateTime<Utc>,
+}
+
+/// Where a job stands.
+#[derive(Debug, Clone, PartialEq)]
+pub enum JobState {
+    /// Known, not begun (or handed back).
+    Waiting {
+        /// Attempts it had so far.
+        attempts: u32,
+    },
+    /// A worker has begun it.
+    Running {
+        /// The worker.
+        worker: String,
+        /// Which attempt.
+        attempt: u32,
+        /// Text generated so far, if the worker streams it.
+        partial: String,
+    },
+    /// It has its result.
+    Finished(Box<JobResult>),
+}
+
+/// Where the feeder stands in a batch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FeedPosition {
+    /// The batch.
+    pub batch: Batch,
+    /// The shard of the next item to feed; `None` if every known item is fed.
+    pub shard: Option<Shard>,
+    /// The next item's position in that shard.
+    pub offset: u32,
+    /// Items fed and not finished.
+    pub outstanding: u64,
+}
+
+/// One page of a batch's results in order of completion.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Page {
+    /// The results.
+    pub results: Vec<JobResult>,
+    /// Where the next page begins; give it back as it is.
+    pub cursor: String,
+}
+
+/// An election won: proof for the steps that only the winner may take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// What was won.
+    pub name: String,
+    /// Who won it.
+    pub holder: String,
+    /// Grows with every election; a step that shows an older one is refused.
+    pub token: u64,
+}
+
+/// Where results rest.
+pub trait Results: Send + Sync {
+    // Batches.
+
+    /// Records an open batch; doing it again is the same.
+    fn open_batch(&self, batch: &Batch) -> impl Future<Output = Result<(), ResultsError>> + Send;
+
+    /// Appends the next shard of a batch's manifest, whose lines are in the media store already.
+    /// Appending the same shard again is the same.
+    fn append_shard(
+        &self,
+        batch: BatchId,
+        shard: &Shard,
+    ) -> impl Future<Output = Result<(), ResultsError>> + Send;
+
+    /// No more shards will come. A batch all of whose items are finished is completed at once.
+    fn seal_batch(&self, batch: BatchId) -> impl Future<Output = Result<(), ResultsError>> + Send;
+
+    /// The record of a batch.
+    fn batch(
+        &self,
+        batch: BatchId,
+    ) -> impl Future<Output = Result<Option<Batch>, ResultsError>> + Send;
+
+    /// Unfinished batches, oldest first, at most `max`.
+    fn open_batches(
+        &self,
+        max: usize,
+    ) -> impl Future<Output = Result<Vec<BatchId>, ResultsError>> + Send;
+
+    /// How far a batch is.
+    fn progress(
+        &self,
+        batch: BatchId,
+    ) -> impl Future<Output = Result<Progress, ResultsError>> + Send;
+
+    /// Results of a batch from `cursor` on (`""`: from the start), at most `max`, in order of
+    /// completion. Items cancelled or expired before they were fed have no row here; they are
+    /// counted in [`Progress`].
+    fn tail(
+        &self,
+        batch: BatchId,
+        cursor: &str,
+        max: usize,
+    ) -> impl Future<Output = Result<Page, ResultsError>> + Send;
+
+    /// Waits until `tail` from `cursor` would return something or the batch's state changes, at
+    /// most `timeout`. A hint: it may return early.
+    fn changed(
+        &self,
+        batch: BatchId,
+        cursor: &str,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<(), ResultsError>> + Send;
+
+    /// Cancels a batch: items not begun count as cancelled at once. `Ok(false)` if it had ended.
+    fn cancel_batch(
+        &self,
+        batch: BatchId,
+    ) -> impl Future<Output = Result<bool, ResultsError>> + Send;
+
+    /// Ends a batch whose deadline has passed: items not begun count as expired at once.
+    fn expire_batch(
+        &self,
+        batch: BatchId,
+    ) -> impl Future<Output = Result<bool, ResultsError>> + Send;
+
+    // Feeding. Only the lease's holder may.
+
+    /// Where feeding stands.
+    fn feed_position(
+        &self,
+        batch: BatchId,
+    ) -> impl Future<Output = Result<FeedPosition, ResultsError>> + Send;
+
+    /// Moves the position behind `items` more items of the shard, which are on the queue now.
+    fn mark_fed(
+        &self,
+        lease: &Lease,
+        position: &FeedPosition,
+        items: u32,
+    ) -> impl Future<Output = Result<(), ResultsError>> + Send;
+
+    /// Which items of a shard, among those fed, have no result; their positions in the shard.
+    fn unfinished(
+        &self,
+        batch: BatchId,
+        shard: u32,
+    ) -> impl Future<Output = Result<Vec<u32>, ResultsError>> + Send;
+
+    // Jobs.
+
+    /// Records interactive jobs before they are published, whole, so that a lost one can be
+    /// published again.
+    fn register(&self, jobs: &[Job]) -> impl Future<Output = Result<(), ResultsError>> + Send;
+
+    /// Registered jobs without a result that nobody has begun and that were recorded before
+    /// `before`, at most `max`.
+    fn stale(
+        &self,
+        before: DateTime<Utc>,
+        max: usize,
+    ) -> impl Future<Output = Result<Vec<Job>, ResultsError>> + Send;
+
+    /// Counts an attempt, unless the job is finished or cancelled. Answers in order. Jobs the
+    /// store does not know (it was wiped) are recorded by this.
+    fn begin(
+        &self,
+        jobs: &[Job],
+        worker: &str,
+    ) -> impl Future<Output = Result<Vec<Begin>, ResultsError>> + Send;
+
+    /// Undoes `begin`: the attempt does not count.
+    fn interrupt(
+        &self,
+        jobs: &[JobId],
+        worker: &str,
+    ) -> impl Future<Output = Result<(), ResultsError>> + Send;
+
+    /// Stores results, the first one a job gets; answers in order.
+    fn put_once(
+        &self,
+        finished: &[Finished],
+    ) -> impl Future<Output = Result<Vec<Put>, ResultsError>> + Send;
+
+    /// Adds generated text of a running job at a byte offset; a repeated piece changes nothing, and
+    /// offset 0 starts over.
+    fn append_tokens(
+        &self,
+        job: JobId,
+        offset: usize,
+        text: &str,
+    ) -> impl Future<Output = Result<(), ResultsError>> + Send;
+
+    /// Where jobs stand; answers in order, `None` for the unknown.
+    fn get(
+        &self,
+        jobs: &[JobId],
+    ) -> impl Future<Output = Result<Vec<Option<JobState>>, ResultsError>> + Send;
+
+    /// Cancels jobs: those not begun get their result at once, a running one when its worker
+    /// notices. Finished ones stay as they are. Answers in order: whether it was still unfinished.
+    fn cancel_jobs(
+        &self,
+        jobs: &[JobId],
+    ) -> impl Future<Output = Result<Vec<bool>, ResultsError>> + Send;
+
+    /// Which of these running jobs shall stop, their own or their batch's cancellation asked for.
+    fn cancelled(
+        &self,
+        jobs: &[JobId],
+    ) -> impl Future<Output = Result<Vec<bool>, ResultsError>> + Send;
+
+    /// Puts `job` in the place of the finished job it `replaces`: the batch item moves to it, the
+    /// counters move, a finished batch is in progress again. The old result stays readable.
+    fn replace(&self, job: &Job) -> impl Future<Output = Result<(), ResultsError>> + Send;
+
+    // Dead letters.
+
+    /// Dead letters, newest first, at most `max`, from a cursor (`""`: the newest).
+    fn dead_letters(
+        &self,
+        cursor: &str,
+        max: usize,
+    ) -> impl Future<Output = Result<(Vec<DeadLetter>, String), ResultsError>> + Send;
+
+    /// One dead letter.
+    fn dead_letter(
+        &self,
+        job: JobId,
+    ) -> impl Future<Output = Result<Option<DeadLetter>, ResultsError>> + Send;
+
+    /// Removes and returns a dead letter; only one caller gets it.
+    fn take_dead_letter(
+        &self,
+        job: JobId,
+    ) -> impl Future<Output = Result<Option<DeadLetter>, ResultsError>> + Send;
+
+    // Workers and elections.
+
+    /// Says that a worker lives, for `ttl`.
+    fn announce(
+        &self,
+        worker: &WorkerInfo,
+        ttl: Duration,
+    ) -> impl Future<Output = Result<(), ResultsError>> + Send;
+
+    /// Takes a worker's announcement back.
+    fn retire(&self, worker: &str) -> impl Future<Output = Result<(), ResultsError>> + Send;
+
+    /// The workers alive.
+    fn workers(&self) -> impl Future<Output = Result<Vec<WorkerInfo>, ResultsError>> + Send;
+
+    /// Wins or renews an election for `ttl`; `None` while somebody else holds it.
+    fn lease(
+        &self,
+        name: &str,
+        holder: &str,
+        ttl: Duration,
+    ) -> impl Future<Output = Result<Option<Lease>, ResultsError>> + Send;
+
+    /// Gives an election up, so that the next one is won at once.
+    fn release(&self, lease: &Lease) -> impl Future<Output = Result<(), ResultsError>> + Send;
+}

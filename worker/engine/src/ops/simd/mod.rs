@@ -1,0 +1,198 @@
+//! Sixteen lanes of f32 on three instruction tiers, chosen at run time.
+//!
+//! Kernels are written once over [`Simd`] and run by [`Tier::run`]. Each operation is one IEEE
+//! operation a lane (fused multiply-add included) and reductions follow one fixed tree, so all
+//! tiers give the same bits.
+#![expect(unsafe_code, reason = "vector intrinsics and raw loads")]
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+
+use half::bf16;
+
+/// Lanes of a vector.
+pub(crate) const LANES: usize = 16;
+
+/// An instruction set that kernels are compiled for and that this processor has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tier(Level);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Level {
+    /// AVX-512 with VNNI: 512-bit vectors, 8-bit dot products.
+    Avx512Vnni,
+    /// AVX2 with FMA: 256-bit vectors.
+    Avx2Fma,
+    /// No vector instructions assumed.
+    Portable,
+}
+
+impl Tier {
+    /// The best tier this processor has.
+    pub fn detect() -> Self {
+        Self::available().into_iter().next().unwrap_or(Self(Level::Portable))
+    }
+
+    /// All tiers this processor can run, best first.
+    pub fn available() -> Vec<Self> {
+        let mut tiers = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vnni")
+                && is_x86_feature_detected!("fma")
+            {
+                tiers.push(Self(Level::Avx512Vnni));
+            }
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                tiers.push(Self(Level::Avx2Fma));
+            }
+        }
+        tiers.push(Self(Level::Portable));
+        tiers
+    }
+
+    /// Name as recorded in results.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Level::Avx512Vnni => "avx512-vnni",
+            Level::Avx2Fma => "avx2-fma",
+            Level::Portable => "portable",
+        }
+    }
+
+    /// Runs a kernel compiled for this tier.
+    #[inline]
+    pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: a `Tier` value is made by `available`, which checked these features.
+            Level::Avx512Vnni => unsafe { run_avx512(kernel) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Level::Avx2Fma => unsafe { run_avx2(kernel) },
+            #[cfg(not(target_arch = "x86_64"))]
+            Level::Avx512Vnni | Level::Avx2Fma => unreachable!("an x86 tier on another processor"),
+            Level::Portable => kernel.run(portable::Portable),
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma")]
+unsafe fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
+    // SAFETY: this function's target features are the token's condition.
+    kernel.run(unsafe { avx512::Avx512::new() })
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
+    // SAFETY: this function's target features are the token's condition.
+    kernel.run(unsafe { avx2::Avx2::new() })
+}
+
+/// Work written over [`Simd`]. `run` and all it calls must be `#[inline(always)]`, or the vector
+/// code is compiled without the tier's features and becomes slow.
+pub(crate) trait Kernel {
+    /// What the kernel returns.
+    type Output;
+    /// Does the work with the tier's vectors.
+    fn run<S: Simd>(self, simd: S) -> Self::Output;
+}
+
+/// Vector operations of one tier. A value is proof that the processor has the tier.
+///
+/// Pointers need no alignment; the pointed-to range must be valid for the lanes named.
+pub(crate) trait Simd: Copy {
+    /// Sixteen f32.
+    type F: Copy;
+    /// Weights of sixteen columns by four k-values, unsigned 8-bit.
+    type W: Copy;
+    /// Four signed 8-bit activations, repeated for all columns.
+    type A: Copy;
+    /// Integer sums of sixteen columns.
+    type Acc: Copy;
+
+    /// Rows and sixteen-column tiles that the 8-bit kernel keeps in registers.
+    const INT8_TILE: (usize, usize);
+    /// The same for the float kernel.
+    const FLOAT_TILE: (usize, usize);
+
+    fn splat(self, x: f32) -> Self::F;
+    unsafe fn load(self, p: *const f32) -> Self::F;
+    unsafe fn load_bf16(self, p: *const bf16) -> Self::F;
+    unsafe fn store(self, p: *mut f32, x: Self::F);
+    fn add(self, a: Self::F, b: Self::F) -> Self::F;
+    fn sub(self, a: Self::F, b: Self::F) -> Self::F;
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F;
+    fn div(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a * b + c`, rounded once.
+    fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    fn max(self, a: Self::F, b: Self::F) -> Self::F;
+    fn min(self, a: Self::F, b: Self::F) -> Self::F;
+    fn abs(self, a: Self::F) -> Self::F;
+    /// To the nearest integer, ties to even.
+    fn round(self, a: Self::F) -> Self::F;
+    /// `2^n` for integral `n` in `-126 ..= 127`.
+    fn pow2(self, n: Self::F) -> Self::F;
+    /// Lanes `from .. to` of `a`, the others `fill`.
+    fn keep(self, a: Self::F, fill: Self::F, from: usize, to: usize) -> Self::F;
+    /// Sum by halving: lane `i` takes lane `i + 8`, then `i + 4`, `i + 2`, `i + 1`.
+    fn sum(self, a: Self::F) -> f32;
+    fn max_lane(self, a: Self::F) -> f32;
+    /// Stores integral lanes in `-128 ..= 127` as bytes.
+    unsafe fn store_i8(self, p: *mut i8, a: Self::F);
+
+    /// 64 bytes: column `c`'s four values at `4 * c`.
+    unsafe fn load_weights(self, p: *const u8) -> Self::W;
+    /// 4 bytes.
+    unsafe fn load_activations(self, p: *const i8) -> Self::A;
+    /// Sums that all start at `start`.
+    fn acc(self, start: i32) -> Self::Acc;
+    /// Adds the exact dot products of four values to each column's sum.
+    fn dot(self, acc: Self::Acc, w: Self::W, a: Self::A) -> Self::Acc;
+    fn acc_to_f32(self, acc: Self::Acc) -> Self::F;
+}
+
+/// What a weight or a cached key is stored as.
+pub(crate) trait Element: Copy + Send + Sync + Default + 'static {
+    /// Sixteen values from `p`.
+    unsafe fn load<S: Simd>(simd: S, p: *const Self) -> S::F;
+    fn from_f32(x: f32) -> Self;
+    fn to_f32(self) -> f32;
+}
+
+impl Element for f32 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(simd: S, p: *const Self) -> S::F {
+        // SAFETY: the caller's promise.
+        unsafe { simd.load(p) }
+    }
+    fn from_f32(x: f32) -> Self {
+        x
+    }
+    fn to_f32(self) -> f32 {
+        self
+    }
+}
+
+impl Element for bf16 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(simd: S, p: *const Self) -> S::F {
+        // SAFETY: the caller's promise.
+        unsafe { simd.load_bf16(p) }
+    }
+    fn from_f32(x: f32) -> Self {
+        Self::from_f32(x)
+    }
+    fn to_f32(self) -> f32 {
+        Self::to_f32(self)
+    }
+}
