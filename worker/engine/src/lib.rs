@@ -3,3 +3,4 @@
 //! Knows nothing of queues, HTTP, wire types, retries or deadlines.
 
 pub mod batch;
+pub mod prompt;

@@ -1,10 +1,11 @@
 //! A GGUF's vocabulary, and the merges that it leaves out.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use candle_core::quantized::gguf_file::{Content, Value};
 
-use super::tokenizer::TokenizerError;
+use super::tokenizer::{SPACE_MARK, TokenizerError};
 use crate::batch::TokenId;
 
 /// `tokenizer.ggml.token_type` of an ordinary token.
@@ -25,7 +26,10 @@ pub(super) struct GgufVocab {
 impl GgufVocab {
     /// Reads the `tokenizer.ggml.*` arrays; refuses a tokenizer that is not Gemma's kind.
     pub(super) fn read(content: &Content) -> Result<Self, TokenizerError> {
-        let model = content.metadata.get("tokenizer.ggml.model").map(Value::to_string);
+        let model = content
+            .metadata
+            .get("tokenizer.ggml.model")
+            .map(Value::to_string);
         match model {
             Some(Ok(model)) if model == "llama" => {}
             Some(Ok(model)) => {
@@ -33,14 +37,25 @@ impl GgufVocab {
                     "the file holds a `{model}` tokenizer, Gemma's is `llama`"
                 )));
             }
-            _ => return Err(TokenizerError::invalid("the file has no `tokenizer.ggml.model`")),
+            _ => {
+                return Err(TokenizerError::invalid(
+                    "the file has no `tokenizer.ggml.model`",
+                ));
+            }
         }
-        // A user-defined run of spaces is stored as spaces, and matched after they are marked.
+        // Runs of spaces are stored as spaces; in the tokenizer they are runs of the mark.
         let tokens: Vec<String> = array(content, "tokenizer.ggml.tokens", |value| {
-            value.to_string().ok().map(|text| text.replace(' ', "\u{2581}"))
+            value
+                .to_string()
+                .ok()
+                .map(|text| text.replace(' ', SPACE_MARK.encode_utf8(&mut [0; 4])))
         })?;
-        let scores = array(content, "tokenizer.ggml.scores", |value| value.to_f32().ok())?;
-        let kinds = array(content, "tokenizer.ggml.token_type", |value| value.to_i32().ok())?;
+        let scores = array(content, "tokenizer.ggml.scores", |value| {
+            value.to_f32().ok()
+        })?;
+        let kinds = array(content, "tokenizer.ggml.token_type", |value| {
+            value.to_i32().ok()
+        })?;
         if scores.len() != tokens.len() || kinds.len() != tokens.len() {
             return Err(TokenizerError::invalid(format!(
                 "{} tokens, {} scores and {} token types",
@@ -53,45 +68,80 @@ impl GgufVocab {
         for (id, token) in (0u32..).zip(&tokens) {
             ids.insert(token.clone(), id);
         }
-        Ok(Self { tokens, scores, kinds, ids })
+        Ok(Self {
+            tokens,
+            scores,
+            kinds,
+            ids,
+        })
     }
 
     pub(super) fn id(&self, token: &str) -> Option<TokenId> {
         self.ids.get(token).copied()
     }
 
-    /// Ids by token.
-    pub(super) fn ids(&self) -> HashMap<String, TokenId> {
-        self.ids.clone()
+    /// All tokens with their ids.
+    pub(super) fn ids(&self) -> impl Iterator<Item = (String, TokenId)> {
+        self.tokens.iter().cloned().zip(0..)
     }
 
     /// Control and user-defined tokens, with their kinds.
     pub(super) fn added(&self) -> impl Iterator<Item = (&str, i32)> {
-        let all = self.tokens.iter().map(String::as_str).zip(self.kinds.iter().copied());
+        let all = self
+            .tokens
+            .iter()
+            .map(String::as_str)
+            .zip(self.kinds.iter().copied());
         all.filter(|(_, kind)| matches!(*kind, KIND_CONTROL | KIND_USER_DEFINED))
     }
 
-    /// Every split of every normal token into two known tokens, best token first.
+    /// The merges that lead to this vocabulary, first to be tried first.
+    ///
+    /// Every split of a token into two known ones is a merge. Runs of spaces come before all
+    /// else, longest first and longest left half first; then the normal tokens by descending
+    /// score, ties by the ids of the halves. Other user-defined and all control tokens are
+    /// matched in the text itself and need none.
     pub(super) fn merges(&self) -> Vec<(String, String)> {
-        let mut splits: Vec<(TokenId, TokenId, TokenId)> = Vec::new();
+        let mut spaces: Vec<Split> = Vec::new();
+        let mut words: Vec<Split> = Vec::new();
         for (id, token) in (0u32..).zip(&self.tokens) {
-            if self.kinds[id as usize] != KIND_NORMAL {
-                continue;
-            }
+            let splits = match self.kinds[id as usize] {
+                KIND_NORMAL => &mut words,
+                KIND_USER_DEFINED if token.chars().all(|c| c == SPACE_MARK) => &mut spaces,
+                _ => continue,
+            };
             for (middle, _) in token.char_indices().skip(1) {
                 let (left, right) = token.split_at(middle);
                 if let (Some(left), Some(right)) = (self.id(left), self.id(right)) {
-                    splits.push((id, left, right));
+                    splits.push(Split {
+                        token: id,
+                        left,
+                        right,
+                    });
                 }
             }
         }
+        let bytes = |id: TokenId| self.tokens[id as usize].len();
+        spaces.sort_unstable_by_key(|split| Reverse((bytes(split.token), bytes(split.left))));
         let score = |id: TokenId| self.scores[id as usize];
-        splits.sort_unstable_by(|a, b| {
-            score(b.0).total_cmp(&score(a.0)).then((a.1, a.2).cmp(&(b.1, b.2)))
+        words.sort_unstable_by(|a, b| {
+            score(b.token)
+                .total_cmp(&score(a.token))
+                .then((a.left, a.right).cmp(&(b.left, b.right)))
         });
         let text = |id: TokenId| self.tokens[id as usize].clone();
-        splits.into_iter().map(|(_, left, right)| (text(left), text(right))).collect()
+        let ordered = spaces.into_iter().chain(words);
+        ordered
+            .map(|split| (text(split.left), text(split.right)))
+            .collect()
     }
+}
+
+/// One way to make `token` out of two others.
+struct Split {
+    token: TokenId,
+    left: TokenId,
+    right: TokenId,
 }
 
 fn array<T>(
@@ -101,7 +151,11 @@ fn array<T>(
 ) -> Result<Vec<T>, TokenizerError> {
     let values = match content.metadata.get(key) {
         Some(Value::Array(values)) => values,
-        _ => return Err(TokenizerError::invalid(format!("the file has no array `{key}`"))),
+        _ => {
+            return Err(TokenizerError::invalid(format!(
+                "the file has no array `{key}`"
+            )));
+        }
     };
     let read: Option<Vec<T>> = values.iter().map(read).collect();
     read.ok_or_else(|| TokenizerError::invalid(format!("`{key}` holds values of a wrong type")))

@@ -13,7 +13,7 @@ use std::path::Path;
 
 use candle_core::quantized::gguf_file::{Content, Value};
 use tokenizers::decoders::DecoderWrapper;
-use tokenizers::models::bpe::BPE;
+use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::normalizers::Replace;
 use tokenizers::{AddedToken, NormalizerWrapper};
 
@@ -21,7 +21,7 @@ use super::gguf_vocab::{GgufVocab, KIND_CONTROL};
 use crate::batch::TokenId;
 
 /// What stands for a space inside tokens.
-const SPACE_MARK: char = '\u{2581}';
+pub(super) const SPACE_MARK: char = '\u{2581}';
 
 /// Control tokens that mark media, and that a text model must never draw.
 const MEDIA_MARKERS: [&str; 3] = ["<start_of_image>", "<end_of_image>", "<image_soft_token>"];
@@ -51,7 +51,9 @@ pub enum TokenizerError {
 
 impl TokenizerError {
     pub(super) fn invalid(message: impl std::fmt::Display) -> Self {
-        Self::Invalid { message: message.to_string() }
+        Self::Invalid {
+            message: message.to_string(),
+        }
     }
 }
 
@@ -91,8 +93,7 @@ impl Tokenizer {
     /// Reads the bytes of a `tokenizer.json`. A leading `<bos>` is added to prompts if its post
     /// processor adds one.
     pub fn from_json(bytes: &[u8]) -> Result<Self, TokenizerError> {
-        let inner =
-            tokenizers::Tokenizer::from_bytes(bytes).map_err(TokenizerError::invalid)?;
+        let inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(TokenizerError::invalid)?;
         let control: BTreeMap<String, TokenId> = inner
             .get_added_tokens_decoder()
             .into_iter()
@@ -108,9 +109,8 @@ impl Tokenizer {
 
     /// Rebuilds the tokenizer from a GGUF's metadata.
     ///
-    /// Tokens come with scores and without merges. The merges that give the same result: every
-    /// split of every normal token into two known tokens, in descending order of the token's
-    /// score, ties by the ids of the halves. Checked against `tokenizer.json` by the golden test.
+    /// A GGUF has scores in place of merges; `gguf_vocab.rs` says how they come back.
+    /// The golden test holds the result against the ids of `tokenizer.json`.
     pub fn from_gguf(content: &Content) -> Result<Self, TokenizerError> {
         let vocab = GgufVocab::read(content)?;
         let bos = metadata_id(content, "tokenizer.ggml.bos_token_id");
@@ -125,8 +125,9 @@ impl Tokenizer {
             .filter(|token| token.special)
             .filter_map(|token| Some((token.content.clone(), vocab.id(&token.content)?)))
             .collect();
+        let ids: Vocab = vocab.ids().collect();
         let bpe = BPE::builder()
-            .vocab_and_merges(vocab.ids(), vocab.merges())
+            .vocab_and_merges(ids, vocab.merges())
             .unk_token("<unk>".to_owned())
             .fuse_unk(true)
             .byte_fallback(true)
@@ -152,28 +153,66 @@ impl Tokenizer {
         inner.set_encode_special_tokens(true);
         inner.with_decoder(None::<DecoderWrapper>);
         let control_ids = control.values().copied().collect();
-        let control_starts = control.keys().filter_map(|text| text.bytes().next()).collect();
-        Self { inner, control, control_ids, control_starts, bos, add_bos, eos }
+        let control_starts = control
+            .keys()
+            .filter_map(|text| text.bytes().next())
+            .collect();
+        Self {
+            inner,
+            control,
+            control_ids,
+            control_starts,
+            bos,
+            add_bos,
+            eos,
+        }
     }
 
     /// Text to ids, control tokens written in it read as such; no `<bos>` is added.
     pub fn encode(&self, text: &str) -> Result<Vec<TokenId>, TokenizerError> {
+        self.encode_segments(text, |segment, ids| self.encode_into(segment, ids))
+    }
+
+    /// As [`Tokenizer::encode`], for text in which `guard` was put after every character that can
+    /// begin a control token and must not: the guards are taken out again here.
+    pub(super) fn encode_guarded(
+        &self,
+        text: &str,
+        guard: char,
+    ) -> Result<Vec<TokenId>, TokenizerError> {
+        self.encode_segments(text, |segment, ids| {
+            self.encode_into(&segment.replace(guard, ""), ids)
+        })
+    }
+
+    /// Ids of the control tokens in `text`; what lies between them goes through `encode_segment`.
+    fn encode_segments(
+        &self,
+        text: &str,
+        encode_segment: impl Fn(&str, &mut Vec<TokenId>) -> Result<(), TokenizerError>,
+    ) -> Result<Vec<TokenId>, TokenizerError> {
         let mut ids = Vec::new();
-        let mut plain_start = 0;
+        let mut segment_start = 0;
         let mut at = 0;
-        while let Some(step) = text.as_bytes()[at..].iter().position(|b| self.control_starts.contains(b)) {
+        let starts = |byte: &u8| self.control_starts.contains(byte);
+        while let Some(step) = text.as_bytes()[at..].iter().position(starts) {
             at += step;
             let Some((id, length)) = self.control_at(&text[at..]) else {
                 at += 1;
                 continue;
             };
-            self.encode_into(&text[plain_start..at], &mut ids)?;
+            encode_segment(&text[segment_start..at], &mut ids)?;
             ids.push(id);
             at += length;
-            plain_start = at;
+            segment_start = at;
         }
-        self.encode_into(&text[plain_start..], &mut ids)?;
+        encode_segment(&text[segment_start..], &mut ids)?;
         Ok(ids)
+    }
+
+    /// Whether a control token can begin with this character.
+    pub(super) fn can_start_control(&self, c: char) -> bool {
+        u8::try_from(c).is_ok_and(|byte| byte.is_ascii() && self.control_starts.contains(&byte))
     }
 
     /// Text to ids, with control tokens spelled out as text: nothing a user writes here can end
@@ -186,15 +225,23 @@ impl Tokenizer {
 
     /// The longest control token at the start of `text`, and its length in bytes.
     fn control_at(&self, text: &str) -> Option<(TokenId, usize)> {
-        let matches = self.control.iter().filter(|(token, _)| text.starts_with(token.as_str()));
-        matches.map(|(token, id)| (*id, token.len())).max_by_key(|(_, length)| *length)
+        let matches = self
+            .control
+            .iter()
+            .filter(|(token, _)| text.starts_with(token.as_str()));
+        matches
+            .map(|(token, id)| (*id, token.len()))
+            .max_by_key(|(_, length)| *length)
     }
 
     fn encode_into(&self, text: &str, ids: &mut Vec<TokenId>) -> Result<(), TokenizerError> {
         if text.is_empty() {
             return Ok(());
         }
-        let encoding = self.inner.encode_fast(text, false).map_err(TokenizerError::invalid)?;
+        let encoding = self
+            .inner
+            .encode_fast(text, false)
+            .map_err(TokenizerError::invalid)?;
         ids.extend_from_slice(encoding.get_ids());
         Ok(())
     }
@@ -202,7 +249,10 @@ impl Tokenizer {
     /// All of `tokens` as text: what a [`TextStream`] gives piece by piece.
     pub fn decode(&self, tokens: &[TokenId]) -> String {
         let mut stream = TextStream::default();
-        let mut text: String = tokens.iter().map(|&token| stream.push(self, token)).collect();
+        let mut text: String = tokens
+            .iter()
+            .map(|&token| stream.push(self, token))
+            .collect();
         text.push_str(&stream.finish());
         text
     }
@@ -229,23 +279,32 @@ impl Tokenizer {
 
     /// The spelling of the beginning-of-sequence token, for templates.
     pub fn bos_text(&self) -> String {
-        self.bos.and_then(|id| self.spelling(id)).unwrap_or_default()
+        self.bos
+            .and_then(|id| self.spelling(id))
+            .unwrap_or_default()
     }
 
     /// The spelling of the end-of-sequence token, for templates.
     pub fn eos_text(&self) -> String {
-        self.eos.and_then(|id| self.spelling(id)).unwrap_or_default()
+        self.eos
+            .and_then(|id| self.spelling(id))
+            .unwrap_or_default()
     }
 
     /// Tokens that end an answer: the end of sequence and the end of a turn.
     pub fn end_tokens(&self) -> Vec<TokenId> {
-        let turn_ends = TURN_ENDS.iter().filter_map(|text| self.control.get(*text).copied());
+        let turn_ends = TURN_ENDS
+            .iter()
+            .filter_map(|text| self.control.get(*text).copied());
         self.eos.into_iter().chain(turn_ends).collect()
     }
 
     /// Tokens that must never be drawn: media markers.
     pub fn suppressed_tokens(&self) -> Vec<TokenId> {
-        MEDIA_MARKERS.iter().filter_map(|text| self.id(text)).collect()
+        MEDIA_MARKERS
+            .iter()
+            .filter_map(|text| self.id(text))
+            .collect()
     }
 
     /// Whether the token steers the model and has no text of its own.
@@ -297,7 +356,11 @@ impl TextStream {
         }
         let mut text = self.finish();
         if !tokenizer.is_control(token) {
-            text.extend(spelling.chars().map(|c| if c == SPACE_MARK { ' ' } else { c }));
+            text.extend(
+                spelling
+                    .chars()
+                    .map(|c| if c == SPACE_MARK { ' ' } else { c }),
+            );
         }
         text
     }
@@ -333,9 +396,16 @@ impl TextStream {
 /// The byte that a token such as `<0x0A>` stands for.
 fn byte_token(spelling: &str) -> Option<u8> {
     let digits = spelling.strip_prefix("<0x")?.strip_suffix('>')?;
-    if digits.len() == 2 { u8::from_str_radix(digits, 16).ok() } else { None }
+    if digits.len() == 2 {
+        u8::from_str_radix(digits, 16).ok()
+    } else {
+        None
+    }
 }
 
 fn metadata_id(content: &Content, key: &str) -> Option<TokenId> {
-    content.metadata.get(key).and_then(|value| value.to_u32().ok())
+    content
+        .metadata
+        .get(key)
+        .and_then(|value| value.to_u32().ok())
 }

@@ -1,0 +1,266 @@
+//! Prompts: messages or text in, token ids out. Pure work on strings, done before the engine
+//! thread sees a request.
+//!
+//! **What users write cannot steer the model.** Where a model has a chat template, control tokens
+//! are read in the template's own text only: `<end_of_turn>` inside a message is spelled out like
+//! any other word. A plain completion prompt has no such border, and is read as the reference
+//! tokenizer reads it.
+
+mod gguf_vocab;
+mod template;
+mod tokenizer;
+
+use std::path::Path;
+
+use candle_core::quantized::gguf_file::{Content, Value};
+
+pub use template::{ChatTemplate, Message, Part, Role, TemplateError};
+pub use tokenizer::{TextStream, Tokenizer, TokenizerError};
+
+use crate::batch::TokenId;
+
+/// What a model is to continue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Prompt {
+    /// A conversation, put into the model's chat template. A model without a template gets the
+    /// texts as they are, see [`Prompter::tokens`].
+    Chat {
+        /// The conversation so far; the model answers next.
+        messages: Vec<Message>,
+    },
+    /// Text to continue, as it is, after the model's beginning-of-sequence token.
+    Text(String),
+    /// Token ids, as they are.
+    Tokens(Vec<TokenId>),
+}
+
+/// Why a prompt could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum PromptError {
+    /// The chat template did not take the messages.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// The tokenizer failed.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// The messages use up the characters that keep control tokens in them apart.
+    #[error("messages hold all of the Unicode noncharacters U+FDD0 to U+FDEF")]
+    NoGuard,
+    /// A token id is not in the vocabulary.
+    #[error("token id {id} is not in the vocabulary of {tokens} tokens")]
+    UnknownToken {
+        /// The id.
+        id: TokenId,
+        /// Size of the vocabulary.
+        tokens: usize,
+    },
+}
+
+/// A model's tokenizer and chat template, and the tokens that end its answers.
+#[derive(Debug)]
+pub struct Prompter {
+    tokenizer: Tokenizer,
+    template: Option<ChatTemplate>,
+    end_tokens: Vec<TokenId>,
+}
+
+/// The template version of models without one; changes when the joining of messages does.
+const COMPLETION_VERSION: &str = "completion-1";
+
+/// What joins the messages of a plain completion prompt.
+const MESSAGE_BREAK: &str = "\n\n";
+
+impl Prompter {
+    /// Puts the parts together; answers end at the tokenizer's end tokens and at `end_tokens`.
+    pub fn new(
+        tokenizer: Tokenizer,
+        template: Option<ChatTemplate>,
+        end_tokens: &[TokenId],
+    ) -> Self {
+        let mut all: Vec<_> = tokenizer.end_tokens();
+        all.extend_from_slice(end_tokens);
+        all.sort_unstable();
+        all.dedup();
+        Self {
+            tokenizer,
+            template,
+            end_tokens: all,
+        }
+    }
+
+    /// Reads tokenizer, template (`tokenizer.chat_template`) and end tokens of a GGUF.
+    pub fn from_gguf(content: &Content) -> Result<Self, PromptError> {
+        let tokenizer = Tokenizer::from_gguf(content)?;
+        let template = match content.metadata.get("tokenizer.chat_template") {
+            Some(Value::String(source)) => Some(ChatTemplate::new(source)?),
+            _ => None,
+        };
+        let turn_end = content.metadata.get("tokenizer.ggml.eot_token_id");
+        let end_tokens: Vec<_> = turn_end
+            .and_then(|id| id.to_u32().ok())
+            .into_iter()
+            .collect();
+        Ok(Self::new(tokenizer, template, &end_tokens))
+    }
+
+    /// Reads `tokenizer.json`, the template (`chat_template.jinja`, else `tokenizer_config.json`)
+    /// and end tokens (`generation_config.json`) of a model's folder.
+    pub fn from_folder(folder: &Path) -> Result<Self, PromptError> {
+        let tokenizer = Tokenizer::from_file(&folder.join("tokenizer.json"))?;
+        let source = match std::fs::read_to_string(folder.join("chat_template.jinja")) {
+            Ok(source) => Some(source),
+            Err(_) => read_json(&folder.join("tokenizer_config.json"))?
+                .as_ref()
+                .and_then(|config| template_source(config.get("chat_template")?)),
+        };
+        let template = source.as_deref().map(ChatTemplate::new).transpose()?;
+        let generation = read_json(&folder.join("generation_config.json"))?;
+        let end_tokens = generation.as_ref().map(end_token_ids).unwrap_or_default();
+        Ok(Self::new(tokenizer, template, &end_tokens))
+    }
+
+    /// The tokens of `prompt`. CPU-bound: call it where blocking is allowed.
+    ///
+    /// Without a template, a conversation becomes the texts of its messages, whitespace included,
+    /// joined by blank lines: a single message reaches the model verbatim.
+    pub fn tokens(&self, prompt: &Prompt) -> Result<Vec<TokenId>, PromptError> {
+        match prompt {
+            Prompt::Chat { messages } => match &self.template {
+                Some(template) => self.chat(template, messages),
+                None => {
+                    let texts: Vec<String> = messages.iter().map(joined_parts).collect();
+                    self.completion(&texts.join(MESSAGE_BREAK))
+                }
+            },
+            Prompt::Text(text) => self.completion(text),
+            Prompt::Tokens(ids) => {
+                let tokens = self.tokenizer.token_count();
+                let unknown = ids.iter().find(|id| **id as usize >= tokens);
+                match unknown {
+                    Some(&id) => Err(PromptError::UnknownToken { id, tokens }),
+                    None => Ok(ids.clone()),
+                }
+            }
+        }
+    }
+
+    fn completion(&self, text: &str) -> Result<Vec<TokenId>, PromptError> {
+        let mut ids: Vec<TokenId> = self.tokenizer.bos().into_iter().collect();
+        ids.extend(self.tokenizer.encode(text)?);
+        Ok(ids)
+    }
+
+    /// Renders with every possible beginning of a control token in the messages followed by a
+    /// guard character, so that the control tokens of the rendered text are the template's.
+    fn chat(
+        &self,
+        template: &ChatTemplate,
+        messages: &[Message],
+    ) -> Result<Vec<TokenId>, PromptError> {
+        let guard = ('\u{FDD0}'..='\u{FDEF}')
+            .find(|guard| {
+                !messages
+                    .iter()
+                    .any(|message| joined_parts(message).contains(*guard))
+            })
+            .ok_or(PromptError::NoGuard)?;
+        let guarded: Vec<Message> = messages
+            .iter()
+            .map(|message| self.guarded(message, guard))
+            .collect();
+        let (bos, eos) = (self.tokenizer.bos_text(), self.tokenizer.eos_text());
+        let text = template.render(&guarded, &bos, &eos)?;
+        Ok(self.tokenizer.encode_guarded(&text, guard)?)
+    }
+
+    fn guarded(&self, message: &Message, guard: char) -> Message {
+        let guard_text = |text: &str| {
+            let mut guarded = String::with_capacity(text.len());
+            for c in text.chars() {
+                guarded.push(c);
+                if self.tokenizer.can_start_control(c) {
+                    guarded.push(guard);
+                }
+            }
+            guarded
+        };
+        let parts = message
+            .parts
+            .iter()
+            .map(|Part::Text(text)| Part::Text(guard_text(text)));
+        Message {
+            role: message.role,
+            parts: parts.collect(),
+        }
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Whether conversations go through a chat template.
+    pub fn has_template(&self) -> bool {
+        self.template.is_some()
+    }
+
+    /// Names the way messages become prompts: part of the key under which a result is reused.
+    pub fn template_version(&self) -> &str {
+        self.template
+            .as_ref()
+            .map_or(COMPLETION_VERSION, ChatTemplate::version)
+    }
+
+    /// Tokens that end an answer, ascending.
+    pub fn end_tokens(&self) -> &[TokenId] {
+        &self.end_tokens
+    }
+}
+
+fn joined_parts(message: &Message) -> String {
+    message
+        .parts
+        .iter()
+        .map(|Part::Text(text)| text.as_str())
+        .collect()
+}
+
+/// The JSON of `path`; `None` if there is no such file.
+fn read_json(path: &Path) -> Result<Option<serde_json::Value>, TokenizerError> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => {
+            return Err(TokenizerError::Read {
+                path: path.display().to_string(),
+                source,
+            });
+        }
+    };
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .map_err(|error| TokenizerError::invalid(format!("`{}`: {error}", path.display())))
+}
+
+/// `chat_template` is a text, or a list of named texts of which `default` is for conversations.
+fn template_source(value: &serde_json::Value) -> Option<String> {
+    let text = match value {
+        serde_json::Value::Array(named) => named
+            .iter()
+            .find(|entry| entry["name"] == "default")?
+            .get("template")?,
+        text => text,
+    };
+    text.as_str().map(str::to_owned)
+}
+
+/// `eos_token_id` is a number or a list of them.
+fn end_token_ids(generation_config: &serde_json::Value) -> Vec<TokenId> {
+    let ids = &generation_config["eos_token_id"];
+    let list = ids
+        .as_array()
+        .map_or(std::slice::from_ref(ids), Vec::as_slice);
+    list.iter()
+        .filter_map(|id| TokenId::try_from(id.as_u64()?).ok())
+        .collect()
+}
