@@ -85,7 +85,8 @@ pub struct Batch {
 pub struct Shard {
     /// Position among the batch's shards, from 0.
     pub index: u32,
-    /// Items in it. Every shard but the last holds exactly the maximum.
+    /// Items in it. All shards of a batch but the last have the same size, at most
+    /// [`crate::limits::SHARD_ITEMS_MAX`].
     pub items: u32,
     /// Where its lines are.
     pub lines: MediaRef,

@@ -83,6 +83,14 @@ pub trait Media: Send + Sync {
     /// Ends a batch's pins.
     fn unpin(&self, batch: BatchId) -> impl Future<Output = Result<(), MediaError>> + Send;
 
+    /// Batches that pin something, in the order of their ids, behind `after` if given, at most
+    /// `max`.
+    fn pinned(
+        &self,
+        after: Option<BatchId>,
+        max: usize,
+    ) -> impl Future<Output = Result<Vec<BatchId>, MediaError>> + Send;
+
     /// Removes what no batch pins and what was last stored more than 24 hours before `now`.
     fn collect(
         &self,

@@ -164,6 +164,13 @@ pub trait Results: Send + Sync {
         shard: &Shard,
     ) -> impl Future<Output = Result<(), ResultsError>> + Send;
 
+    /// One shard of a batch's manifest; `None` if it was not appended.
+    fn shard(
+        &self,
+        batch: BatchId,
+        index: u32,
+    ) -> impl Future<Output = Result<Option<Shard>, ResultsError>> + Send;
+
     /// No more shards will come. A batch all of whose items are finished is completed at once.
     fn seal_batch(&self, batch: BatchId) -> impl Future<Output = Result<(), ResultsError>> + Send;
 
