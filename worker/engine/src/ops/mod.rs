@@ -4,11 +4,31 @@
 //! beside it and on every instruction tier, so a row's result is bit-equal however it is batched.
 
 pub mod attention;
+pub(crate) mod buffer;
 pub mod embedding;
 pub mod geglu;
 pub mod linear;
 mod math;
 pub mod norm;
-mod parallel;
+pub(crate) mod parallel;
 pub mod rope;
 pub mod simd;
+
+use candle_core::{CpuStorage, Layout, Result, Shape};
+
+/// The values of a contiguous `[T, width]` f32 tensor.
+pub(crate) fn rows_of<'a>(storage: &'a CpuStorage, layout: &Layout, width: usize) -> Result<&'a [f32]> {
+    let values = storage.as_slice::<f32>()?;
+    let Some((from, to)) = layout.contiguous_offsets() else {
+        candle_core::bail!("rows must lie packed, their strides are {:?}", layout.stride());
+    };
+    match layout.dims() {
+        [_, last] if *last == width => Ok(&values[from..to]),
+        dims => candle_core::bail!("rows of {width} values expected, the tensor is {dims:?}"),
+    }
+}
+
+/// Shape of `values` as rows of `width`.
+fn rows_shape(values: &[f32], width: usize) -> Shape {
+    Shape::from((values.len() / width, width))
+}

@@ -52,3 +52,8 @@ pub(crate) fn for_each(count: usize, work: usize, task: impl Fn(usize) + Send + 
         (0..count).into_par_iter().for_each(task);
     }
 }
+
+/// Shares memory that outlives the tasks.
+pub(crate) fn shared_at<T>(memory: *mut T) -> Shared<T> {
+    Shared(memory)
+}

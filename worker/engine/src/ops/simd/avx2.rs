@@ -30,6 +30,7 @@ impl Simd for Avx2 {
 
     const INT8_TILE: (usize, usize) = (2, 1);
     const FLOAT_TILE: (usize, usize) = (6, 1);
+    const ATTENTION_TILE: (usize, usize) = (4, 1);
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {

@@ -28,6 +28,7 @@ impl Simd for Avx512 {
 
     const INT8_TILE: (usize, usize) = (6, 2);
     const FLOAT_TILE: (usize, usize) = (6, 2);
+    const ATTENTION_TILE: (usize, usize) = (8, 2);
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {

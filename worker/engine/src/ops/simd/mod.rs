@@ -124,6 +124,8 @@ pub(crate) trait Simd: Copy {
     const INT8_TILE: (usize, usize);
     /// The same for the float kernel.
     const FLOAT_TILE: (usize, usize);
+    /// Queries and sixteen-key (or sixteen-value) vectors that attention keeps in registers.
+    const ATTENTION_TILE: (usize, usize);
 
     fn splat(self, x: f32) -> Self::F;
     unsafe fn load(self, p: *const f32) -> Self::F;
@@ -194,5 +196,45 @@ impl Element for bf16 {
     }
     fn to_f32(self) -> f32 {
         Self::to_f32(self)
+    }
+}
+
+/// The first `width` lanes from `p`, zero in the others.
+///
+/// # Safety
+/// `p` is valid for `width` values.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "kernels inline all they call")]
+pub(crate) unsafe fn load_part<S: Simd>(s: S, p: *const f32, width: usize) -> S::F {
+    if width >= LANES {
+        // SAFETY: the caller's promise.
+        unsafe { s.load(p) }
+    } else {
+        let mut lanes = [0.0; LANES];
+        // SAFETY: `width` values are readable at `p` and fit the array.
+        unsafe {
+            lanes.as_mut_ptr().copy_from_nonoverlapping(p, width);
+            s.load(lanes.as_ptr())
+        }
+    }
+}
+
+/// Stores the first `width` lanes at `p`.
+///
+/// # Safety
+/// `p` is valid for `width` values.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "kernels inline all they call")]
+pub(crate) unsafe fn store_part<S: Simd>(s: S, p: *mut f32, values: S::F, width: usize) {
+    if width >= LANES {
+        // SAFETY: the caller's promise.
+        unsafe { s.store(p, values) };
+    } else {
+        let mut lanes = [0.0; LANES];
+        // SAFETY: the array holds sixteen values; `width` of them fit at `p`.
+        unsafe {
+            s.store(lanes.as_mut_ptr(), values);
+            p.copy_from_nonoverlapping(lanes.as_ptr(), width);
+        }
     }
 }

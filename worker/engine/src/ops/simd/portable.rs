@@ -19,6 +19,7 @@ impl Simd for Portable {
 
     const INT8_TILE: (usize, usize) = (2, 1);
     const FLOAT_TILE: (usize, usize) = (2, 1);
+    const ATTENTION_TILE: (usize, usize) = (2, 1);
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {

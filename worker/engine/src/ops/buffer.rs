@@ -1,4 +1,4 @@
-//! Memory for packed weights: page-aligned, on huge pages where the system offers them.
+//! Memory for weights and caches: page-aligned, on huge pages where the system offers them.
 
 use memmap2::MmapMut;
 use std::io;
@@ -11,7 +11,7 @@ impl Buffer {
     /// `len` zeroed bytes.
     pub(crate) fn zeroed(len: usize) -> io::Result<Self> {
         let map = MmapMut::map_anon(len.max(1))?;
-        // Reading weights is bound by memory; huge pages spare the address lookups. Advice only:
+        // Reading them is bound by memory; huge pages spare the address lookups. Advice only:
         // a system that refuses it works the same.
         #[cfg(target_os = "linux")]
         let _ = map.advise(memmap2::Advice::HugePage);
@@ -20,6 +20,10 @@ impl Buffer {
 
     pub(crate) fn as_ptr(&self) -> *const u8 {
         self.0.as_ptr()
+    }
+
+    pub(crate) fn as_mut_ptr(&mut self) -> *mut u8 {
+        self.0.as_mut_ptr()
     }
 
     pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {

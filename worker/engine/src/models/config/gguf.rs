@@ -1,0 +1,166 @@
+//! GGUF metadata.
+//!
+//! Keys: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>. Files made before a key
+//! existed rely on the defaults below, which are those of every published Gemma 3.
+
+use super::{ConfigError, GemmaConfig, LayerConfig, RopeConfig, kind_by_pattern};
+use candle_core::quantized::gguf_file::Value;
+use std::collections::HashMap;
+
+const ARCHITECTURE: &str = "gemma3";
+const LOCAL_ROPE_BASE: f32 = 10_000.0;
+const GLOBAL_ROPE_BASE: f32 = 1_000_000.0;
+const PATTERN: usize = 6;
+/// The one Gemma 3 whose scores are scaled by `(hidden / heads)^-1/2`, which no key states.
+const LAYERS_OF_27B: usize = 62;
+
+/// Reads a GGUF file's metadata.
+pub(crate) fn from_gguf(metadata: &HashMap<String, Value>) -> Result<GemmaConfig, ConfigError> {
+    let keys = Keys(metadata);
+    match metadata.get("general.architecture").map(Value::to_string) {
+        Some(Ok(name)) if name == ARCHITECTURE => {}
+        Some(Ok(name)) => {
+            return Err(ConfigError::UnsupportedArchitecture { name: name.clone() });
+        }
+        _ => return Err(ConfigError::Missing { key: "general.architecture".to_owned() }),
+    }
+    let hidden = keys.count("embedding_length")?;
+    let heads = keys.count("attention.head_count")?;
+    let layers = keys.count("block_count")?;
+    let head_dim = keys.count("attention.key_length")?;
+    let kv_heads = keys.count("attention.head_count_kv")?;
+    let pattern = keys.count_or("attention.sliding_window_pattern", PATTERN)?.max(1);
+    let query_dim = if layers == LAYERS_OF_27B { hidden / heads.max(1) } else { head_dim };
+    #[expect(clippy::cast_precision_loss, reason = "head widths are small")]
+    let query_scale = (query_dim as f32).powf(-0.5);
+    let global_base = keys.float_or("rope.freq_base", GLOBAL_ROPE_BASE)?;
+    GemmaConfig {
+        hidden,
+        ffn: keys.count("feed_forward_length")?,
+        heads,
+        layers: (0..layers)
+            .map(|layer| LayerConfig { kind: kind_by_pattern(layer, pattern), head_dim, kv_heads })
+            .collect(),
+        vocab: None,
+        context_tokens_max: keys.count("context_length")?,
+        window: keys.count("attention.sliding_window")?,
+        rope_global: RopeConfig { base: global_base, factor: keys.rope_factor()? },
+        rope_local: RopeConfig {
+            base: keys.float_or("rope.freq_base_swa", LOCAL_ROPE_BASE)?,
+            factor: 1.0,
+        },
+        query_scale,
+        rms_eps: keys.float_or("attention.layer_norm_rms_epsilon", 1e-6)?,
+        eos: metadata
+            .get("tokenizer.ggml.eos_token_id")
+            .and_then(|id| id.to_u32().ok())
+            .into_iter()
+            .collect(),
+    }
+    .check()
+}
+
+/// Metadata under the architecture's prefix.
+struct Keys<'a>(&'a HashMap<String, Value>);
+
+impl Keys<'_> {
+    fn get(&self, key: &str) -> Option<&Value> {
+        self.0.get(&format!("{ARCHITECTURE}.{key}"))
+    }
+
+    fn count(&self, key: &str) -> Result<usize, ConfigError> {
+        let value = self.get(key).ok_or_else(|| missing(key))?;
+        value
+            .to_u64()
+            .ok()
+            .and_then(|value| usize::try_from(value).ok())
+            .ok_or_else(|| invalid(key, "is not a count"))
+    }
+
+    fn count_or(&self, key: &str, default: usize) -> Result<usize, ConfigError> {
+        if self.get(key).is_some() { self.count(key) } else { Ok(default) }
+    }
+
+    fn float_or(&self, key: &str, default: f32) -> Result<f32, ConfigError> {
+        match self.get(key) {
+            Some(value) => value.to_f32().map_err(|_| invalid(key, "is not a 32-bit float")),
+            None => Ok(default),
+        }
+    }
+
+    fn rope_factor(&self) -> Result<f32, ConfigError> {
+        match self.get("rope.scaling.type").map(Value::to_string) {
+            None => Ok(1.0),
+            Some(Ok(kind)) if kind == "none" => Ok(1.0),
+            Some(Ok(kind)) if kind == "linear" => {
+                let factor = self.float_or("rope.scaling.factor", 0.0)?;
+                if factor >= 1.0 {
+                    Ok(factor)
+                } else {
+                    Err(invalid("rope.scaling.factor", "is not a number of at least 1"))
+                }
+            }
+            Some(_) => Err(invalid("rope.scaling.type", "is neither `none` nor `linear`")),
+        }
+    }
+}
+
+fn missing(key: &str) -> ConfigError {
+    ConfigError::Missing { key: format!("{ARCHITECTURE}.{key}") }
+}
+
+fn invalid(key: &str, message: &str) -> ConfigError {
+    ConfigError::Invalid { key: format!("{ARCHITECTURE}.{key}"), message: message.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::LayerKind;
+    use super::*;
+
+    fn metadata(layers: u32, extra: &[(&str, Value)]) -> HashMap<String, Value> {
+        let mut all: HashMap<String, Value> = [
+            ("embedding_length", 5376),
+            ("attention.head_count", 32),
+            ("attention.head_count_kv", 16),
+            ("attention.key_length", 128),
+            ("block_count", layers),
+            ("feed_forward_length", 21504),
+            ("context_length", 131_072),
+            ("attention.sliding_window", 1024),
+        ]
+        .map(|(key, value)| (format!("gemma3.{key}"), Value::U32(value)))
+        .into();
+        all.insert("general.architecture".to_owned(), Value::String("gemma3".to_owned()));
+        all.extend(extra.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
+        all
+    }
+
+    #[test]
+    fn old_files_rely_on_defaults() {
+        let config = from_gguf(&metadata(12, &[])).unwrap();
+        assert_eq!(config.rope_local, RopeConfig { base: 10_000.0, factor: 1.0 });
+        assert_eq!(config.rope_global, RopeConfig { base: 1e6, factor: 1.0 });
+        assert_eq!(config.layers[5].kind, LayerKind::Global);
+        assert_eq!(config.layers_of(LayerKind::Global).count(), 2);
+        assert!((config.query_scale - 128_f32.powf(-0.5)).abs() < 1e-9);
+    }
+
+    #[test]
+    fn scaling_and_the_27b_query_scale_are_read() {
+        let linear = [
+            ("gemma3.rope.scaling.type", Value::String("linear".to_owned())),
+            ("gemma3.rope.scaling.factor", Value::F32(8.0)),
+        ];
+        let config = from_gguf(&metadata(62, &linear)).unwrap();
+        assert!((config.rope_global.factor - 8.0).abs() < f32::EPSILON);
+        assert!((config.query_scale - 168_f32.powf(-0.5)).abs() < 1e-9);
+    }
+
+    #[test]
+    fn others_are_refused_by_name() {
+        let llama = [("general.architecture", Value::String("llama".to_owned()))];
+        let error = from_gguf(&metadata(2, &llama)).unwrap_err();
+        assert!(matches!(error, ConfigError::UnsupportedArchitecture { name } if name == "llama"));
+    }
+}

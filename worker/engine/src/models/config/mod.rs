@@ -1,0 +1,139 @@
+//! A model's configuration, from Hugging Face's `config.json` or from GGUF metadata.
+
+mod gguf;
+mod hf;
+
+pub(crate) use gguf::from_gguf;
+pub(crate) use hf::{eos_tokens, from_hf};
+
+use crate::batch::TokenId;
+
+/// Which keys a layer's queries see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LayerKind {
+    /// All earlier positions.
+    Global,
+    /// The last [`GemmaConfig::window`] positions.
+    Local,
+}
+
+/// Rotary embedding of one kind of layer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RopeConfig {
+    /// Base of the geometric series of wave lengths.
+    pub base: f32,
+    /// Positions are divided by this.
+    pub factor: f32,
+}
+
+/// One layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LayerConfig {
+    /// Which keys it sees.
+    pub kind: LayerKind,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Key and value heads.
+    pub kv_heads: usize,
+}
+
+/// The text part of a Gemma 3 model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GemmaConfig {
+    /// Width of the residual stream.
+    pub hidden: usize,
+    /// Width of the feed-forward layer.
+    pub ffn: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// The layers in order.
+    pub layers: Vec<LayerConfig>,
+    /// Entries of the vocabulary; `None` if only the embedding table tells.
+    pub vocab: Option<usize>,
+    /// Longest sequence, in tokens.
+    pub context_tokens_max: usize,
+    /// Keys that a [`LayerKind::Local`] layer sees, the query's own included.
+    pub window: usize,
+    /// Rotary embedding of global layers.
+    pub rope_global: RopeConfig,
+    /// Rotary embedding of local layers.
+    pub rope_local: RopeConfig,
+    /// What attention scores are multiplied by.
+    pub query_scale: f32,
+    /// Added to the mean square in every norm.
+    pub rms_eps: f32,
+    /// Tokens that end an answer, where the source names them.
+    pub eos: Vec<TokenId>,
+}
+
+impl GemmaConfig {
+    /// The layers of a kind, with their places in the stack.
+    pub fn layers_of(&self, kind: LayerKind) -> impl Iterator<Item = &LayerConfig> {
+        self.layers.iter().filter(move |layer| layer.kind == kind)
+    }
+
+    /// Rotary embedding of a kind of layer.
+    pub fn rope(&self, kind: LayerKind) -> RopeConfig {
+        match kind {
+            LayerKind::Global => self.rope_global,
+            LayerKind::Local => self.rope_local,
+        }
+    }
+
+    fn check(self) -> Result<Self, ConfigError> {
+        let positive = [
+            ("hidden size", self.hidden),
+            ("feed-forward size", self.ffn),
+            ("number of heads", self.heads),
+            ("number of layers", self.layers.len()),
+            ("context length", self.context_tokens_max),
+            ("sliding window", self.window),
+        ];
+        if let Some((key, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
+            return Err(ConfigError::Invalid { key: key.to_owned(), message: "is 0".to_owned() });
+        }
+        for layer in &self.layers {
+            let odd = !layer.head_dim.is_multiple_of(2) || layer.head_dim == 0;
+            if odd || layer.kv_heads == 0 || !self.heads.is_multiple_of(layer.kv_heads) {
+                return Err(ConfigError::Invalid {
+                    key: "attention heads".to_owned(),
+                    message: format!(
+                        "{} query heads of {} over {} key heads",
+                        self.heads, layer.head_dim, layer.kv_heads
+                    ),
+                });
+            }
+        }
+        Ok(self)
+    }
+}
+
+/// Every `pattern`-th layer is global.
+fn kind_by_pattern(layer: usize, pattern: usize) -> LayerKind {
+    if (layer + 1).is_multiple_of(pattern) { LayerKind::Global } else { LayerKind::Local }
+}
+
+/// Why a configuration was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Another model family.
+    #[error("architecture `{name}` is not supported, supported is Gemma 3")]
+    UnsupportedArchitecture {
+        /// As the source names it.
+        name: String,
+    },
+    /// A key that has no default is not there.
+    #[error("`{key}` is missing")]
+    Missing {
+        /// The key.
+        key: String,
+    },
+    /// A value that no model of the family has.
+    #[error("`{key}` {message}")]
+    Invalid {
+        /// The key.
+        key: String,
+        /// What is wrong with its value.
+        message: String,
+    },
+}

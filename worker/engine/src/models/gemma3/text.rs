@@ -1,0 +1,233 @@
+//! The text decoder.
+//!
+//! Source: `transformers` `models/gemma3/modeling_gemma3.py` (`Gemma3TextModel`).
+
+use crate::kv::cache::KvCache;
+use crate::models::config::{GemmaConfig, LayerConfig, LayerKind};
+use crate::models::step::StepLayout;
+use crate::ops::attention::Attention;
+use crate::ops::embedding::embed;
+use crate::ops::geglu::geglu;
+use crate::ops::linear::{Linear, Storage};
+use crate::ops::norm::RmsNorm;
+use crate::ops::rope::{HeadNorms, RopeTable};
+use crate::ops::simd::Tier;
+use crate::weights::{WeightError, Weights};
+use candle_core::{Device, Result, Tensor};
+
+/// The decoder with its embedding table and head.
+#[derive(Debug)]
+pub struct TextModel {
+    embedding: Linear,
+    /// Where the head is not the embedding table.
+    head: Option<Linear>,
+    embedding_scale: f32,
+    layers: Vec<Layer>,
+    norm: RmsNorm,
+    rope_global: RopeTable,
+    rope_local: RopeTable,
+    tier: Tier,
+}
+
+#[derive(Debug)]
+struct Layer {
+    kind: LayerKind,
+    heads: usize,
+    /// Columns of the queries in a row of `qkv`.
+    query_width: usize,
+    input_norm: RmsNorm,
+    qkv: Linear,
+    head_norms: HeadNorms,
+    output: Linear,
+    post_attention_norm: RmsNorm,
+    pre_feedforward_norm: RmsNorm,
+    gate_up: Linear,
+    down: Linear,
+    post_feedforward_norm: RmsNorm,
+}
+
+impl TextModel {
+    /// Packs all text weights.
+    pub(crate) fn load(
+        config: &GemmaConfig,
+        weights: &Weights,
+        storage: Storage,
+        tier: Tier,
+    ) -> std::result::Result<Self, WeightError> {
+        weights.require(names(config))?;
+        let vocab = config.vocab.or_else(|| weights.rows(EMBEDDING)).unwrap_or(0);
+        let whole = |name: &str| {
+            Linear::new(&[weights.matrix(name, vocab, config.hidden)?], storage, tier)
+        };
+        let loader = Loader { config, weights, storage, tier };
+        let layers = (0..config.layers.len()).map(|index| loader.layer(index));
+        let head_dim = |kind| config.layers_of(kind).next().map_or(2, |layer| layer.head_dim);
+        let rope = |kind| RopeTable::new(config.rope(kind), head_dim(kind));
+        Ok(Self {
+            embedding: whole(EMBEDDING)?,
+            head: if weights.has(HEAD) { Some(whole(HEAD)?) } else { None },
+            embedding_scale: embedding_scale(config.hidden, storage),
+            layers: layers.collect::<std::result::Result<_, _>>()?,
+            norm: loader.norm("norm.weight", config.hidden)?,
+            rope_global: rope(LayerKind::Global),
+            rope_local: rope(LayerKind::Local),
+            tier,
+        })
+    }
+
+    /// Entries of the vocabulary.
+    pub fn vocab(&self) -> usize {
+        self.embedding.n()
+    }
+
+    /// Stores all rows' keys and values in `cache`; gives the logits of `logit_rows`,
+    /// `[rows, V]` f32.
+    pub(crate) fn forward(&self, step: &StepLayout<'_>, cache: &mut KvCache) -> Result<Vec<f32>> {
+        let mut x = embed(&self.embedding, step.tokens, self.embedding_scale)?; // [T, D]
+        for (index, layer) in self.layers.iter().enumerate() {
+            x = layer.forward(&x, index, step, cache, self)?;
+        }
+        let rows: Vec<u32> =
+            step.logit_rows.iter().map(|row| u32::try_from(*row).unwrap_or(u32::MAX)).collect();
+        let count = rows.len();
+        let wanted = x.index_select(&Tensor::from_vec(rows, count, &Device::Cpu)?, 0)?;
+        let wanted = self.norm.forward(&wanted)?.flatten_all()?.to_vec1()?;
+        Ok(self.head.as_ref().unwrap_or(&self.embedding).product(&wanted))
+    }
+
+    fn rope(&self, kind: LayerKind) -> &RopeTable {
+        match kind {
+            LayerKind::Global => &self.rope_global,
+            LayerKind::Local => &self.rope_local,
+        }
+    }
+}
+
+impl Layer {
+    /// `[T, D]` → `[T, D]`.
+    fn forward(
+        &self,
+        x: &Tensor,
+        index: usize,
+        step: &StepLayout<'_>,
+        cache: &mut KvCache,
+        model: &TextModel,
+    ) -> Result<Tensor> {
+        let qkv = self.qkv.forward(&self.input_norm.forward(x)?)?; // [T, (N + 2K) H]
+        let qkv = self.head_norms.forward(&qkv, &step.positions, model.rope(self.kind))?;
+        step.store(cache, index, self.kind, &qkv, self.query_width)?;
+        let attended = Attention {
+            cache: cache.layer(index),
+            spans: step.spans(self.kind),
+            heads: self.heads,
+            tier: model.tier,
+        }
+        .forward(&qkv)?; // [T, N H]
+        let attended = self.output.forward(&attended)?; // [T, D]
+        let x = self.post_attention_norm.forward_add(&attended, x)?;
+
+        let gate_up = self.gate_up.forward(&self.pre_feedforward_norm.forward(&x)?)?; // [T, 2F]
+        let fed = self.down.forward(&geglu(&gate_up, model.tier)?)?; // [T, D]
+        self.post_feedforward_norm.forward_add(&fed, &x)
+    }
+}
+
+const EMBEDDING: &str = "embed_tokens.weight";
+const HEAD: &str = "lm_head.weight";
+
+/// √hidden, rounded as the reference rounds it: to the type of the weights, which is bfloat16 in
+/// every published checkpoint.
+fn embedding_scale(hidden: usize, storage: Storage) -> f32 {
+    #[expect(clippy::cast_precision_loss, reason = "model widths are small")]
+    let scale = (hidden as f32).sqrt();
+    match storage {
+        Storage::F32 => scale,
+        Storage::Bf16 | Storage::Int8 => half::bf16::from_f32(scale).to_f32(),
+    }
+}
+
+/// Names of all tensors that a model of this configuration must have.
+fn names(config: &GemmaConfig) -> impl Iterator<Item = String> {
+    const OF_LAYER: [&str; 13] = [
+        "input_layernorm",
+        "self_attn.q_proj",
+        "self_attn.k_proj",
+        "self_attn.v_proj",
+        "self_attn.o_proj",
+        "self_attn.q_norm",
+        "self_attn.k_norm",
+        "post_attention_layernorm",
+        "pre_feedforward_layernorm",
+        "mlp.gate_proj",
+        "mlp.up_proj",
+        "mlp.down_proj",
+        "post_feedforward_layernorm",
+    ];
+    let layers = (0..config.layers.len())
+        .flat_map(|layer| OF_LAYER.map(|part| format!("layers.{layer}.{part}.weight")));
+    [EMBEDDING, "norm.weight"].into_iter().map(str::to_owned).chain(layers)
+}
+
+/// Reads layers.
+struct Loader<'a> {
+    config: &'a GemmaConfig,
+    weights: &'a Weights,
+    storage: Storage,
+    tier: Tier,
+}
+
+impl Loader<'_> {
+    fn norm(&self, name: &str, width: usize) -> std::result::Result<RmsNorm, WeightError> {
+        Ok(RmsNorm::new(self.weights.norm(name, width)?, self.config.rms_eps, self.tier))
+    }
+
+    /// Matrices of one layer that share their input of width `k`: `(name, n)`.
+    fn linear(
+        &self,
+        layer: usize,
+        parts: &[(&str, usize)],
+        k: usize,
+    ) -> std::result::Result<Linear, WeightError> {
+        let matrices = parts
+            .iter()
+            .map(|(part, n)| self.weights.matrix(&format!("layers.{layer}.{part}.weight"), *n, k));
+        let matrices = matrices.collect::<std::result::Result<Vec<_>, _>>()?;
+        Linear::new(&matrices, self.storage, self.tier)
+    }
+
+    fn layer(&self, index: usize) -> std::result::Result<Layer, WeightError> {
+        let GemmaConfig { hidden, ffn, heads, .. } = *self.config;
+        let LayerConfig { kind, head_dim, kv_heads } = self.config.layers[index];
+        let (query, kv) = (heads * head_dim, kv_heads * head_dim);
+        let norm = |part: &str| self.norm(&format!("layers.{index}.{part}.weight"), hidden);
+        let head_norm = |part: &str| {
+            self.weights.norm(&format!("layers.{index}.self_attn.{part}.weight"), head_dim)
+        };
+        let scale = self.config.query_scale;
+        Ok(Layer {
+            kind,
+            heads,
+            query_width: query,
+            input_norm: norm("input_layernorm")?,
+            qkv: self.linear(
+                index,
+                &[("self_attn.q_proj", query), ("self_attn.k_proj", kv), ("self_attn.v_proj", kv)],
+                hidden,
+            )?,
+            head_norms: HeadNorms {
+                heads,
+                kv_heads,
+                query: head_norm("q_norm")?.into_iter().map(|weight| weight * scale).collect(),
+                key: head_norm("k_norm")?,
+                eps: self.config.rms_eps,
+                tier: self.tier,
+            },
+            output: self.linear(index, &[("self_attn.o_proj", hidden)], query)?,
+            post_attention_norm: norm("post_attention_layernorm")?,
+            pre_feedforward_norm: norm("pre_feedforward_layernorm")?,
+            gate_up: self.linear(index, &[("mlp.gate_proj", ffn), ("mlp.up_proj", ffn)], hidden)?,
+            down: self.linear(index, &[("mlp.down_proj", hidden)], ffn)?,
+            post_feedforward_norm: norm("post_feedforward_layernorm")?,
+        })
+    }
+}

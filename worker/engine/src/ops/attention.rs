@@ -1,0 +1,375 @@
+//! Attention over the paged cache.
+//!
+//! Every query reduces its keys in the same absolute blocks of [`BLOCK_TOKENS`] positions, with a
+//! running maximum (online softmax), always reading what the cache holds. Its result therefore
+//! does not depend on how its sequence was cut into steps or on what else is in the step.
+//! Source of the recurrence: Milakov and Gimelshein, *Online normalizer calculation for softmax*.
+#![expect(unsafe_code, reason = "vector kernel over paged memory")]
+#![expect(clippy::inline_always, reason = "kernels inline all they call")]
+
+use super::math::exp;
+use super::parallel::{self, Shared};
+use super::rows_of;
+use super::simd::{Element, Kernel, LANES, Simd, Tier, store_part};
+use crate::batch::{BLOCK_TOKENS, BlockId};
+use crate::kv::cache::{LayerBlocks, LayerCache};
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use std::ops::Range;
+
+/// Queries that share one pass over the keys.
+const QUERIES: usize = 8;
+
+/// One sequence's part of a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SpanKeys {
+    /// Rows of the packed tensor.
+    pub rows: Range<usize>,
+    /// For each row, the positions its query sees.
+    pub ranges: Vec<Range<usize>>,
+    /// Blocks by position; `None` where no row looks.
+    pub blocks: Vec<Option<BlockId>>,
+}
+
+/// Attention of one layer.
+pub(crate) struct Attention<'a> {
+    pub cache: &'a LayerCache,
+    pub spans: &'a [SpanKeys],
+    /// Query heads.
+    pub heads: usize,
+    pub tier: Tier,
+}
+
+impl Attention<'_> {
+    /// Queries, scaled, are the first `N H` columns of `[T, (N + 2K) H]`; gives `[T, N H]`.
+    pub(crate) fn forward(&self, qkv: &Tensor) -> Result<Tensor> {
+        qkv.apply_op1_no_bwd(self)
+    }
+
+    fn run<E: Element>(&self, cache: &LayerBlocks<E>, qkv: &[f32], out: Shared<f32>) {
+        let (kv_heads, head_dim) = (cache.shape.kv_heads, cache.shape.head_dim);
+        let group = self.heads / kv_heads;
+        let mut tasks = Vec::new();
+        let mut work = 0;
+        for span in self.spans {
+            work += span.ranges.iter().map(ExactSizeIterator::len).sum::<usize>();
+            for kv_head in 0..kv_heads {
+                let queries = span.rows.len() * group;
+                for first in (0..queries).step_by(QUERIES) {
+                    tasks.push((span, kv_head, first..queries.min(first + QUERIES)));
+                }
+            }
+        }
+        parallel::for_each(tasks.len(), work * self.heads * head_dim * 2, |index| {
+            let (span, kv_head, queries) = tasks[index].clone();
+            self.tier.run(QueryTile {
+                cache,
+                span,
+                kv_head,
+                heads: self.heads,
+                queries,
+                qkv,
+                out,
+            });
+        });
+    }
+}
+
+impl CustomOp1 for Attention<'_> {
+    fn name(&self) -> &'static str {
+        "paged-attention"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let shape = match self.cache {
+            LayerCache::F32(blocks) => blocks.shape,
+            LayerCache::Bf16(blocks) => blocks.shape,
+        };
+        let width = (self.heads + 2 * shape.kv_heads) * shape.head_dim;
+        let qkv = rows_of(storage, layout, width)?;
+        let (rows, width) = (qkv.len() / width, self.heads * shape.head_dim);
+        // SAFETY: the spans cover all rows, and their tasks write all heads of each.
+        let out = unsafe {
+            parallel::filled(rows * width, |out| match self.cache {
+                LayerCache::F32(blocks) => self.run(blocks, qkv, out),
+                LayerCache::Bf16(blocks) => self.run(blocks, qkv, out),
+            })
+        };
+        Ok((CpuStorage::F32(out), Shape::from((rows, width))))
+    }
+}
+
+/// Some queries of one sequence that share a key head: query `i` is head `i % group` of the
+/// group, of row `i / group` of the span.
+struct QueryTile<'a, E> {
+    cache: &'a LayerBlocks<E>,
+    span: &'a SpanKeys,
+    kv_head: usize,
+    heads: usize,
+    queries: Range<usize>,
+    qkv: &'a [f32],
+    out: Shared<f32>,
+}
+
+/// What a tile's queries have seen so far.
+struct Running {
+    /// Largest score.
+    max: [f32; QUERIES],
+    /// Sum of `e^(score - max)`.
+    sum: [f32; QUERIES],
+    /// `[QUERIES, 32]`: the current block's scores, then its weights.
+    weights: [[f32; BLOCK_TOKENS]; QUERIES],
+    /// What earlier blocks' results are multiplied by.
+    rescale: [f32; QUERIES],
+    /// `[QUERIES, padded H]`: weighted sums of values.
+    values: Vec<f32>,
+}
+
+impl<E: Element> Kernel for QueryTile<'_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let shape = self.cache.shape;
+        let padded = shape.value_width();
+        let count = self.queries.len();
+        let mut running = Running {
+            max: [f32::NEG_INFINITY; QUERIES],
+            sum: [0.0; QUERIES],
+            weights: [[0.0; BLOCK_TOKENS]; QUERIES],
+            rescale: [1.0; QUERIES],
+            values: vec![0.0; QUERIES * padded],
+        };
+        let queries: [*const f32; QUERIES] = std::array::from_fn(|i| self.query(i.min(count - 1)));
+        let seen = (0..count).map(|i| self.range(i));
+        let (from, to) = seen.fold((usize::MAX, 0), |(from, to), range| {
+            (from.min(range.start), to.max(range.end))
+        });
+        let (rows, _) = S::ATTENTION_TILE;
+        for block in from / BLOCK_TOKENS..to.div_ceil(BLOCK_TOKENS) {
+            let Some(id) = self.span.blocks[block] else {
+                unreachable!("block {block} was checked when the step was laid out");
+            };
+            let keys = self.cache.block(id);
+            // SAFETY: the block holds its keys and then its values, head after head.
+            let (keys, values) = unsafe {
+                (
+                    keys.add(self.kv_head * shape.head_dim * BLOCK_TOKENS),
+                    keys.add(shape.key_elements() + self.kv_head * BLOCK_TOKENS * padded),
+                )
+            };
+            let mut first = 0;
+            while first < count {
+                let tile = rows.min(count - first);
+                let queries = &queries[first..];
+                match tile {
+                    1 => self.block::<S, 1>(s, first, queries, block, (keys, values), &mut running),
+                    2 => self.block::<S, 2>(s, first, queries, block, (keys, values), &mut running),
+                    3 => self.block::<S, 3>(s, first, queries, block, (keys, values), &mut running),
+                    4 => self.block::<S, 4>(s, first, queries, block, (keys, values), &mut running),
+                    5 => self.block::<S, 5>(s, first, queries, block, (keys, values), &mut running),
+                    6 => self.block::<S, 6>(s, first, queries, block, (keys, values), &mut running),
+                    7 => self.block::<S, 7>(s, first, queries, block, (keys, values), &mut running),
+                    _ => self.block::<S, 8>(s, first, queries, block, (keys, values), &mut running),
+                }
+                first += tile;
+            }
+        }
+        for i in 0..count {
+            let factor = s.splat(1.0 / running.sum[i]);
+            let at = self.output(i);
+            for d in (0..shape.head_dim).step_by(LANES) {
+                // SAFETY: within the query's part of the output, which this task alone writes.
+                unsafe {
+                    let values = s.load(running.values.as_ptr().add(i * padded + d));
+                    store_part(s, self.out.at(at + d), s.mul(values, factor), shape.head_dim - d);
+                }
+            }
+        }
+    }
+}
+
+impl<E: Element> QueryTile<'_, E> {
+    fn group(&self) -> usize {
+        self.heads / self.cache.shape.kv_heads
+    }
+
+    /// Row of the span and head of query `i` of the tile.
+    fn place(&self, i: usize) -> (usize, usize) {
+        let query = self.queries.start + i;
+        (query / self.group(), self.kv_head * self.group() + query % self.group())
+    }
+
+    fn range(&self, i: usize) -> &Range<usize> {
+        &self.span.ranges[self.place(i).0]
+    }
+
+    fn query(&self, i: usize) -> *const f32 {
+        let (row, head) = self.place(i);
+        let shape = self.cache.shape;
+        let width = (self.heads + 2 * shape.kv_heads) * shape.head_dim;
+        let row = &self.qkv[(self.span.rows.start + row) * width..][..width];
+        row[head * shape.head_dim..].as_ptr()
+    }
+
+    fn output(&self, i: usize) -> usize {
+        let (row, head) = self.place(i);
+        ((self.span.rows.start + row) * self.heads + head) * self.cache.shape.head_dim
+    }
+
+    /// One block of keys for queries `first .. first + R` of the tile.
+    #[inline(always)]
+    fn block<S: Simd, const R: usize>(
+        &self,
+        s: S,
+        first: usize,
+        queries: &[*const f32],
+        block: usize,
+        (keys, values): (*const E, *const E),
+        running: &mut Running,
+    ) {
+        let (_, vectors) = S::ATTENTION_TILE;
+        let shape = self.cache.shape;
+        for half in (0..BLOCK_TOKENS / LANES).step_by(vectors) {
+            if vectors == 2 {
+                scores::<S, E, R, 2>(s, queries, keys, shape.head_dim, half, &mut running.weights[first..]);
+            } else {
+                scores::<S, E, R, 1>(s, queries, keys, shape.head_dim, half, &mut running.weights[first..]);
+            }
+        }
+        for i in first..first + R {
+            let range = self.range(i);
+            let start = block * BLOCK_TOKENS;
+            let from = range.start.saturating_sub(start).min(BLOCK_TOKENS);
+            let to = range.end.saturating_sub(start).min(BLOCK_TOKENS);
+            running.weigh(s, i, from, to);
+        }
+        let padded = shape.value_width();
+        let mut d = 0;
+        while d < padded {
+            let rest = (padded - d) / LANES;
+            if vectors == 2 && rest >= 2 {
+                weighted_values::<S, E, R, 2>(s, first, values, d, padded, running);
+                d += 2 * LANES;
+            } else {
+                weighted_values::<S, E, R, 1>(s, first, values, d, padded, running);
+                d += LANES;
+            }
+        }
+    }
+}
+
+impl Running {
+    /// Turns query `i`'s scores into weights of keys `from .. to`, and all other weights into 0.
+    #[inline(always)]
+    fn weigh<S: Simd>(&mut self, s: S, i: usize, from: usize, to: usize) {
+        if from >= to {
+            self.weights[i] = [0.0; BLOCK_TOKENS];
+            self.rescale[i] = 1.0;
+            return;
+        }
+        let weights = self.weights[i].as_mut_ptr();
+        // SAFETY: a block has two vectors of scores.
+        let (low, high) = unsafe { (s.load(weights), s.load(weights.add(LANES))) };
+        let (nothing, zero) = (s.splat(f32::NEG_INFINITY), s.splat(0.0));
+        let high_from = from.saturating_sub(LANES);
+        let high_to = to.saturating_sub(LANES);
+        let largest = s.max_lane(s.max(
+            s.keep(low, nothing, from, to),
+            s.keep(high, nothing, high_from, high_to),
+        ));
+        let max = if largest > self.max[i] { largest } else { self.max[i] };
+        let shift = s.splat(max);
+        let low = s.keep(exp(s, s.sub(low, shift)), zero, from, to);
+        let high = s.keep(exp(s, s.sub(high, shift)), zero, high_from, high_to);
+        let mut rescale = [0.0; LANES];
+        // SAFETY: two vectors of weights, and sixteen lanes of an array.
+        unsafe {
+            s.store(weights, low);
+            s.store(weights.add(LANES), high);
+            s.store(rescale.as_mut_ptr(), exp(s, s.splat(self.max[i] - max)));
+        }
+        self.rescale[i] = rescale[0];
+        self.sum[i] = self.sum[i] * rescale[0] + s.sum(s.add(low, high));
+        self.max[i] = max;
+    }
+}
+
+/// Scores of `R` queries with `16 C` keys of a block, from vector `half` on.
+#[inline(always)]
+fn scores<S: Simd, E: Element, const R: usize, const C: usize>(
+    s: S,
+    queries: &[*const f32],
+    keys: *const E,
+    head_dim: usize,
+    half: usize,
+    out: &mut [[f32; BLOCK_TOKENS]],
+) {
+    let mut sums = [[s.splat(0.0); C]; R];
+    for d in 0..head_dim {
+        // SAFETY: a block's keys are `head_dim` rows of 32; a query has `head_dim` values.
+        unsafe {
+            let at = keys.add(d * BLOCK_TOKENS + half * LANES);
+            let mut columns = [E::load(s, at); C];
+            for c in 1..C {
+                columns[c] = E::load(s, at.add(c * LANES));
+            }
+            for r in 0..R {
+                let query = s.splat(*queries[r].add(d));
+                for c in 0..C {
+                    sums[r][c] = s.fma(columns[c], query, sums[r][c]);
+                }
+            }
+        }
+    }
+    for r in 0..R {
+        for c in 0..C {
+            // SAFETY: 32 scores a query.
+            unsafe { s.store(out[r].as_mut_ptr().add((half + c) * LANES), sums[r][c]) };
+        }
+    }
+}
+
+/// Adds a block's weighted values, dimensions `d .. d + 16 C`, to what `R` queries have.
+#[inline(always)]
+fn weighted_values<S: Simd, E: Element, const R: usize, const C: usize>(
+    s: S,
+    first: usize,
+    values: *const E,
+    d: usize,
+    padded: usize,
+    running: &mut Running,
+) {
+    let mut sums = [[s.splat(0.0); C]; R];
+    let accumulated = running.values.as_mut_ptr();
+    for r in 0..R {
+        let rescale = s.splat(running.rescale[first + r]);
+        for c in 0..C {
+            // SAFETY: `padded` values a query.
+            let before = unsafe { s.load(accumulated.add((first + r) * padded + d + c * LANES)) };
+            sums[r][c] = s.mul(before, rescale);
+        }
+    }
+    let weights = &running.weights[first..first + R];
+    for position in 0..BLOCK_TOKENS {
+        // SAFETY: a block's values are 32 rows of `padded`.
+        unsafe {
+            let at = values.add(position * padded + d);
+            let mut columns = [E::load(s, at); C];
+            for c in 1..C {
+                columns[c] = E::load(s, at.add(c * LANES));
+            }
+            for r in 0..R {
+                let weight = s.splat(weights[r][position]);
+                for c in 0..C {
+                    sums[r][c] = s.fma(columns[c], weight, sums[r][c]);
+                }
+            }
+        }
+    }
+    for r in 0..R {
+        for c in 0..C {
+            // SAFETY: as above.
+            unsafe { s.store(accumulated.add((first + r) * padded + d + c * LANES), sums[r][c]) };
+        }
+    }
+}

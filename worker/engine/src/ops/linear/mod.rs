@@ -1,0 +1,188 @@
+//! Matrix products with stored weights: the one place that knows how weights are held.
+#![expect(unsafe_code, reason = "the output is written by several tasks, each its own columns")]
+
+mod dense;
+mod int8;
+mod rows;
+
+use crate::ops::parallel;
+use crate::ops::simd::{LANES, Tier};
+use crate::weights::{RawTensor, WeightError};
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use dense::{DenseProduct, DenseTiles};
+use half::bf16;
+use int8::{Int8Product, Int8Tiles};
+use rows::QuantRows;
+
+/// How a model's matrices are held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Storage {
+    /// 32-bit floats: the reference.
+    F32,
+    /// bfloat16 weights, products in f32.
+    Bf16,
+    /// Blocks of 32 weights of at most 8 bits; activations are quantised too.
+    Int8,
+}
+
+/// One matrix `[n, k]`.
+#[derive(Debug)]
+enum Packed {
+    F32(DenseTiles<f32>),
+    Bf16(DenseTiles<bf16>),
+    Int8(Int8Tiles),
+}
+
+impl Packed {
+    fn new(raw: &RawTensor<'_>, storage: Storage) -> std::result::Result<Self, WeightError> {
+        Ok(match storage {
+            Storage::F32 => Self::F32(DenseTiles::pack(raw)?),
+            Storage::Bf16 => Self::Bf16(DenseTiles::pack(raw)?),
+            Storage::Int8 => Self::Int8(Int8Tiles::pack(raw)?),
+        })
+    }
+
+    fn n(&self) -> usize {
+        match self {
+            Self::F32(tiles) => tiles.n(),
+            Self::Bf16(tiles) => tiles.n(),
+            Self::Int8(tiles) => tiles.n(),
+        }
+    }
+
+    fn k(&self) -> usize {
+        match self {
+            Self::F32(tiles) => tiles.k(),
+            Self::Bf16(tiles) => tiles.k(),
+            Self::Int8(tiles) => tiles.k(),
+        }
+    }
+}
+
+/// `x W^T` for one or more matrices `[n, k]` that share their input: `[T, k]` → `[T, Σ n]`.
+///
+/// A row's result is bit-equal for any number of rows and on every tier.
+#[derive(Debug)]
+pub struct Linear {
+    parts: Vec<Packed>,
+    tier: Tier,
+    k: usize,
+    n: usize,
+}
+
+impl Linear {
+    /// Packs `matrices`, whose outputs lie side by side in the result.
+    pub fn new(
+        matrices: &[RawTensor<'_>],
+        storage: Storage,
+        tier: Tier,
+    ) -> std::result::Result<Self, WeightError> {
+        let parts: Vec<_> =
+            matrices.iter().map(|raw| Packed::new(raw, storage)).collect::<std::result::Result<_, _>>()?;
+        let k = parts.first().map_or(0, Packed::k);
+        if let Some(odd) = matrices.iter().find(|raw| raw.cols != k) {
+            return Err(WeightError::Shape {
+                name: odd.name.clone(),
+                expected: vec![odd.rows, k],
+                found: vec![odd.rows, odd.cols],
+            });
+        }
+        let n = parts.iter().map(Packed::n).sum();
+        Ok(Self { parts, tier, k, n })
+    }
+
+    /// Width of the output.
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Width of the input.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// `[T, k]` f32 → `[T, n]` f32.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        x.apply_op1_no_bwd(self)
+    }
+
+    /// `[T * k]` → `[T * n]`.
+    pub fn product(&self, x: &[f32]) -> Vec<f32> {
+        let rows = x.len() / self.k;
+        let quantized = self
+            .parts
+            .iter()
+            .any(|part| matches!(part, Packed::Int8(_)))
+            .then(|| QuantRows::new(self.tier, x, self.k));
+        let step = match quantized {
+            Some(_) => 2,
+            None => 4,
+        };
+        let tasks = self.tasks(step);
+        // SAFETY: the tasks cover every tile of every part, and each writes its columns of all rows.
+        unsafe {
+            parallel::filled(rows * self.n, |out| {
+                parallel::for_each(tasks.len(), rows * self.n * self.k, |index| {
+                    let Task { part, first, last, column } = tasks[index];
+                    let stride = self.n;
+                    match (&self.parts[part], &quantized) {
+                        (Packed::F32(weights), _) => self.tier.run(DenseProduct {
+                            weights, x, first, last, out, stride, column,
+                        }),
+                        (Packed::Bf16(weights), _) => self.tier.run(DenseProduct {
+                            weights, x, first, last, out, stride, column,
+                        }),
+                        (Packed::Int8(weights), Some(x)) => self.tier.run(Int8Product {
+                            weights, x, first, last, out, stride, column,
+                        }),
+                        (Packed::Int8(_), None) => unreachable!("quantised above"),
+                    }
+                });
+            })
+        }
+    }
+
+    /// Row `index` of the first matrix, as an embedding table has it, into `out` `[k]`.
+    pub fn row(&self, index: usize, out: &mut [f32]) {
+        match &self.parts[0] {
+            Packed::F32(tiles) => tiles.row(index, out),
+            Packed::Bf16(tiles) => tiles.row(index, out),
+            Packed::Int8(tiles) => tiles.row(index, out),
+        }
+    }
+
+    /// Groups of `step` tiles.
+    fn tasks(&self, step: usize) -> Vec<Task> {
+        let mut tasks = Vec::new();
+        let mut column = 0;
+        for (part, packed) in self.parts.iter().enumerate() {
+            let tiles = packed.n().div_ceil(LANES);
+            for first in (0..tiles).step_by(step) {
+                tasks.push(Task { part, first, last: tiles.min(first + step), column });
+            }
+            column += packed.n();
+        }
+        tasks
+    }
+}
+
+/// Tiles `first .. last` of a part whose output begins at `column`.
+#[derive(Clone, Copy)]
+struct Task {
+    part: usize,
+    first: usize,
+    last: usize,
+    column: usize,
+}
+
+impl CustomOp1 for Linear {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let x = super::rows_of(storage, layout, self.k)?;
+        let rows = x.len() / self.k;
+        Ok((CpuStorage::F32(self.product(x)), Shape::from((rows, self.n))))
+    }
+}

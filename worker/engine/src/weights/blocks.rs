@@ -1,0 +1,213 @@
+//! Stored weights as blocks of 32: the forms the 8-bit kernel can hold exactly, and the way there
+//! for all others.
+//!
+//! Formats: <https://github.com/ggml-org/ggml/blob/master/src/ggml-common.h>.
+
+use super::{RawTensor, WeightError};
+use candle_core::quantized::{GgmlDType, ggml_file};
+use candle_core::{Device, Shape};
+use half::{bf16, f16};
+
+/// Weights that share a scale.
+pub(crate) const BLOCK_WEIGHTS: usize = 32;
+
+/// What an unsigned quant of a block without minimum stands above its signed value.
+pub(crate) const ZERO_POINT: u8 = 128;
+
+/// 32 weights of a row: `scale * (quant - ZERO_POINT)`, or `scale * quant - min` if the format
+/// [has minima](has_min).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Block {
+    pub quants: [u8; BLOCK_WEIGHTS],
+    pub scale: f32,
+    pub min: f32,
+}
+
+/// Whether blocks of this format have a minimum.
+pub(crate) fn has_min(dtype: GgmlDType) -> bool {
+    matches!(dtype, GgmlDType::Q4_1 | GgmlDType::Q5_1 | GgmlDType::Q4K | GgmlDType::Q5K)
+}
+
+/// Whether a [`Block`] holds this format exactly.
+pub(crate) fn is_exact(dtype: GgmlDType) -> bool {
+    has_min(dtype) || matches!(dtype, GgmlDType::Q8_0 | GgmlDType::Q5_0 | GgmlDType::Q4_0)
+}
+
+/// Block `index` of a row in one of the exact formats.
+pub(crate) fn exact_block(dtype: GgmlDType, row: &[u8], index: usize) -> Block {
+    let size = dtype.type_size();
+    let part = |bytes: usize, at: usize| &row[at * bytes..(at + 1) * bytes];
+    match dtype {
+        GgmlDType::Q8_0 => q8_0(part(size, index)),
+        GgmlDType::Q4_0 => legacy(part(size, index), &LEGACY_Q4_0),
+        GgmlDType::Q4_1 => legacy(part(size, index), &LEGACY_Q4_1),
+        GgmlDType::Q5_0 => legacy(part(size, index), &LEGACY_Q5_0),
+        GgmlDType::Q5_1 => legacy(part(size, index), &LEGACY_Q5_1),
+        GgmlDType::Q4K | GgmlDType::Q5K => k_quant(dtype, part(size, index / 8), index % 8),
+        other => unreachable!("{other:?} is not an exact format"),
+    }
+}
+
+/// The nearest block to these values: scale `max |x| / 127`, quants to the nearest.
+pub(crate) fn quantize_block(values: &[f32]) -> Block {
+    let largest = values.iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
+    let scale = largest / 127.0;
+    let inverse = if scale > 0.0 { 127.0 / largest } else { 0.0 };
+    let mut quants = [ZERO_POINT; BLOCK_WEIGHTS];
+    for (quant, x) in quants.iter_mut().zip(values) {
+        #[expect(clippy::cast_possible_truncation, reason = "at most 127 in magnitude")]
+        let signed = (x * inverse).round_ties_even() as i8;
+        *quant = unsigned(signed);
+    }
+    Block { quants, scale, min: 0.0 }
+}
+
+/// Rows `first .. first + count` as f32, `[count, cols]`.
+pub(crate) fn rows_f32(
+    raw: &RawTensor<'_>,
+    first: usize,
+    count: usize,
+) -> Result<Vec<f32>, WeightError> {
+    let row_bytes = raw.row_bytes();
+    let bytes = &raw.bytes[first * row_bytes..(first + count) * row_bytes];
+    let f16s = |convert: fn([u8; 2]) -> f32| {
+        bytes.as_chunks::<2>().0.iter().map(|pair| convert(*pair)).collect()
+    };
+    match raw.dtype {
+        GgmlDType::F32 => {
+            Ok(bytes.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect())
+        }
+        GgmlDType::F16 => Ok(f16s(|pair| f16::from_le_bytes(pair).to_f32())),
+        GgmlDType::BF16 => Ok(f16s(|pair| bf16::from_le_bytes(pair).to_f32())),
+        dtype => {
+            let dims = Shape::from((count, raw.cols)).into_dims();
+            ggml_file::qtensor_from_ggml(dtype, bytes, dims, &Device::Cpu)
+                .and_then(|tensor| tensor.dequantize(&Device::Cpu)?.flatten_all()?.to_vec1())
+                .map_err(|source| WeightError::Undecodable { name: raw.name.clone(), source })
+        }
+    }
+}
+
+fn unsigned(signed: i8) -> u8 {
+    signed.cast_unsigned() ^ ZERO_POINT
+}
+
+fn half_at(bytes: &[u8], at: usize) -> f32 {
+    f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32()
+}
+
+fn q8_0(block: &[u8]) -> Block {
+    let mut quants = [0; BLOCK_WEIGHTS];
+    for (quant, byte) in quants.iter_mut().zip(&block[2..]) {
+        *quant = byte ^ ZERO_POINT;
+    }
+    Block { quants, scale: half_at(block, 0), min: 0.0 }
+}
+
+/// The four formats of 16 nibble bytes: scale, then a minimum, then fifth bits, as each has them.
+struct Legacy {
+    min: bool,
+    fifth_bits: bool,
+    /// Subtracted from a stored quant where there is no minimum.
+    zero: u8,
+}
+
+const LEGACY_Q4_0: Legacy = Legacy { min: false, fifth_bits: false, zero: 8 };
+const LEGACY_Q4_1: Legacy = Legacy { min: true, fifth_bits: false, zero: 0 };
+const LEGACY_Q5_0: Legacy = Legacy { min: false, fifth_bits: true, zero: 16 };
+const LEGACY_Q5_1: Legacy = Legacy { min: true, fifth_bits: true, zero: 0 };
+
+fn legacy(block: &[u8], format: &Legacy) -> Block {
+    let mut at = 2;
+    let min = if format.min {
+        at += 2;
+        -half_at(block, 2)
+    } else {
+        0.0
+    };
+    let mut fifth = 0;
+    if format.fifth_bits {
+        fifth = u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]]);
+        at += 4;
+    }
+    let base = if format.min { 0 } else { ZERO_POINT - format.zero };
+    let mut quants = [0; BLOCK_WEIGHTS];
+    for (j, byte) in block[at..at + 16].iter().enumerate() {
+        let bit = |i: usize| if fifth >> i & 1 == 1 { 16 } else { 0 };
+        quants[j] = base + ((byte & 0xF) | bit(j));
+        quants[j + 16] = base + ((byte >> 4) | bit(j + 16));
+    }
+    Block { quants, scale: half_at(block, 0), min }
+}
+
+/// Sub-block `index` of eight in a block of 256 of `Q4_K` or `Q5_K`: 6-bit scales and minima
+/// under a common f16 pair.
+fn k_quant(dtype: GgmlDType, block: &[u8], index: usize) -> Block {
+    let packed = &block[4..16];
+    let (scale, min) = if index < 4 {
+        (packed[index] & 63, packed[index + 4] & 63)
+    } else {
+        (
+            (packed[index + 4] & 0xF) | ((packed[index - 4] >> 6) << 4),
+            (packed[index + 4] >> 4) | ((packed[index] >> 6) << 4),
+        )
+    };
+    let nibbles_at = if dtype == GgmlDType::Q5K { 48 } else { 16 };
+    let nibbles = &block[nibbles_at + index / 2 * 32..][..BLOCK_WEIGHTS];
+    let mut quants = [0; BLOCK_WEIGHTS];
+    for (j, quant) in quants.iter_mut().enumerate() {
+        let fifth = if dtype == GgmlDType::Q5K { (block[16 + j] >> index & 1) << 4 } else { 0 };
+        *quant = (nibbles[j] >> (index % 2 * 4) & 0xF) | fifth;
+    }
+    Block {
+        quants,
+        scale: half_at(block, 0) * f32::from(scale),
+        min: half_at(block, 2) * f32::from(min),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Tensor;
+    use candle_core::quantized::QTensor;
+
+    #[test]
+    fn exact_blocks_hold_what_candle_decodes() {
+        let rows = 3;
+        let cols = 512;
+        let values: Vec<f32> = (0..rows * cols)
+            .map(|i| f32::from(u16::try_from(i * 7919 % 1009).unwrap()) / 500.0 - 0.8)
+            .collect();
+        let tensor = Tensor::from_vec(values, (rows, cols), &Device::Cpu).unwrap();
+        for dtype in [
+            GgmlDType::Q8_0,
+            GgmlDType::Q4_0,
+            GgmlDType::Q4_1,
+            GgmlDType::Q5_0,
+            GgmlDType::Q5_1,
+            GgmlDType::Q4K,
+            GgmlDType::Q5K,
+        ] {
+            let quantized = QTensor::quantize(&tensor, dtype).unwrap();
+            let bytes = quantized.data().unwrap();
+            let raw = RawTensor { name: "w".into(), rows, cols, dtype, bytes: &bytes };
+            let expected = rows_f32(&raw, 0, rows).unwrap();
+            for row in 0..rows {
+                let stored = &bytes[row * raw.row_bytes()..][..raw.row_bytes()];
+                for index in 0..cols / BLOCK_WEIGHTS {
+                    let block = exact_block(dtype, stored, index);
+                    for (j, quant) in block.quants.iter().enumerate() {
+                        let value = if has_min(dtype) {
+                            block.scale * f32::from(*quant) - block.min
+                        } else {
+                            block.scale * (f32::from(*quant) - f32::from(ZERO_POINT))
+                        };
+                        let at = row * cols + index * BLOCK_WEIGHTS + j;
+                        assert_eq!(value.to_bits(), expected[at].to_bits(), "{dtype:?} {at}");
+                    }
+                }
+            }
+        }
+    }
+}

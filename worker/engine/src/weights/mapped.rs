@@ -1,0 +1,48 @@
+//! Files read as mapped memory.
+#![expect(unsafe_code, reason = "mapping a file")]
+
+use super::WeightError;
+use memmap2::Mmap;
+use sha2::{Digest, Sha256};
+use std::fmt::Write as _;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// A mapped file; its pages are given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct MappedFile {
+    path: PathBuf,
+    map: Mmap,
+}
+
+impl MappedFile {
+    pub(crate) fn open(path: &Path) -> Result<Self, WeightError> {
+        let io = |source| WeightError::Io { path: path.to_owned(), source };
+        let file = File::open(path).map_err(io)?;
+        // SAFETY: the map is read only. A model file that another program truncates while it is
+        // loaded would end this process with a bus error; none is written to in place.
+        let map = unsafe { Mmap::map(&file) }.map_err(io)?;
+        Ok(Self { path: path.to_owned(), map })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.map
+    }
+}
+
+/// SHA-256 over all files' bytes in order, in lowercase hexadecimal.
+pub(super) fn sha256(files: &[MappedFile]) -> String {
+    let mut digest = Sha256::new();
+    for file in files {
+        digest.update(file.bytes());
+    }
+    digest.finalize().iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,78 @@
+//! Folders of safetensors files, with or without an index.
+
+use super::mapped::MappedFile;
+use super::{Entry, WeightError, Weights, malformed, names};
+use candle_core::quantized::GgmlDType;
+use safetensors::{Dtype, SafeTensors};
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+const INDEX: &str = "model.safetensors.index.json";
+
+/// Opens a folder's weights: the files its index names, or else all its safetensors files.
+pub(crate) fn open(folder: &Path) -> Result<Weights, WeightError> {
+    let mut files = Vec::new();
+    let mut tensors = BTreeMap::new();
+    for (index, path) in file_names(folder)?.into_iter().enumerate() {
+        let file = MappedFile::open(&path)?;
+        read_header(&file, index, &mut tensors)?;
+        files.push(file);
+    }
+    if tensors.is_empty() {
+        return Err(malformed(folder, "safetensors", "no file ends in .safetensors"));
+    }
+    Weights::new(files, tensors, true)
+}
+
+/// The shape of `model.safetensors.index.json`.
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+fn file_names(folder: &Path) -> Result<Vec<PathBuf>, WeightError> {
+    let index = folder.join(INDEX);
+    let names: BTreeSet<PathBuf> = if index.is_file() {
+        let text = std::fs::read(&index)
+            .map_err(|source| WeightError::Io { path: index.clone(), source })?;
+        let parsed: Index = serde_json::from_slice(&text)
+            .map_err(|error| malformed(&index, "a safetensors index", error))?;
+        parsed.weight_map.into_values().map(|name| folder.join(name)).collect()
+    } else {
+        let io = |source| WeightError::Io { path: folder.to_owned(), source };
+        let mut found = BTreeSet::new();
+        for entry in folder.read_dir().map_err(io)? {
+            let path = entry.map_err(io)?.path();
+            if path.extension().is_some_and(|extension| extension == "safetensors") {
+                found.insert(path);
+            }
+        }
+        found
+    };
+    Ok(names.into_iter().collect())
+}
+
+fn read_header(
+    file: &MappedFile,
+    index: usize,
+    tensors: &mut BTreeMap<String, Entry>,
+) -> Result<(), WeightError> {
+    let wrong = |error| malformed(file.path(), "safetensors", error);
+    let (header_bytes, metadata) = SafeTensors::read_metadata(file.bytes()).map_err(wrong)?;
+    let data_start = header_bytes + size_of::<u64>();
+    for (stored, info) in metadata.tensors() {
+        // Names of other architectures stay as they are and show up as unexpected.
+        let name = names::from_safetensors(&stored).unwrap_or(stored);
+        let dtype = match info.dtype {
+            Dtype::F32 => GgmlDType::F32,
+            Dtype::F16 => GgmlDType::F16,
+            Dtype::BF16 => GgmlDType::BF16,
+            other => return Err(WeightError::Dtype { name, dtype: format!("{other:?}") }),
+        };
+        let (start, end) = info.data_offsets;
+        let bytes = data_start + start..data_start + end;
+        tensors.insert(name, Entry { file: index, bytes, dtype, shape: info.shape.clone() });
+    }
+    Ok(())
+}
