@@ -88,6 +88,26 @@ impl Prompter {
         }
     }
 
+    /// Reads a GGUF file or a model's folder; answers also end at `end_tokens`.
+    pub fn open(path: &Path, end_tokens: &[TokenId]) -> Result<Self, PromptError> {
+        let prompter = if path.is_dir() {
+            Self::from_folder(path)?
+        } else {
+            let failed = |message: String| {
+                TokenizerError::invalid(format!("`{}`: {message}", path.display()))
+            };
+            let mut file = std::fs::File::open(path).map_err(|source| TokenizerError::Read {
+                path: path.display().to_string(),
+                source,
+            })?;
+            let mut reader = std::io::BufReader::new(&mut file);
+            let content = Content::read(&mut reader).map_err(|error| failed(error.to_string()))?;
+            Self::from_gguf(&content)?
+        };
+        let all = [prompter.end_tokens, end_tokens.to_vec()].concat();
+        Ok(Self::new(prompter.tokenizer, prompter.template, &all))
+    }
+
     /// Reads tokenizer, template (`tokenizer.chat_template`) and end tokens of a GGUF.
     pub fn from_gguf(content: &Content) -> Result<Self, PromptError> {
         let tokenizer = Tokenizer::from_gguf(content)?;

@@ -1,0 +1,137 @@
+//! A model that computes nothing, for tests of the scheduler and of what stands on the engine.
+//!
+//! It stores each token it is given in the block that the step names, reads a sequence's tokens
+//! back through the step's tables, and makes logits of a hash of what it read. A wrong table, a
+//! wrong position or a block that was reused too early changes the output or panics.
+
+use crate::batch::{
+    BLOCK_TOKENS, BlockId, Forward, ForwardError, Logits, ModelShape, Span, StepBatch, TokenId,
+};
+
+/// A token with its position, as stored; `None` where nothing was written yet.
+type Cell = Option<(TokenId, usize)>;
+
+/// What a step does instead of computing.
+type Fault = Box<dyn FnMut(&StepBatch) -> Result<(), ForwardError> + Send>;
+
+/// See the module.
+pub struct FakeForward {
+    shape: ModelShape,
+    global: Vec<Cell>,
+    local: Vec<Cell>,
+    fault: Option<Fault>,
+}
+
+impl FakeForward {
+    /// A model of `vocab` tokens, 4,096 tokens of context and a window of `window` keys. A block
+    /// of either pool takes one byte.
+    pub fn new(vocab: usize, window: Option<usize>) -> Self {
+        let shape = ModelShape {
+            vocab,
+            context_tokens_max: 4096,
+            window,
+            global_block_bytes: 1,
+            local_block_bytes: usize::from(window.is_some()),
+        };
+        Self {
+            shape,
+            global: Vec::new(),
+            local: Vec::new(),
+            fault: None,
+        }
+    }
+
+    /// Calls `fault` before each step: it may fail it, or panic.
+    #[must_use]
+    pub fn with_fault(
+        mut self,
+        fault: impl FnMut(&StepBatch) -> Result<(), ForwardError> + Send + 'static,
+    ) -> Self {
+        self.fault = Some(Box::new(fault));
+        self
+    }
+
+    fn store(&mut self, tokens: &[TokenId], span: &Span) {
+        for (row, position) in span.rows.clone().zip(span.start..) {
+            let cell = Some((tokens[row], position));
+            let index = position / BLOCK_TOKENS;
+            self.global[slot(span.global_blocks[index], position)] = cell;
+            if self.shape.window.is_some() {
+                let local = span.local_blocks[index].expect("a row's own local block is there");
+                self.local[slot(local, position)] = cell;
+            }
+        }
+    }
+
+    /// A hash of the tokens that a query at `position` sees.
+    fn context_hash(&self, span: &Span, position: usize) -> u64 {
+        let mut hash = 0;
+        let mut read = |cells: &[Cell], block: BlockId, at: usize| {
+            let (token, stored_at) = cells[slot(block, at)].expect("read before it was written");
+            assert_eq!(stored_at, at, "{block:?} holds another position");
+            hash = mix(hash ^ u64::from(token));
+        };
+        for at in 0..=position {
+            read(&self.global, span.global_blocks[at / BLOCK_TOKENS], at);
+        }
+        if let Some(window) = self.shape.window {
+            for at in (position + 1).saturating_sub(window)..=position {
+                let block = span.local_blocks[at / BLOCK_TOKENS];
+                read(
+                    &self.local,
+                    block.expect("a block in the window is there"),
+                    at,
+                );
+            }
+        }
+        hash
+    }
+}
+
+impl Forward for FakeForward {
+    fn shape(&self) -> &ModelShape {
+        &self.shape
+    }
+
+    fn allocate(&mut self, global_blocks: usize, local_blocks: usize) -> Result<(), ForwardError> {
+        self.global = vec![None; global_blocks * BLOCK_TOKENS];
+        self.local = vec![None; local_blocks * BLOCK_TOKENS];
+        Ok(())
+    }
+
+    fn forward(&mut self, batch: &StepBatch) -> Result<Logits, ForwardError> {
+        if let Some(fault) = &mut self.fault {
+            fault(batch)?;
+        }
+        for span in &batch.spans {
+            self.store(&batch.tokens, span);
+        }
+        let vocab = self.shape.vocab;
+        let mut values = Vec::with_capacity(batch.logit_rows.len() * vocab);
+        for row in &batch.logit_rows {
+            let span = batch.spans.iter().find(|span| span.rows.contains(row));
+            let span = span.expect("every row belongs to a sequence");
+            let hash = self.context_hash(span, span.start + row - span.rows.start);
+            values.extend((0..vocab as u64).map(|token| logit(mix(hash ^ mix(token + 1)))));
+        }
+        Ok(Logits { vocab, values })
+    }
+}
+
+fn slot(block: BlockId, position: usize) -> usize {
+    block.0 as usize * BLOCK_TOKENS + position % BLOCK_TOKENS
+}
+
+/// The finaliser of splitmix64 (Steele, Lea, Flood 2014).
+fn mix(value: u64) -> u64 {
+    let mut z = value.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+/// A value in −4 … 4 of a hash.
+fn logit(hash: u64) -> f32 {
+    let unit = f32::from(u16::try_from(hash >> 48).unwrap_or(u16::MAX)) / f32::from(u16::MAX);
+    unit * 8.0 - 4.0
+}

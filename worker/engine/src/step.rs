@@ -1,0 +1,274 @@
+//! One step: plan, run, sample, commit.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rayon::prelude::*;
+
+use crate::batch::{Forward, ForwardError, Logits, TokenId};
+use crate::generation::GenerateError;
+use crate::prompt::Prompter;
+use crate::request::{Request, Work};
+use crate::sampler::{Choice, NotFinite, Sampling, TokenLogprob, token_logprob};
+use crate::scheduler::{Part, Scheduler, StepPlan};
+use crate::sequence::SequenceId;
+use crate::stop::FinishReason;
+
+/// What a step did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StepReport {
+    /// Sequences in it.
+    pub sequences: usize,
+    /// Prompt tokens it read.
+    pub prefill_tokens: usize,
+    /// Tokens it continued answers from.
+    pub decode_tokens: usize,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+/// Everything the engine thread owns.
+pub(crate) struct Core {
+    pub(crate) forward: Box<dyn Forward>,
+    pub(crate) prompter: Arc<Prompter>,
+    pub(crate) scheduler: Scheduler,
+    pub(crate) requests: HashMap<SequenceId, Request>,
+    /// Tokens that may not be drawn.
+    pub(crate) suppressed: Vec<TokenId>,
+    pub(crate) next_id: u64,
+}
+
+/// What came of one row of logits.
+struct Scored {
+    /// The token that was drawn, or that follows in a scored text.
+    token: TokenId,
+    logprob: Option<TokenLogprob>,
+}
+
+/// What to do with one row of logits.
+enum RowTask<'a> {
+    Draw {
+        sampling: &'a Sampling,
+        history: &'a [TokenId],
+        logprobs: Option<usize>,
+    },
+    Score {
+        token: TokenId,
+        top: usize,
+    },
+}
+
+impl Core {
+    /// Takes in a request.
+    pub(crate) fn submit(&mut self, mut request: Request) {
+        self.next_id += 1;
+        let id = SequenceId(self.next_id);
+        self.scheduler.submit(request.sequence(id));
+        self.requests.insert(id, request);
+    }
+
+    /// Computes one step; `None` if there was nothing to compute. An error means that the device
+    /// is gone; any other failure ends the step's requests only.
+    pub(crate) fn step(&mut self) -> Result<Option<StepReport>, ForwardError> {
+        let started = Instant::now();
+        self.drop_cancelled(started);
+        let Some(plan) = self.scheduler.plan() else {
+            assert!(
+                self.requests.is_empty(),
+                "requests wait and none of them can run"
+            );
+            return Ok(None);
+        };
+        for id in &plan.admitted {
+            if let Some(request) = self.requests.get_mut(id) {
+                request.admitted.get_or_insert(started);
+            }
+        }
+        match self.forward.forward(&plan.batch) {
+            Ok(logits) => {
+                let scored = self.sample(&plan, logits);
+                self.commit(&plan, scored, Instant::now());
+            }
+            Err(error) if error.fatal => return Err(error),
+            Err(error) => self.fail(&plan, &error),
+        }
+        Ok(Some(StepReport {
+            sequences: plan.parts.len(),
+            prefill_tokens: plan.batch.tokens.len() - plan.decode_tokens,
+            decode_tokens: plan.decode_tokens,
+            duration: started.elapsed(),
+        }))
+    }
+
+    fn drop_cancelled(&mut self, now: Instant) {
+        let left = self
+            .requests
+            .iter()
+            .filter(|(_, request)| request.is_cancelled());
+        let left: Vec<SequenceId> = left.map(|(id, _)| *id).collect();
+        for id in left {
+            self.finish(id, FinishReason::Cancelled, now);
+        }
+    }
+
+    /// Draws, or scores, from every row of logits; rows are independent of each other.
+    fn sample(&self, plan: &StepPlan, mut logits: Logits) -> Vec<Result<Scored, NotFinite>> {
+        let tasks: Vec<RowTask> = plan
+            .parts
+            .iter()
+            .flat_map(|part| self.row_tasks(part))
+            .collect();
+        let suppressed = &self.suppressed;
+        let rows = logits.values.par_chunks_mut(logits.vocab.max(1)).zip(tasks);
+        rows.map(|(row, task)| match task {
+            RowTask::Score { token, top } => {
+                let logprob = Some(token_logprob(row, token, top)?);
+                Ok(Scored { token, logprob })
+            }
+            RowTask::Draw {
+                sampling,
+                history,
+                logprobs: None,
+            } => {
+                let choice = Choice {
+                    row,
+                    sampling,
+                    history,
+                    suppressed,
+                };
+                Ok(Scored {
+                    token: choice.draw()?,
+                    logprob: None,
+                })
+            }
+            RowTask::Draw {
+                sampling,
+                history,
+                logprobs: Some(top),
+            } => {
+                let mut raw = row.to_vec();
+                let token = Choice {
+                    row: &mut raw,
+                    sampling,
+                    history,
+                    suppressed,
+                }
+                .draw()?;
+                Ok(Scored {
+                    token,
+                    logprob: Some(token_logprob(row, token, top)?),
+                })
+            }
+        })
+        .collect()
+    }
+
+    /// What to do with the logits of a sequence, row by row.
+    fn row_tasks(&self, part: &Part) -> Vec<RowTask<'_>> {
+        let request = self.requests.get(&part.sequence);
+        let sequence = self.scheduler.running(part.sequence);
+        let (Some(request), Some(sequence)) = (request, sequence) else {
+            return Vec::new();
+        };
+        let tokens = sequence.tokens.as_slice();
+        match &request.work {
+            Work::Generate(generate) => {
+                let (sampling, logprobs) = (&generate.sampling, generate.logprobs);
+                let draw = |_| RowTask::Draw {
+                    sampling,
+                    history: tokens,
+                    logprobs,
+                };
+                part.logit_rows.clone().map(draw).collect()
+            }
+            Work::Score(score) => {
+                let next = |index: usize| tokens.get(index + 1).copied().unwrap_or(score.last);
+                let positions = (sequence.computed..).take(part.logit_rows.len());
+                let row = |position| RowTask::Score {
+                    token: next(position),
+                    top: score.top,
+                };
+                positions.map(row).collect()
+            }
+        }
+    }
+
+    /// Stores what the step gave, and sends it on.
+    fn commit(&mut self, plan: &StepPlan, scored: Vec<Result<Scored, NotFinite>>, now: Instant) {
+        self.scheduler.commit(plan);
+        let mut scored = scored.into_iter();
+        for part in &plan.parts {
+            let rows: Result<Vec<Scored>, NotFinite> =
+                scored.by_ref().take(part.logit_rows.len()).collect();
+            match rows {
+                Ok(rows) => self.deliver(part.sequence, rows, now),
+                Err(NotFinite) => {
+                    let sequence = self.scheduler.remove(part.sequence);
+                    let position = sequence.map_or(0, |sequence| sequence.computed);
+                    if let Some(request) = self.requests.remove(&part.sequence) {
+                        request.fail(GenerateError::NotFinite { position });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Adds a sequence's new tokens, or scores, to its request.
+    fn deliver(&mut self, id: SequenceId, rows: Vec<Scored>, now: Instant) {
+        let Some(request) = self.requests.get_mut(&id) else {
+            return;
+        };
+        let ended = match &mut request.work {
+            Work::Score(score) => {
+                score
+                    .collected
+                    .extend(rows.into_iter().filter_map(|row| row.logprob));
+                let done = self
+                    .scheduler
+                    .running(id)
+                    .is_none_or(|s| s.uncomputed() == 0);
+                done.then_some(FinishReason::Stop)
+            }
+            Work::Generate(generate) => {
+                let Some(Scored { token, logprob }) = rows.into_iter().next() else {
+                    return;
+                };
+                self.scheduler.append(id, token);
+                generate.first_token.get_or_insert(now);
+                generate.collected.extend(logprob);
+                let ended = generate.answer.push(self.prompter.tokenizer(), token);
+                generate
+                    .reply
+                    .push_text(generate.answer.take_released(ended.is_some()));
+                ended
+            }
+        };
+        if let Some(reason) = ended {
+            self.finish(id, reason, now);
+        }
+    }
+
+    fn finish(&mut self, id: SequenceId, reason: FinishReason, now: Instant) {
+        let sequence = self.scheduler.remove(id);
+        if let (Some(mut request), Some(sequence)) = (self.requests.remove(&id), sequence) {
+            if let (Work::Generate(generate), FinishReason::Cancelled) = (&mut request.work, reason)
+            {
+                generate.answer.end(reason);
+            }
+            request.finish(&sequence, reason, now);
+        }
+    }
+
+    /// Ends the requests of a step that failed.
+    fn fail(&mut self, plan: &StepPlan, error: &ForwardError) {
+        for part in &plan.parts {
+            self.scheduler.remove(part.sequence);
+            if let Some(request) = self.requests.remove(&part.sequence) {
+                request.fail(GenerateError::Step {
+                    message: error.message.clone(),
+                });
+            }
+        }
+    }
+}
