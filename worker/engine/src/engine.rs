@@ -33,8 +33,8 @@ pub enum EngineError {
         message: String,
     },
     /// The model was not loaded.
-    #[error(transparent)]
-    Load(#[from] LoadError),
+    #[error("cannot load the model")]
+    Load(#[source] Box<LoadError>),
     /// Its tokenizer or chat template was not.
     #[error(transparent)]
     Prompt(#[from] PromptError),
@@ -86,7 +86,8 @@ impl Engine {
         load: &LoadOptions,
         options: &EngineOptions,
     ) -> Result<Self, EngineError> {
-        let loaded = runner::load(path, load)?;
+        let loaded =
+            runner::load(path, load).map_err(|error| EngineError::Load(Box::new(error)))?;
         let prompter = Prompter::open(&loaded.tokenizer, &loaded.eos)?;
         let model = ModelInfo {
             weights_sha256: loaded.weights_sha256,
@@ -287,6 +288,10 @@ impl Inner {
                 limit,
             });
         }
+        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(requests) = requests.as_ref() else {
+            return Err(SubmitError::Stopped);
+        };
         let limit = self.requests_max;
         let permit = Permit::take(&self.taken[class as usize], limit)
             .ok_or(SubmitError::Full { class, limit })?;
@@ -298,10 +303,6 @@ impl Inner {
             work,
             submitted,
             admitted,
-        };
-        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(requests) = requests.as_ref() else {
-            return Err(SubmitError::Stopped);
         };
         requests
             .try_send(Box::new(request))

@@ -136,7 +136,7 @@ pub fn argmax(row: &[f32]) -> Result<TokenId, NotFinite> {
     }
     let index = row
         .iter()
-        .position(|logit| *logit == max)
+        .position(|logit| *logit >= max)
         .ok_or(NotFinite)?;
     TokenId::try_from(index).map_err(|_| NotFinite)
 }
@@ -190,6 +190,10 @@ struct Candidate {
 }
 
 /// The order in which candidates are preferred.
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the shape of a comparison"
+)]
 fn preferred(a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
     b.logit.total_cmp(&a.logit).then(a.token.cmp(&b.token))
 }

@@ -201,15 +201,14 @@ impl Core {
         for part in &plan.parts {
             let rows: Result<Vec<Scored>, NotFinite> =
                 scored.by_ref().take(part.logit_rows.len()).collect();
-            match rows {
-                Ok(rows) => self.deliver(part.sequence, rows, now),
-                Err(NotFinite) => {
-                    let sequence = self.scheduler.remove(part.sequence);
-                    let position = sequence.map_or(0, |sequence| sequence.computed);
-                    if let Some(request) = self.requests.remove(&part.sequence) {
-                        request.fail(GenerateError::NotFinite { position });
-                    }
-                }
+            if let Ok(rows) = rows {
+                self.deliver(part.sequence, rows, now);
+                continue;
+            }
+            let sequence = self.scheduler.remove(part.sequence);
+            let position = sequence.map_or(0, |sequence| sequence.computed);
+            if let Some(request) = self.requests.remove(&part.sequence) {
+                request.fail(GenerateError::NotFinite { position });
             }
         }
     }

@@ -19,6 +19,7 @@ impl BlockHash {
 
     /// The hash of a block that follows this one: its tokens, and the contents of the atomic
     /// ranges that reach into it.
+    #[must_use]
     pub fn child(&self, tokens: &[TokenId], ranges: &[&AtomicRange]) -> Self {
         let mut hash = Sha256::new();
         hash.update(self.0);

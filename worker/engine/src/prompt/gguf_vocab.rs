@@ -149,13 +149,10 @@ fn array<T>(
     key: &str,
     read: impl Fn(&Value) -> Option<T>,
 ) -> Result<Vec<T>, TokenizerError> {
-    let values = match content.metadata.get(key) {
-        Some(Value::Array(values)) => values,
-        _ => {
-            return Err(TokenizerError::invalid(format!(
-                "the file has no array `{key}`"
-            )));
-        }
+    let Some(Value::Array(values)) = content.metadata.get(key) else {
+        return Err(TokenizerError::invalid(format!(
+            "the file has no array `{key}`"
+        )));
     };
     let read: Option<Vec<T>> = values.iter().map(read).collect();
     read.ok_or_else(|| TokenizerError::invalid(format!("`{key}` holds values of a wrong type")))

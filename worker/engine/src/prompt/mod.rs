@@ -145,13 +145,13 @@ impl Prompter {
     /// joined by blank lines: a single message reaches the model verbatim.
     pub fn tokens(&self, prompt: &Prompt) -> Result<Vec<TokenId>, PromptError> {
         match prompt {
-            Prompt::Chat { messages } => match &self.template {
-                Some(template) => self.chat(template, messages),
-                None => {
-                    let texts: Vec<String> = messages.iter().map(joined_parts).collect();
-                    self.completion(&texts.join(MESSAGE_BREAK))
+            Prompt::Chat { messages } => {
+                if let Some(template) = &self.template {
+                    return self.chat(template, messages);
                 }
-            },
+                let texts: Vec<String> = messages.iter().map(joined_parts).collect();
+                self.completion(&texts.join(MESSAGE_BREAK))
+            }
             Prompt::Text(text) => self.completion(text),
             Prompt::Tokens(ids) => {
                 let tokens = self.tokenizer.token_count();

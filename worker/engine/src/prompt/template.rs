@@ -1,5 +1,7 @@
 //! Chat templates: messages to the text a model was trained on.
 
+use std::fmt::Write;
+
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{Environment, Error, ErrorKind};
@@ -94,11 +96,11 @@ impl ChatTemplate {
             .add_template_owned(NAME, source.to_owned())
             .map_err(TemplateError::Broken)?;
         let digest = Sha256::digest(source.as_bytes());
-        let version = digest
-            .iter()
-            .take(8)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let version = digest.iter().take(8).fold(String::new(), |mut hex, byte| {
+            // Writing to a string cannot fail.
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        });
         Ok(Self {
             environment,
             version,

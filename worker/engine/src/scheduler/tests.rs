@@ -10,7 +10,7 @@ use crate::batch::Forward;
 use crate::fake::FakeForward;
 use crate::sequence::{AtomicRange, LogitsWanted};
 
-const VOCAB: usize = 50;
+const VOCAB: u32 = 50;
 
 /// Submits, steps and collects, as the engine does.
 struct Driver {
@@ -53,7 +53,7 @@ impl Driver {
             step_tokens_max,
             sharing,
         } = setup;
-        let mut model = FakeForward::new(VOCAB, window);
+        let mut model = FakeForward::new(VOCAB as usize, window);
         model.allocate(blocks as usize, blocks as usize).unwrap();
         let options = SchedulerOptions {
             slots_max,
@@ -158,7 +158,7 @@ fn alone(window: Option<usize>, prompt: &[TokenId], output_tokens: usize) -> Vec
 fn prompt(seed: u32, length: usize) -> Vec<TokenId> {
     (0u32..)
         .take(length)
-        .map(|i| (i * 7 + seed * 13 + i * i * seed) % VOCAB as u32)
+        .map(|i| (i * 7 + seed * 13 + i * i * seed) % VOCAB)
         .collect()
 }
 
