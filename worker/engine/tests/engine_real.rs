@@ -1,0 +1,148 @@
+//! The engine on real weights: the same request gives the same text, whatever else is going on.
+
+mod common;
+
+use std::sync::LazyLock;
+
+use common::{input, model_file, seeded};
+use lapidary_engine::{
+    Engine, EngineOptions, FinishReason, GenerateInput, Health, LoadOptions, Outcome,
+};
+
+fn load(options: &EngineOptions) -> Engine {
+    let path = model_file("gemma-3-270m-q4_k_m.gguf");
+    Engine::load(&path, &LoadOptions::default(), options).unwrap()
+}
+
+fn options() -> EngineOptions {
+    EngineOptions {
+        kv_bytes_max: 256 << 20,
+        ..EngineOptions::default()
+    }
+}
+
+const PASSAGE: &str = "It was the best of times, it was the worst of times, it was the age of \
+    wisdom, it was the age of foolishness, it was the epoch of belief, it was the epoch of \
+    incredulity, it was the season of Light, it was the season of Darkness, ";
+
+/// Prompts of 3 to about 700 tokens, so that the longest leave the window; greedy and seeded,
+/// some with a common beginning.
+fn requests() -> Vec<GenerateInput> {
+    let openings = [
+        "The capital of",
+        "Once upon a time",
+        "fn main() {",
+        "Les lapins",
+        "1, 2, 3,",
+    ];
+    let text = |index: usize| match index % 4 {
+        0 => openings[index % 5].to_owned(),
+        1 => format!("{}{}", PASSAGE.repeat(1 + index / 10), openings[index % 5]),
+        2 => format!("{PASSAGE}In short, number {index}"),
+        _ => PASSAGE.chars().skip(index * 3).collect(),
+    };
+    let request = |index: usize| {
+        let base = input(&text(index), 6 + index % 20);
+        if index % 2 == 0 {
+            base
+        } else {
+            seeded(base, index as u64)
+        }
+    };
+    let mut requests: Vec<_> = (0..31).map(request).collect();
+    requests.push(input(&PASSAGE.repeat(11), 20));
+    requests
+}
+
+fn essence(outcome: Outcome) -> (String, Vec<u32>, FinishReason) {
+    (outcome.text, outcome.tokens, outcome.finish_reason)
+}
+
+fn together(options: &EngineOptions) -> (Engine, Vec<(String, Vec<u32>, FinishReason)>) {
+    let engine = load(options);
+    let pending: Vec<_> = requests()
+        .into_iter()
+        .map(|request| engine.submit(request).unwrap())
+        .collect();
+    let outcomes = pending
+        .into_iter()
+        .map(|one| essence(one.wait().unwrap()))
+        .collect();
+    assert_eq!(engine.health(), Health::Running);
+    (engine, outcomes)
+}
+
+static ALONE: LazyLock<Vec<(String, Vec<u32>, FinishReason)>> = LazyLock::new(|| {
+    // Whole prompts, one request after the other, nothing shared.
+    let alone = EngineOptions {
+        prefix_sharing: false,
+        step_tokens_max: 1024,
+        ..options()
+    };
+    let engine = load(&alone);
+    let run = |request| essence(engine.submit(request).unwrap().wait().unwrap());
+    requests().into_iter().map(run).collect()
+});
+
+#[test]
+fn alone_in_a_batch_in_chunks_and_after_preemption_are_the_same() {
+    let expected = &*ALONE;
+    let (engine, outcomes) = together(&options());
+    assert_eq!(&outcomes, expected, "in a batch of 32");
+    assert!(engine.stats().cached_tokens > 0, "beginnings were shared");
+
+    let chunked = EngineOptions {
+        step_tokens_max: 40,
+        ..options()
+    };
+    assert_eq!(&together(&chunked).1, expected, "in chunks");
+
+    let block_bytes = engine.shape().global_block_bytes + engine.shape().local_block_bytes;
+    let scarce = EngineOptions {
+        kv_bytes_max: 22 * block_bytes,
+        ..options()
+    };
+    let (engine, outcomes) = together(&scarce);
+    assert!(
+        engine.stats().preemptions > 0,
+        "blocks did not run out: {:?}",
+        engine.stats()
+    );
+    assert_eq!(&outcomes, expected, "after preemption");
+}
+
+#[test]
+fn the_model_continues_text_and_is_described() {
+    let engine = load(&options());
+    let outcome = engine
+        .submit(input("1, 2, 3, 4, 5,", 8))
+        .unwrap()
+        .wait()
+        .unwrap();
+    assert!(outcome.text.starts_with(" 6, 7"), "{:?}", outcome.text);
+    let model = engine.model().unwrap();
+    assert_eq!(
+        model.weights_sha256,
+        "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
+    );
+    assert_eq!(model.quantization, "q4_k_m");
+}
+
+#[test]
+fn scores_agree_with_generation() {
+    let engine = load(&options());
+    let request = GenerateInput {
+        logprobs: Some(5),
+        ..input(PASSAGE, 20)
+    };
+    let prompt = engine.prepare(&request.prompt).unwrap();
+    let outcome = engine.submit(request).unwrap().wait().unwrap();
+    let tokens = [prompt.clone(), outcome.tokens].concat();
+    let scores = engine.score(&tokens, 5).unwrap().wait().unwrap();
+    assert_eq!(scores[prompt.len() - 1..], outcome.logprobs.unwrap());
+    assert!(
+        scores
+            .iter()
+            .all(|score| score.top.len() == 5 && score.logprob <= 0.0)
+    );
+}
