@@ -76,7 +76,9 @@ mod tests {
             for (gelu, expected) in [false, true].into_iter().zip(expected) {
                 let got = apply(Tier::detect(), x, gelu);
                 let error = (f64::from(got) - expected).abs();
-                assert!(error <= 1e-6 * expected.abs() + 1e-30, "x {x} gelu {gelu}: {got}");
+                // Far below zero GELU is a tiny number whose exponent is a rounded cube.
+                let negligible = if gelu { 1e-9 } else { 0.0 };
+                assert!(error <= 1e-6 * expected.abs() + negligible, "{x}, gelu {gelu}: {got}");
                 for tier in Tier::available() {
                     assert_eq!(got.to_bits(), apply(tier, x, gelu).to_bits(), "{tier:?} at {x}");
                 }

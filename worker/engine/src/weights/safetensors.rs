@@ -1,4 +1,4 @@
-//! Folders of safetensors files, with or without an index.
+//! Folders of safetensors files: those of an index, or one `model.safetensors`, or all there are.
 
 use super::mapped::MappedFile;
 use super::{Entry, WeightError, Weights, malformed, names};
@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 const INDEX: &str = "model.safetensors.index.json";
+const SINGLE: &str = "model.safetensors";
 
-/// Opens a folder's weights: the files its index names, or else all its safetensors files.
+/// Opens a folder's weights.
 pub(crate) fn open(folder: &Path) -> Result<Weights, WeightError> {
     let mut files = Vec::new();
     let mut tensors = BTreeMap::new();
@@ -39,6 +40,8 @@ fn file_names(folder: &Path) -> Result<Vec<PathBuf>, WeightError> {
         let parsed: Index = serde_json::from_slice(&text)
             .map_err(|error| malformed(&index, "a safetensors index", error))?;
         parsed.weight_map.into_values().map(|name| folder.join(name)).collect()
+    } else if folder.join(SINGLE).is_file() {
+        BTreeSet::from([folder.join(SINGLE)])
     } else {
         let io = |source| WeightError::Io { path: folder.to_owned(), source };
         let mut found = BTreeSet::new();
@@ -68,6 +71,8 @@ fn read_header(
             Dtype::F32 => GgmlDType::F32,
             Dtype::F16 => GgmlDType::F16,
             Dtype::BF16 => GgmlDType::BF16,
+            // Some checkpoints list the image part's position numbers.
+            _ if names::is_image_part(&name) => continue,
             other => return Err(WeightError::Dtype { name, dtype: format!("{other:?}") }),
         };
         let (start, end) = info.data_offsets;
