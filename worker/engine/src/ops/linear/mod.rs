@@ -4,6 +4,8 @@
 mod dense;
 mod int8;
 mod rows;
+#[cfg(test)]
+mod tests;
 
 use crate::ops::parallel;
 use crate::ops::simd::{LANES, Tier};
