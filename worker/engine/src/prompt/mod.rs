@@ -8,6 +8,7 @@
 
 mod gguf_vocab;
 mod template;
+mod text_stream;
 mod tokenizer;
 
 use std::path::Path;
@@ -15,7 +16,8 @@ use std::path::Path;
 use candle_core::quantized::gguf_file::{Content, Value};
 
 pub use template::{ChatTemplate, Message, Part, Role, TemplateError};
-pub use tokenizer::{TextStream, Tokenizer, TokenizerError};
+pub use text_stream::TextStream;
+pub use tokenizer::{Tokenizer, TokenizerError};
 
 use crate::batch::TokenId;
 

@@ -18,6 +18,7 @@ use tokenizers::normalizers::Replace;
 use tokenizers::{AddedToken, NormalizerWrapper};
 
 use super::gguf_vocab::{GgufVocab, KIND_CONTROL};
+use super::text_stream::TextStream;
 use crate::batch::TokenId;
 
 /// What stands for a space inside tokens.
@@ -212,7 +213,8 @@ impl Tokenizer {
 
     /// Whether a control token can begin with this character.
     pub(super) fn can_start_control(&self, c: char) -> bool {
-        u8::try_from(c).is_ok_and(|byte| byte.is_ascii() && self.control_starts.contains(&byte))
+        self.control_starts
+            .contains(&c.encode_utf8(&mut [0; 4]).as_bytes()[0])
     }
 
     /// Text to ids, with control tokens spelled out as text: nothing a user writes here can end
@@ -332,74 +334,6 @@ impl GgufVocab {
                 AddedToken::from(text, special).normalized(false)
             })
             .collect()
-    }
-}
-
-/// Text out of tokens as they come, never half a character.
-///
-/// Joined, the pieces of [`TextStream::push`] and the rest by [`TextStream::finish`] are the text
-/// of all tokens. Byte tokens that form no UTF-8 character become U+FFFD, one a byte. Control
-/// tokens have no text.
-#[derive(Debug, Clone, Default)]
-pub struct TextStream {
-    /// Bytes that so far are the beginning of one character.
-    partial: Vec<u8>,
-}
-
-impl TextStream {
-    /// The text that `token` completes; empty while a character is unfinished.
-    pub fn push(&mut self, tokenizer: &Tokenizer, token: TokenId) -> String {
-        let spelling = tokenizer.spelling(token).unwrap_or_default();
-        if let Some(byte) = byte_token(&spelling) {
-            self.partial.push(byte);
-            return self.take_complete();
-        }
-        let mut text = self.finish();
-        if !tokenizer.is_control(token) {
-            text.extend(
-                spelling
-                    .chars()
-                    .map(|c| if c == SPACE_MARK { ' ' } else { c }),
-            );
-        }
-        text
-    }
-
-    /// What is left of an unfinished character, as U+FFFD.
-    pub fn finish(&mut self) -> String {
-        let text = "\u{FFFD}".repeat(self.partial.len());
-        self.partial.clear();
-        text
-    }
-
-    fn take_complete(&mut self) -> String {
-        let mut text = String::new();
-        while !self.partial.is_empty() {
-            match std::str::from_utf8(&self.partial) {
-                Ok(valid) => {
-                    text.push_str(valid);
-                    self.partial.clear();
-                }
-                Err(error) => match error.error_len() {
-                    None => break,
-                    Some(invalid) => {
-                        text.push_str(&"\u{FFFD}".repeat(invalid));
-                        self.partial.drain(..invalid);
-                    }
-                },
-            }
-        }
-        text
-    }
-}
-
-/// The byte that a token such as `<0x0A>` stands for.
-fn byte_token(spelling: &str) -> Option<u8> {
-    let digits = spelling.strip_prefix("<0x")?.strip_suffix('>')?;
-    if digits.len() == 2 {
-        u8::from_str_radix(digits, 16).ok()
-    } else {
-        None
     }
 }
 
