@@ -6,10 +6,15 @@
 //!
 //! Knows nothing of what a job asks for, and decides no retry policy.
 
+mod embedded;
+mod open;
+
 pub mod media;
 pub mod queue;
 pub mod results;
 
-pub use media::Media;
-pub use queue::{Delivery, Lane, Queue, Receipt, Settle};
-pub use results::Results;
+pub use embedded::EmbeddedFile;
+pub use media::{AnyMedia, Media};
+pub use open::{OpenError, Place, PlaceUrls};
+pub use queue::{AnyQueue, Delivery, Lane, Queue, Receipt, Settle};
+pub use results::{AnyResults, Results};

@@ -1,8 +1,14 @@
 //! Where manifests and large media rest: content-addressed bytes, a tenant apart from another.
 
+mod any;
+
+pub mod object_store;
+
 use std::future::Future;
 
 use lapidary_schemas::{BatchId, MediaRef};
+
+pub use any::AnyMedia;
 
 /// Why the media store did not do as told.
 #[derive(Debug, thiserror::Error)]

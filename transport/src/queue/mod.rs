@@ -1,9 +1,17 @@
 //! Where jobs wait: lent to a worker until they are settled or the worker is gone.
 
+mod any;
+mod embedded;
+
+pub mod amqp;
+
 use std::future::Future;
 use std::time::Duration;
 
 use lapidary_schemas::{Class, Job, JobId};
+
+pub use any::AnyQueue;
+pub use embedded::EmbeddedQueue;
 
 /// A stream of jobs that a worker can draw from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -54,11 +62,9 @@ pub struct Receipt {
 #[derive(Debug)]
 pub(crate) enum Loan {
     /// RabbitMQ's delivery, kept whole to acknowledge or republish it.
-    #[expect(dead_code, reason = "replaced by the maker's own type")]
-    Amqp(()),
-    /// Row and lease of the embedded file.
-    #[expect(dead_code, reason = "replaced by the maker's own type")]
-    Embedded(()),
+    Amqp(amqp::AmqpLoan),
+    /// Message and session of the embedded file.
+    Embedded(embedded::LoanId),
 }
 
 /// What becomes of a delivery.
@@ -81,7 +87,7 @@ pub enum Settle {
 }
 
 /// Why the queue did not do as told, by what the caller does next.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum QueueError {
     /// The queue cannot be reached or answers nothing: try again later.
     #[error("queue at {url} is unreachable: {message}")]

@@ -3,6 +3,11 @@
 //! Each change of state is one atomic step of the store, and the counters that report it change in
 //! the same step. A terminal state never changes.
 
+mod any;
+mod embedded;
+
+pub mod redis;
+
 use std::future::Future;
 use std::time::Duration;
 
@@ -10,6 +15,9 @@ use chrono::{DateTime, Utc};
 use lapidary_schemas::batch::Shard;
 use lapidary_schemas::{Batch, BatchId, Job, JobId, JobResult, Progress, WorkerInfo};
 use serde::{Deserialize, Serialize};
+
+pub use any::AnyResults;
+pub use embedded::EmbeddedResults;
 
 /// Why the results store did not do as told.
 #[derive(Debug, thiserror::Error)]
