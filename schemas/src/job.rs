@@ -86,6 +86,20 @@ pub enum Work {
     Score,
 }
 
+impl Work {
+    /// Every kind of work.
+    pub const ALL: [Self; 3] = [Self::Chat, Self::Moderation, Self::Score];
+
+    /// The name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Moderation => "moderation",
+            Self::Score => "score",
+        }
+    }
+}
+
 /// One unit of work, as published.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -7,12 +7,19 @@
 //! No IO, no async, no tensors, and no default that depends on a machine.
 
 pub mod batch;
+pub mod batch_line;
+pub mod canonical;
+pub mod chat_body;
 pub mod failure;
 pub mod job;
+pub mod json_schema;
 pub mod limits;
 pub mod media;
+pub mod metrics;
 pub mod request;
 pub mod result;
+pub mod resume;
+pub mod validate;
 pub mod worker;
 
 pub use batch::{Batch, BatchId, BatchState, Progress};
@@ -21,4 +28,5 @@ pub use job::{Class, Job, JobId, Work};
 pub use media::MediaRef;
 pub use request::{Message, Part, Request};
 pub use result::{FinishReason, JobResult, Status};
+pub use validate::{Feature, Policy, ValidRequest};
 pub use worker::{ModelInfo, WorkerInfo};

@@ -60,7 +60,19 @@ pub const ATTEMPTS_MAX: u32 = 20;
 pub const CALL_ITEMS_MAX: usize = 1_000;
 /// Seconds results are kept after a batch's completion when nobody says otherwise.
 pub const RETENTION_DEFAULT_S: u64 = 30 * 24 * 3600;
+/// Seconds results may be kept: ten years.
+pub const RETENTION_MAX_S: u64 = 10 * 365 * 24 * 3600;
+/// Pairs of a batch's metadata.
+pub const METADATA_PAIRS_MAX: usize = 16;
+/// Bytes of a key in a batch's metadata.
+pub const METADATA_KEY_BYTES_MAX: usize = 64;
+/// Bytes of a value in a batch's metadata.
+pub const METADATA_VALUE_BYTES_MAX: usize = 2_048;
+/// Bytes of a job's envelope around its request and its `custom_id`, generously.
+pub const ENVELOPE_BYTES_MAX: usize = 2_048;
 
+const _: () = assert!(ENVELOPE_BYTES_MAX + CUSTOM_ID_BYTES_MAX < QUEUE_MESSAGE_BYTES_MAX);
+const _: () = assert!(RETENTION_DEFAULT_S <= RETENTION_MAX_S);
 const _: () = assert!(INLINE_MEDIA_BYTES_MAX < QUEUE_MESSAGE_BYTES_MAX);
 const _: () = assert!(MESSAGES_MAX * MESSAGE_CHARS_MAX <= MEDIA_BYTES_MAX);
 const _: () = assert!(FEED_WINDOW <= SHARD_ITEMS_MAX);

@@ -11,7 +11,9 @@ pub const MEDIA_SCHEME: &str = "media:";
 /// Inside a request it is written `media:<sha256 hex>:<bytes>`, which [`std::fmt::Display`] makes
 /// and [`std::str::FromStr`] reads; the size is part of it so that a limit can be checked before
 /// anything is fetched.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(deny_unknown_fields)]
 pub struct MediaRef {
     /// SHA-256 of the bytes, 64 lower-case hex digits.
@@ -22,7 +24,9 @@ pub struct MediaRef {
 
 /// A written reference that is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{written}` is no media reference, it must read `media:<64 lower-case hex digits>:<bytes>`")]
+#[error(
+    "`{written}` is no media reference, it must read `media:<64 lower-case hex digits>:<bytes>`"
+)]
 pub struct InvalidMediaRef {
     /// What was written, at most its first 100 characters.
     pub written: String,
@@ -43,19 +47,29 @@ impl std::str::FromStr for MediaRef {
             .and_then(|rest| rest.split_once(':'))
             .filter(|(sha256, _)| is_sha256(sha256))
             .and_then(|(sha256, bytes)| Some((sha256, decimal(bytes)?)))
-            .map(|(sha256, bytes)| Self { sha256: sha256.to_owned(), bytes })
-            .ok_or_else(|| InvalidMediaRef { written: written.chars().take(100).collect() })
+            .map(|(sha256, bytes)| Self {
+                sha256: sha256.to_owned(),
+                bytes,
+            })
+            .ok_or_else(|| InvalidMediaRef {
+                written: written.chars().take(100).collect(),
+            })
     }
 }
 
 /// Whether this is a SHA-256 as it is written everywhere here: 64 lower-case hex digits.
 pub(crate) fn is_sha256(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    text.len() == 64
+        && text
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// A number in its one decimal form: no sign, no leading zero.
 fn decimal(text: &str) -> Option<u64> {
-    text.parse::<u64>().ok().filter(|number| number.to_string() == text)
+    text.parse::<u64>()
+        .ok()
+        .filter(|number| number.to_string() == text)
 }
 
 #[cfg(test)]
@@ -64,7 +78,10 @@ mod tests {
 
     #[test]
     fn written_and_read_back() {
-        let media = MediaRef { sha256: "0123456789abcdef".repeat(4), bytes: 70_000 };
+        let media = MediaRef {
+            sha256: "0123456789abcdef".repeat(4),
+            bytes: 70_000,
+        };
         assert_eq!(media.to_string(), format!("media:{}:70000", media.sha256));
         assert_eq!(media.to_string().parse(), Ok(media));
     }

@@ -1,10 +1,13 @@
 //! What is asked of the model: the shape of `OpenAI`'s chat completions.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-/// One request. Absent fields take the defaults that [`crate::limits`] names.
+/// One request. Absent fields take the defaults that [`crate::limits`] names when
+/// [`crate::validate::validate`] resolves them; nothing else fills them in.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
@@ -64,21 +67,64 @@ pub struct Message {
     pub content: Content,
 }
 
+impl Role {
+    /// The name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::User => "user",
+            Self::Assistant => "assistant",
+        }
+    }
+}
+
 impl Message {
     /// A user's turn of plain text.
     pub fn user(text: impl Into<String>) -> Self {
-        Self { role: Role::User, content: Content::Text(text.into()) }
+        Self {
+            role: Role::User,
+            content: Content::Text(text.into()),
+        }
     }
 }
 
 /// A turn's content: a string, or parts of several kinds.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Content {
     /// Plain text.
     Text(String),
     /// Text and media in order.
     Parts(Vec<Part>),
+}
+
+/// By hand, because a derived untagged enum hides which field of which part is wrong.
+impl<'de> Deserialize<'de> for Content {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ContentVisitor;
+
+        impl<'de> Visitor<'de> for ContentVisitor {
+            type Value = Content;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a string or an array of parts")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Content, E> {
+                Ok(Content::Text(text.to_owned()))
+            }
+
+            fn visit_string<E>(self, text: String) -> Result<Content, E> {
+                Ok(Content::Text(text))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, parts: A) -> Result<Content, A::Error> {
+                Deserialize::deserialize(SeqAccessDeserializer::new(parts)).map(Content::Parts)
+            }
+        }
+
+        deserializer.deserialize_any(ContentVisitor)
+    }
 }
 
 /// One part of a turn.
@@ -111,7 +157,8 @@ pub enum Part {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImageUrl {
-    /// `data:`, `media:` or `http(s):`.
+    /// `data:image/…;base64,…` up to [`crate::limits::INLINE_MEDIA_BYTES_MAX`], a
+    /// [`crate::MediaRef`] as it is written, or `http(s):` where remote media is served.
     pub url: String,
 }
 
@@ -119,7 +166,7 @@ pub struct ImageUrl {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InputAudio {
-    /// Base64 of the file, or a `media:` reference.
+    /// Base64 of the file's bytes, or a [`crate::MediaRef`] as it is written.
     pub data: String,
     /// `wav`, `mp3`, `flac` or `ogg`.
     pub format: String,
@@ -132,7 +179,8 @@ pub struct FileRef {
     /// The document's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filename: Option<String>,
-    /// `media:` or `data:`; UTF-8 text.
+    /// UTF-8 text: a [`crate::MediaRef`] as it is written, or `data:text/…;base64,…` up to
+    /// [`crate::limits::INLINE_MEDIA_BYTES_MAX`]. So long text travels by reference.
     pub file_data: String,
 }
 

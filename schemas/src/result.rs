@@ -27,8 +27,13 @@ pub enum Status {
 
 impl Status {
     /// Every status.
-    pub const ALL: [Self; 5] =
-        [Self::Succeeded, Self::Filtered, Self::Failed, Self::Cancelled, Self::Expired];
+    pub const ALL: [Self; 5] = [
+        Self::Succeeded,
+        Self::Filtered,
+        Self::Failed,
+        Self::Cancelled,
+        Self::Expired,
+    ];
 
     /// The name on the wire, in counters and in labels.
     pub fn as_str(self) -> &'static str {
