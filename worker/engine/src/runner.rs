@@ -76,7 +76,7 @@ pub enum LoadError {
         path: PathBuf,
         /// Why.
         #[source]
-        source: ConfigError,
+        source: Box<ConfigError>,
     },
     /// The weights could not be read.
     #[error("weights of `{}` not loaded", path.display())]
@@ -85,7 +85,7 @@ pub enum LoadError {
         path: PathBuf,
         /// Why.
         #[source]
-        source: WeightError,
+        source: Box<WeightError>,
     },
     /// Threads could not be started.
     #[error("compute threads did not start")]
@@ -108,14 +108,13 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded, LoadError> {
     let source = Source::open(path)?;
     let cpu = Cpu::new(options.threads, options.tier).map_err(LoadError::Threads)?;
     let (storage, quantization) = source.storage(options.quantization);
-    let failed = |source| LoadError::Weights { path: path.to_owned(), source };
     let (model, weights_sha256) = cpu.run(|| {
         rayon::join(
             || TextModel::load(&source.config, &source.weights, storage, cpu.tier()),
             || source.weights.sha256(),
         )
     });
-    let model = model.map_err(failed)?;
+    let model = model.map_err(weights_failed(path))?;
     let unexpected: Vec<_> = source
         .weights
         .unexpected()
@@ -130,7 +129,11 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded, LoadError> {
         );
     }
     let tier = cpu.tier();
-    let cache_type = if storage == Storage::F32 { CacheType::F32 } else { CacheType::Bf16 };
+    let cache_type = if storage == Storage::F32 {
+        CacheType::F32
+    } else {
+        CacheType::Bf16
+    };
     let config = source.config.clone();
     Ok(Loaded {
         runner: GemmaRunner::new(model, config.clone(), cache_type, cpu),
@@ -156,20 +159,30 @@ struct Source {
 impl Source {
     fn open(path: &Path) -> Result<Self, LoadError> {
         if !path.exists() {
-            return Err(LoadError::NotFound { path: path.to_owned() });
+            return Err(LoadError::NotFound {
+                path: path.to_owned(),
+            });
         }
         if path.is_file() {
-            return if is_gguf(path) { Self::open_gguf(path) } else { Err(not_a_model(path)) };
+            return if is_gguf(path) {
+                Self::open_gguf(path)
+            } else {
+                Err(not_a_model(path))
+            };
         }
-        if path.join("config.json").is_file() { Self::open_folder(path) } else { Err(not_a_model(path)) }
+        if path.join("config.json").is_file() {
+            Self::open_folder(path)
+        } else {
+            Err(not_a_model(path))
+        }
     }
 
     fn open_gguf(path: &Path) -> Result<Self, LoadError> {
-        let (weights, metadata) = weights::open_gguf(path)
-            .map_err(|source| LoadError::Weights { path: path.to_owned(), source })?;
-        let config = config::from_gguf(&metadata)
-            .map_err(|source| LoadError::Config { path: path.to_owned(), source })?;
-        let file_type = metadata.get("general.file_type").and_then(|value| value.to_u32().ok());
+        let (weights, metadata) = weights::open_gguf(path).map_err(weights_failed(path))?;
+        let config = config::from_gguf(&metadata).map_err(config_failed(path))?;
+        let file_type = metadata
+            .get("general.file_type")
+            .and_then(|value| value.to_u32().ok());
         Ok(Self {
             path: path.to_owned(),
             config,
@@ -179,19 +192,19 @@ impl Source {
     }
 
     fn open_folder(path: &Path) -> Result<Self, LoadError> {
-        let failed = |source| LoadError::Config { path: path.to_owned(), source };
-        let json = read_json(&path.join("config.json"))
-            .map_err(|source| LoadError::Weights { path: path.to_owned(), source })?;
-        let mut config = config::from_hf(&json).map_err(failed)?;
-        let generation = path.join("generation_config.json");
-        if generation.is_file() {
-            let json = read_json(&generation)
-                .map_err(|source| LoadError::Weights { path: path.to_owned(), source })?;
-            config.eos = config::eos_tokens(&json).unwrap_or(config.eos);
+        let json = |name| read_json(&path.join(name)).map_err(weights_failed(path));
+        let mut config = config::from_hf(&json("config.json")?).map_err(config_failed(path))?;
+        if path.join("generation_config.json").is_file() {
+            let stated = config::eos_tokens(&json("generation_config.json")?);
+            config.eos = stated.unwrap_or(config.eos);
         }
-        let weights = weights::open_safetensors(path)
-            .map_err(|source| LoadError::Weights { path: path.to_owned(), source })?;
-        Ok(Self { path: path.to_owned(), config, weights, stored: None })
+        let weights = weights::open_safetensors(path).map_err(weights_failed(path))?;
+        Ok(Self {
+            path: path.to_owned(),
+            config,
+            weights,
+            stored: None,
+        })
     }
 
     /// How to hold the weights, and what that is called.
@@ -205,8 +218,24 @@ impl Source {
     }
 }
 
+fn config_failed(path: &Path) -> impl Fn(ConfigError) -> LoadError {
+    |source| LoadError::Config {
+        path: path.to_owned(),
+        source: Box::new(source),
+    }
+}
+
+fn weights_failed(path: &Path) -> impl Fn(WeightError) -> LoadError {
+    |source| LoadError::Weights {
+        path: path.to_owned(),
+        source: Box::new(source),
+    }
+}
+
 fn not_a_model(path: &Path) -> LoadError {
-    LoadError::NotAModel { path: path.to_owned() }
+    LoadError::NotAModel {
+        path: path.to_owned(),
+    }
 }
 
 fn is_gguf(path: &Path) -> bool {
@@ -217,8 +246,10 @@ fn is_gguf(path: &Path) -> bool {
 }
 
 fn read_json(path: &Path) -> Result<serde_json::Value, WeightError> {
-    let text =
-        std::fs::read(path).map_err(|source| WeightError::Io { path: path.to_owned(), source })?;
+    let text = std::fs::read(path).map_err(|source| WeightError::Io {
+        path: path.to_owned(),
+        source,
+    })?;
     serde_json::from_slice(&text).map_err(|error| WeightError::Malformed {
         path: path.to_owned(),
         format: "JSON",
@@ -261,7 +292,14 @@ impl GemmaRunner {
             global_block_bytes: block_bytes(LayerKind::Global),
             local_block_bytes: block_bytes(LayerKind::Local),
         };
-        Self { model, config, cache_type, cache: None, shape, cpu }
+        Self {
+            model,
+            config,
+            cache_type,
+            cache: None,
+            shape,
+            cpu,
+        }
     }
 }
 
@@ -282,15 +320,23 @@ impl Forward for GemmaRunner {
     }
 
     fn forward(&mut self, batch: &StepBatch) -> Result<Logits, ForwardError> {
-        let failed = |message| ForwardError { message, fatal: false };
+        let failed = |message| ForwardError {
+            message,
+            fatal: false,
+        };
         let Some(cache) = &mut self.cache else {
             return Err(failed("no blocks were allocated".to_owned()));
         };
         let (model, window) = (&self.model, self.shape.window);
         let values = self.cpu.run(|| {
             let step = StepLayout::new(batch, window, cache)?;
-            model.forward(&step, cache).map_err(|error| error.to_string())
+            model
+                .forward(&step, cache)
+                .map_err(|error| error.to_string())
         });
-        Ok(Logits { vocab: self.shape.vocab, values: values.map_err(failed)? })
+        Ok(Logits {
+            vocab: self.shape.vocab,
+            values: values.map_err(failed)?,
+        })
     }
 }

@@ -103,7 +103,10 @@ impl KvCache {
         local_blocks: usize,
     ) -> std::io::Result<Self> {
         let layers = config.layers.iter().map(|layer| {
-            let shape = BlockShape { kv_heads: layer.kv_heads, head_dim: layer.head_dim };
+            let shape = BlockShape {
+                kv_heads: layer.kv_heads,
+                head_dim: layer.head_dim,
+            };
             let blocks = match layer.kind {
                 LayerKind::Global => global_blocks,
                 LayerKind::Local => local_blocks,
@@ -114,14 +117,21 @@ impl KvCache {
             })
         });
         let layers = layers.collect::<std::io::Result<_>>()?;
-        Ok(Self { layers, global_blocks, local_blocks })
+        Ok(Self {
+            layers,
+            global_blocks,
+            local_blocks,
+        })
     }
 
     /// Bytes of one block of a pool, all its layers together.
     pub fn block_bytes(config: &GemmaConfig, kind: LayerKind, cache_type: CacheType) -> usize {
         config
             .layers_of(kind)
-            .map(|layer| BlockShape { kv_heads: layer.kv_heads, head_dim: layer.head_dim })
+            .map(|layer| BlockShape {
+                kv_heads: layer.kv_heads,
+                head_dim: layer.head_dim,
+            })
             .map(|shape| shape.elements() * cache_type.bytes())
             .sum()
     }
@@ -140,12 +150,12 @@ impl KvCache {
 
     /// Stores the keys and values of `writes`' rows in layer `index`.
     ///
-    /// `qkv` is `[T, (N + 2K) H]`; the keys begin at column `keys_at`, the values follow them.
-    /// No two writes name the same block.
-    pub(crate) fn store(&mut self, index: usize, qkv: &[f32], keys_at: usize, writes: &[BlockWrite]) {
+    /// `qkv` is `[T, width]`; keys, then values, are its last columns. No two writes name the
+    /// same block.
+    pub(crate) fn store(&mut self, index: usize, qkv: &[f32], width: usize, writes: &[BlockWrite]) {
         match &mut self.layers[index] {
-            LayerCache::F32(blocks) => blocks.store(qkv, keys_at, writes),
-            LayerCache::Bf16(blocks) => blocks.store(qkv, keys_at, writes),
+            LayerCache::F32(blocks) => blocks.store(qkv, width, writes),
+            LayerCache::Bf16(blocks) => blocks.store(qkv, width, writes),
         }
     }
 }
@@ -156,7 +166,12 @@ impl<E: Element> LayerBlocks<E> {
             .elements()
             .checked_mul(blocks * size_of::<E>())
             .ok_or(std::io::ErrorKind::OutOfMemory)?;
-        Ok(Self { shape, blocks, memory: Buffer::zeroed(bytes)?, element: PhantomData })
+        Ok(Self {
+            shape,
+            blocks,
+            memory: Buffer::zeroed(bytes)?,
+            element: PhantomData,
+        })
     }
 
     /// A block's keys, `[K, H, 32]`; its values, `[K, 32, padded H]`, follow.
@@ -167,20 +182,28 @@ impl<E: Element> LayerBlocks<E> {
         let index = block.0 as usize;
         assert!(index < self.blocks, "block {index} of {}", self.blocks);
         // SAFETY: the memory holds `blocks` blocks of `elements` values.
-        unsafe { self.memory.as_ptr().cast::<E>().add(index * self.shape.elements()) }
+        unsafe {
+            self.memory
+                .as_ptr()
+                .cast::<E>()
+                .add(index * self.shape.elements())
+        }
     }
 
-    fn store(&mut self, qkv: &[f32], keys_at: usize, writes: &[BlockWrite]) {
+    fn store(&mut self, qkv: &[f32], width: usize, writes: &[BlockWrite]) {
         let rows: usize = writes.iter().map(|write| write.rows).sum();
         let (shape, blocks) = (self.shape, self.blocks);
         let kv = shape.kv_heads * shape.head_dim;
-        let width = keys_at + 2 * kv;
+        let keys_at = width - 2 * kv;
         let memory = parallel::shared_at(self.memory.as_mut_ptr().cast::<E>());
         parallel::for_each(writes.len(), rows * kv, |index| {
             let write = writes[index];
             let block = write.block.0 as usize;
             assert!(block < blocks, "block {block} of {blocks}");
-            assert!(write.slot + write.rows <= BLOCK_TOKENS, "{write:?} leaves its block");
+            assert!(
+                write.slot + write.rows <= BLOCK_TOKENS,
+                "{write:?} leaves its block"
+            );
             // SAFETY: the block lies within the memory, which is initialised, and no other task
             // writes it.
             let block = unsafe {

@@ -50,11 +50,15 @@ impl<'a> StepLayout<'a> {
             layout.global.add(span, ranges, blocks)?;
             if let Some(window) = window {
                 let first = |position: usize| (position + 1).saturating_sub(window);
-                let ranges = positions.map(|position| first(position)..position + 1).collect();
+                let ranges = positions
+                    .map(|position| first(position)..position + 1)
+                    .collect();
                 layout.local.add(span, ranges, span.local_blocks.clone())?;
             }
         }
-        layout.global.check_writes(cache.blocks(LayerKind::Global))?;
+        layout
+            .global
+            .check_writes(cache.blocks(LayerKind::Global))?;
         layout.local.check_writes(cache.blocks(LayerKind::Local))?;
         Ok(layout)
     }
@@ -64,14 +68,13 @@ impl<'a> StepLayout<'a> {
         &self.pool(kind).spans
     }
 
-    /// Stores the rows' keys and values, which begin at column `keys_at` of `qkv`.
+    /// Stores the rows' keys and values, the last columns of `qkv` `[T, (N + 2K) H]`.
     pub(crate) fn store(
         &self,
         cache: &mut KvCache,
         layer: usize,
         kind: LayerKind,
         qkv: &Tensor,
-        keys_at: usize,
     ) -> Result<()> {
         let (storage, layout) = qkv.storage_and_layout();
         let candle_core::Storage::Cpu(storage) = &*storage else {
@@ -79,7 +82,7 @@ impl<'a> StepLayout<'a> {
         };
         let (_, width) = layout.shape().dims2()?;
         let values = crate::ops::rows_of(storage, layout, width)?;
-        cache.store(layer, values, keys_at, &self.pool(kind).writes);
+        cache.store(layer, values, width, &self.pool(kind).writes);
         Ok(())
     }
 
@@ -98,11 +101,12 @@ impl PoolLayout {
         ranges: Vec<Range<usize>>,
         blocks: Vec<Option<BlockId>>,
     ) -> std::result::Result<(), String> {
-        let block_at = |index: usize| {
-            blocks.get(index).copied().flatten().ok_or_else(|| {
-                format!("no block for positions from {} on", index * BLOCK_TOKENS)
-            })
-        };
+        let block_at =
+            |index: usize| {
+                blocks.get(index).copied().flatten().ok_or_else(|| {
+                    format!("no block for positions from {} on", index * BLOCK_TOKENS)
+                })
+            };
         let from = ranges.iter().map(|range| range.start).min().unwrap_or(0);
         let to = ranges.iter().map(|range| range.end).max().unwrap_or(0);
         for index in from / BLOCK_TOKENS..to.div_ceil(BLOCK_TOKENS) {
@@ -113,22 +117,38 @@ impl PoolLayout {
         while row < span.rows.end {
             let slot = position % BLOCK_TOKENS;
             let rows = (BLOCK_TOKENS - slot).min(span.rows.end - row);
-            self.writes.push(BlockWrite { block: block_at(position / BLOCK_TOKENS)?, slot, row, rows });
+            self.writes.push(BlockWrite {
+                block: block_at(position / BLOCK_TOKENS)?,
+                slot,
+                row,
+                rows,
+            });
             row += rows;
             position += rows;
         }
-        self.spans.push(SpanKeys { rows: span.rows.clone(), ranges, blocks });
+        self.spans.push(SpanKeys {
+            rows: span.rows.clone(),
+            ranges,
+            blocks,
+        });
         Ok(())
     }
 
     /// Every block exists, and no two sequences write the same one.
     fn check_writes(&self, count: usize) -> std::result::Result<(), String> {
-        let named = self.spans.iter().flat_map(|span| span.blocks.iter().flatten());
+        let named = self
+            .spans
+            .iter()
+            .flat_map(|span| span.blocks.iter().flatten());
         if let Some(block) = named.into_iter().find(|block| block.0 as usize >= count) {
             return Err(format!("block {} of a pool of {count}", block.0));
         }
         let mut written = HashSet::new();
-        match self.writes.iter().find(|write| !written.insert(write.block)) {
+        match self
+            .writes
+            .iter()
+            .find(|write| !written.insert(write.block))
+        {
             Some(write) => Err(format!("block {} is written twice", write.block.0)),
             None => Ok(()),
         }

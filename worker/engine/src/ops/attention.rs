@@ -6,6 +6,10 @@
 //! Source of the recurrence: Milakov and Gimelshein, *Online normalizer calculation for softmax*.
 #![expect(unsafe_code, reason = "vector kernel over paged memory")]
 #![expect(clippy::inline_always, reason = "kernels inline all they call")]
+#![expect(
+    clippy::needless_range_loop,
+    reason = "register tiles are indexed alike"
+)]
 
 use super::math::exp;
 use super::parallel::{self, Shared};
@@ -51,7 +55,11 @@ impl Attention<'_> {
         let mut tasks = Vec::new();
         let mut work = 0;
         for span in self.spans {
-            work += span.ranges.iter().map(ExactSizeIterator::len).sum::<usize>();
+            work += span
+                .ranges
+                .iter()
+                .map(ExactSizeIterator::len)
+                .sum::<usize>();
             for kv_head in 0..kv_heads {
                 let queries = span.rows.len() * group;
                 for first in (0..queries).step_by(QUERIES) {
@@ -144,34 +152,40 @@ impl<E: Element> Kernel for QueryTile<'_, E> {
         let (from, to) = seen.fold((usize::MAX, 0), |(from, to), range| {
             (from.min(range.start), to.max(range.end))
         });
-        let (rows, _) = S::ATTENTION_TILE;
-        for block in from / BLOCK_TOKENS..to.div_ceil(BLOCK_TOKENS) {
-            let Some(id) = self.span.blocks[block] else {
-                unreachable!("block {block} was checked when the step was laid out");
+        for index in from / BLOCK_TOKENS..to.div_ceil(BLOCK_TOKENS) {
+            let Some(id) = self.span.blocks[index] else {
+                unreachable!("block {index} was checked when the step was laid out");
             };
-            let keys = self.cache.block(id);
+            let block = self.cache.block(id);
             // SAFETY: the block holds its keys and then its values, head after head.
             let (keys, values) = unsafe {
                 (
-                    keys.add(self.kv_head * shape.head_dim * BLOCK_TOKENS),
-                    keys.add(shape.key_elements() + self.kv_head * BLOCK_TOKENS * padded),
+                    block.add(self.kv_head * shape.head_dim * BLOCK_TOKENS),
+                    block.add(shape.key_elements() + self.kv_head * BLOCK_TOKENS * padded),
                 )
             };
             let mut first = 0;
             while first < count {
-                let tile = rows.min(count - first);
-                let queries = &queries[first..];
-                match tile {
-                    1 => self.block::<S, 1>(s, first, queries, block, (keys, values), &mut running),
-                    2 => self.block::<S, 2>(s, first, queries, block, (keys, values), &mut running),
-                    3 => self.block::<S, 3>(s, first, queries, block, (keys, values), &mut running),
-                    4 => self.block::<S, 4>(s, first, queries, block, (keys, values), &mut running),
-                    5 => self.block::<S, 5>(s, first, queries, block, (keys, values), &mut running),
-                    6 => self.block::<S, 6>(s, first, queries, block, (keys, values), &mut running),
-                    7 => self.block::<S, 7>(s, first, queries, block, (keys, values), &mut running),
-                    _ => self.block::<S, 8>(s, first, queries, block, (keys, values), &mut running),
+                let rows = S::ATTENTION_TILE.0.min(count - first);
+                let pass = Pass {
+                    tile: &self,
+                    index,
+                    keys,
+                    values,
+                    queries: &queries,
+                    first,
+                };
+                match rows {
+                    1 => pass.run::<S, 1>(s, &mut running),
+                    2 => pass.run::<S, 2>(s, &mut running),
+                    3 => pass.run::<S, 3>(s, &mut running),
+                    4 => pass.run::<S, 4>(s, &mut running),
+                    5 => pass.run::<S, 5>(s, &mut running),
+                    6 => pass.run::<S, 6>(s, &mut running),
+                    7 => pass.run::<S, 7>(s, &mut running),
+                    _ => pass.run::<S, 8>(s, &mut running),
                 }
-                first += tile;
+                first += rows;
             }
         }
         for i in 0..count {
@@ -181,7 +195,12 @@ impl<E: Element> Kernel for QueryTile<'_, E> {
                 // SAFETY: within the query's part of the output, which this task alone writes.
                 unsafe {
                     let values = s.load(running.values.as_ptr().add(i * padded + d));
-                    store_part(s, self.out.at(at + d), s.mul(values, factor), shape.head_dim - d);
+                    store_part(
+                        s,
+                        self.out.at(at + d),
+                        s.mul(values, factor),
+                        shape.head_dim - d,
+                    );
                 }
             }
         }
@@ -196,7 +215,10 @@ impl<E: Element> QueryTile<'_, E> {
     /// Row of the span and head of query `i` of the tile.
     fn place(&self, i: usize) -> (usize, usize) {
         let query = self.queries.start + i;
-        (query / self.group(), self.kv_head * self.group() + query % self.group())
+        (
+            query / self.group(),
+            self.kv_head * self.group() + query % self.group(),
+        )
     }
 
     fn range(&self, i: usize) -> &Range<usize> {
@@ -214,47 +236,6 @@ impl<E: Element> QueryTile<'_, E> {
     fn output(&self, i: usize) -> usize {
         let (row, head) = self.place(i);
         ((self.span.rows.start + row) * self.heads + head) * self.cache.shape.head_dim
-    }
-
-    /// One block of keys for queries `first .. first + R` of the tile.
-    #[inline(always)]
-    fn block<S: Simd, const R: usize>(
-        &self,
-        s: S,
-        first: usize,
-        queries: &[*const f32],
-        block: usize,
-        (keys, values): (*const E, *const E),
-        running: &mut Running,
-    ) {
-        let (_, vectors) = S::ATTENTION_TILE;
-        let shape = self.cache.shape;
-        for half in (0..BLOCK_TOKENS / LANES).step_by(vectors) {
-            if vectors == 2 {
-                scores::<S, E, R, 2>(s, queries, keys, shape.head_dim, half, &mut running.weights[first..]);
-            } else {
-                scores::<S, E, R, 1>(s, queries, keys, shape.head_dim, half, &mut running.weights[first..]);
-            }
-        }
-        for i in first..first + R {
-            let range = self.range(i);
-            let start = block * BLOCK_TOKENS;
-            let from = range.start.saturating_sub(start).min(BLOCK_TOKENS);
-            let to = range.end.saturating_sub(start).min(BLOCK_TOKENS);
-            running.weigh(s, i, from, to);
-        }
-        let padded = shape.value_width();
-        let mut d = 0;
-        while d < padded {
-            let rest = (padded - d) / LANES;
-            if vectors == 2 && rest >= 2 {
-                weighted_values::<S, E, R, 2>(s, first, values, d, padded, running);
-                d += 2 * LANES;
-            } else {
-                weighted_values::<S, E, R, 1>(s, first, values, d, padded, running);
-                d += LANES;
-            }
-        }
     }
 }
 
@@ -277,7 +258,11 @@ impl Running {
             s.keep(low, nothing, from, to),
             s.keep(high, nothing, high_from, high_to),
         ));
-        let max = if largest > self.max[i] { largest } else { self.max[i] };
+        let max = if largest > self.max[i] {
+            largest
+        } else {
+            self.max[i]
+        };
         let shift = s.splat(max);
         let low = s.keep(exp(s, s.sub(low, shift)), zero, from, to);
         let high = s.keep(exp(s, s.sub(high, shift)), zero, high_from, high_to);
@@ -294,82 +279,128 @@ impl Running {
     }
 }
 
-/// Scores of `R` queries with `16 C` keys of a block, from vector `half` on.
-#[inline(always)]
-fn scores<S: Simd, E: Element, const R: usize, const C: usize>(
-    s: S,
-    queries: &[*const f32],
+/// One block of keys and values for some of a tile's queries.
+struct Pass<'a, E> {
+    tile: &'a QueryTile<'a, E>,
+    /// Which block of the sequence.
+    index: usize,
+    /// `[H, 32]`.
     keys: *const E,
-    head_dim: usize,
-    half: usize,
-    out: &mut [[f32; BLOCK_TOKENS]],
-) {
-    let mut sums = [[s.splat(0.0); C]; R];
-    for d in 0..head_dim {
-        // SAFETY: a block's keys are `head_dim` rows of 32; a query has `head_dim` values.
-        unsafe {
-            let at = keys.add(d * BLOCK_TOKENS + half * LANES);
-            let mut columns = [E::load(s, at); C];
-            for c in 1..C {
-                columns[c] = E::load(s, at.add(c * LANES));
-            }
-            for r in 0..R {
-                let query = s.splat(*queries[r].add(d));
-                for c in 0..C {
-                    sums[r][c] = s.fma(columns[c], query, sums[r][c]);
-                }
-            }
-        }
-    }
-    for r in 0..R {
-        for c in 0..C {
-            // SAFETY: 32 scores a query.
-            unsafe { s.store(out[r].as_mut_ptr().add((half + c) * LANES), sums[r][c]) };
-        }
-    }
+    /// `[32, padded H]`.
+    values: *const E,
+    queries: &'a [*const f32; QUERIES],
+    /// The first of the queries.
+    first: usize,
 }
 
-/// Adds a block's weighted values, dimensions `d .. d + 16 C`, to what `R` queries have.
-#[inline(always)]
-fn weighted_values<S: Simd, E: Element, const R: usize, const C: usize>(
-    s: S,
-    first: usize,
-    values: *const E,
-    d: usize,
-    padded: usize,
-    running: &mut Running,
-) {
-    let mut sums = [[s.splat(0.0); C]; R];
-    let accumulated = running.values.as_mut_ptr();
-    for r in 0..R {
-        let rescale = s.splat(running.rescale[first + r]);
-        for c in 0..C {
-            // SAFETY: `padded` values a query.
-            let before = unsafe { s.load(accumulated.add((first + r) * padded + d + c * LANES)) };
-            sums[r][c] = s.mul(before, rescale);
+impl<E: Element> Pass<'_, E> {
+    /// For queries `first .. first + R`.
+    #[inline(always)]
+    fn run<S: Simd, const R: usize>(&self, s: S, running: &mut Running) {
+        let (_, vectors) = S::ATTENTION_TILE;
+        for half in (0..BLOCK_TOKENS / LANES).step_by(vectors) {
+            if vectors == 2 {
+                self.scores::<S, R, 2>(s, half, running);
+            } else {
+                self.scores::<S, R, 1>(s, half, running);
+            }
+        }
+        for i in self.first..self.first + R {
+            let range = self.tile.range(i);
+            let start = self.index * BLOCK_TOKENS;
+            let from = range.start.saturating_sub(start).min(BLOCK_TOKENS);
+            let to = range.end.saturating_sub(start).min(BLOCK_TOKENS);
+            running.weigh(s, i, from, to);
+        }
+        let padded = self.tile.cache.shape.value_width();
+        let mut d = 0;
+        while d < padded {
+            if vectors == 2 && padded - d >= 2 * LANES {
+                self.weighted_values::<S, R, 2>(s, d, running);
+                d += 2 * LANES;
+            } else {
+                self.weighted_values::<S, R, 1>(s, d, running);
+                d += LANES;
+            }
         }
     }
-    let weights = &running.weights[first..first + R];
-    for position in 0..BLOCK_TOKENS {
-        // SAFETY: a block's values are 32 rows of `padded`.
-        unsafe {
-            let at = values.add(position * padded + d);
-            let mut columns = [E::load(s, at); C];
-            for c in 1..C {
-                columns[c] = E::load(s, at.add(c * LANES));
-            }
-            for r in 0..R {
-                let weight = s.splat(weights[r][position]);
-                for c in 0..C {
-                    sums[r][c] = s.fma(columns[c], weight, sums[r][c]);
+
+    /// Scores of `R` queries with `16 C` keys of the block, from vector `half` on.
+    #[inline(always)]
+    fn scores<S: Simd, const R: usize, const C: usize>(
+        &self,
+        s: S,
+        half: usize,
+        running: &mut Running,
+    ) {
+        let mut sums = [[s.splat(0.0); C]; R];
+        for d in 0..self.tile.cache.shape.head_dim {
+            // SAFETY: a block's keys are `head_dim` rows of 32; a query has `head_dim` values.
+            unsafe {
+                let at = self.keys.add(d * BLOCK_TOKENS + half * LANES);
+                let mut columns = [E::load(s, at); C];
+                for c in 1..C {
+                    columns[c] = E::load(s, at.add(c * LANES));
+                }
+                for r in 0..R {
+                    let query = s.splat(*self.queries[self.first + r].add(d));
+                    for c in 0..C {
+                        sums[r][c] = s.fma(columns[c], query, sums[r][c]);
+                    }
                 }
             }
         }
+        for r in 0..R {
+            let out = running.weights[self.first + r].as_mut_ptr();
+            for c in 0..C {
+                // SAFETY: 32 scores a query.
+                unsafe { s.store(out.add((half + c) * LANES), sums[r][c]) };
+            }
+        }
     }
-    for r in 0..R {
-        for c in 0..C {
-            // SAFETY: as above.
-            unsafe { s.store(accumulated.add((first + r) * padded + d + c * LANES), sums[r][c]) };
+
+    /// Adds the block's weighted values, dimensions `d .. d + 16 C`, to what `R` queries have.
+    #[inline(always)]
+    fn weighted_values<S: Simd, const R: usize, const C: usize>(
+        &self,
+        s: S,
+        d: usize,
+        running: &mut Running,
+    ) {
+        let padded = self.tile.cache.shape.value_width();
+        let accumulated = running.values.as_mut_ptr();
+        let mut sums = [[s.splat(0.0); C]; R];
+        for r in 0..R {
+            let rescale = s.splat(running.rescale[self.first + r]);
+            for c in 0..C {
+                let at = (self.first + r) * padded + d + c * LANES;
+                // SAFETY: `padded` values a query.
+                let before = unsafe { s.load(accumulated.add(at)) };
+                sums[r][c] = s.mul(before, rescale);
+            }
+        }
+        for position in 0..BLOCK_TOKENS {
+            // SAFETY: a block's values are 32 rows of `padded`.
+            unsafe {
+                let at = self.values.add(position * padded + d);
+                let mut columns = [E::load(s, at); C];
+                for c in 1..C {
+                    columns[c] = E::load(s, at.add(c * LANES));
+                }
+                for r in 0..R {
+                    let weight = s.splat(running.weights[self.first + r][position]);
+                    for c in 0..C {
+                        sums[r][c] = s.fma(columns[c], weight, sums[r][c]);
+                    }
+                }
+            }
+        }
+        for r in 0..R {
+            for c in 0..C {
+                let at = (self.first + r) * padded + d + c * LANES;
+                // SAFETY: as above.
+                unsafe { s.store(accumulated.add(at), sums[r][c]) };
+            }
         }
     }
 }

@@ -14,7 +14,9 @@ pub fn embed(table: &Linear, tokens: &[TokenId], scale: f32) -> Result<Tensor> {
             candle_core::bail!("token {token} is outside the vocabulary of {vocab}");
         }
         table.row(index, row);
-        row.iter_mut().for_each(|value| *value *= scale);
+        for value in row {
+            *value *= scale;
+        }
     }
     Tensor::from_vec(values, (tokens.len(), width), &Device::Cpu)
 }

@@ -1,5 +1,8 @@
 //! The gated activation of the feed-forward layer.
-#![expect(unsafe_code, reason = "vector kernel; rows are written from several threads")]
+#![expect(
+    unsafe_code,
+    reason = "vector kernel; rows are written from several threads"
+)]
 #![expect(clippy::inline_always, reason = "kernels inline all they call")]
 
 use super::math::gelu_tanh;
@@ -31,7 +34,12 @@ impl CustomOp1 for GeGlu {
             parallel::filled(rows * width, |out| {
                 parallel::for_each(rows, rows * width * 8, |row| {
                     let (gate, up) = x[row * 2 * width..][..2 * width].split_at(width);
-                    self.tier.run(GateRow { gate, up, out, at: row * width });
+                    self.tier.run(GateRow {
+                        gate,
+                        up,
+                        out,
+                        at: row * width,
+                    });
                 });
             })
         };

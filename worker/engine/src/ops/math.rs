@@ -1,5 +1,4 @@
 //! Elementary functions over [`Simd`] lanes.
-#![expect(clippy::inline_always, reason = "kernels inline all they call")]
 
 use super::simd::Simd;
 
@@ -14,9 +13,20 @@ const EXP_ARGUMENT_MAX: f32 = 87.0;
 pub(crate) fn exp<S: Simd>(s: S, x: S::F) -> S::F {
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
-    const TAYLOR: [f32; 8] =
-        [1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
-    let x = s.min(s.max(x, s.splat(-EXP_ARGUMENT_MAX)), s.splat(EXP_ARGUMENT_MAX));
+    const TAYLOR: [f32; 8] = [
+        1.0 / 5040.0,
+        1.0 / 720.0,
+        1.0 / 120.0,
+        1.0 / 24.0,
+        1.0 / 6.0,
+        0.5,
+        1.0,
+        1.0,
+    ];
+    let x = s.min(
+        s.max(x, s.splat(-EXP_ARGUMENT_MAX)),
+        s.splat(EXP_ARGUMENT_MAX),
+    );
     let n = s.round(s.mul(x, s.splat(std::f32::consts::LOG2_E)));
     let r = s.fma(n, s.splat(-LN2_HIGH), x);
     let r = s.fma(n, s.splat(-LN2_LOW), r);
@@ -31,7 +41,7 @@ pub(crate) fn exp<S: Simd>(s: S, x: S::F) -> S::F {
 /// `x / (1 + e^(-2u))`.
 #[inline(always)]
 pub(crate) fn gelu_tanh<S: Simd>(s: S, x: S::F) -> S::F {
-    const MINUS_TWO_ROOT: f32 = -1.595_769_1;
+    const MINUS_TWO_ROOT: f32 = -1.595_769;
     let cubic = s.fma(s.mul(s.mul(x, x), x), s.splat(0.044_715), x);
     let one = s.splat(1.0);
     s.div(x, s.add(one, exp(s, s.mul(cubic, s.splat(MINUS_TWO_ROOT)))))
@@ -49,12 +59,17 @@ mod tests {
 
     impl Kernel for Apply<'_> {
         type Output = ();
+        #[expect(clippy::inline_always, reason = "kernels inline all they call")]
         #[inline(always)]
         #[expect(unsafe_code, reason = "loads and stores sixteen values of an array")]
         fn run<S: Simd>(self, s: S) {
             // SAFETY: the array holds sixteen values.
             let x = unsafe { s.load(self.x.as_ptr()) };
-            let y = if self.gelu { gelu_tanh(s, x) } else { exp(s, x) };
+            let y = if self.gelu {
+                gelu_tanh(s, x)
+            } else {
+                exp(s, x)
+            };
             // SAFETY: as above.
             unsafe { s.store(self.x.as_mut_ptr(), y) };
         }
@@ -62,7 +77,10 @@ mod tests {
 
     fn apply(tier: Tier, x: f32, gelu: bool) -> f32 {
         let mut lanes = [x; LANES];
-        tier.run(Apply { x: &mut lanes, gelu });
+        tier.run(Apply {
+            x: &mut lanes,
+            gelu,
+        });
         lanes[7]
     }
 
@@ -78,9 +96,16 @@ mod tests {
                 let error = (f64::from(got) - expected).abs();
                 // Far below zero GELU is a tiny number whose exponent is a rounded cube.
                 let negligible = if gelu { 1e-9 } else { 0.0 };
-                assert!(error <= 1e-6 * expected.abs() + negligible, "{x}, gelu {gelu}: {got}");
+                assert!(
+                    error <= 1e-6 * expected.abs() + negligible,
+                    "{x}, gelu {gelu}: {got}"
+                );
                 for tier in Tier::available() {
-                    assert_eq!(got.to_bits(), apply(tier, x, gelu).to_bits(), "{tier:?} at {x}");
+                    assert_eq!(
+                        got.to_bits(),
+                        apply(tier, x, gelu).to_bits(),
+                        "{tier:?} at {x}"
+                    );
                 }
             }
         }

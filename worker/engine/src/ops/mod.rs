@@ -17,10 +17,17 @@ pub mod simd;
 use candle_core::{CpuStorage, Layout, Result, Shape};
 
 /// The values of a contiguous `[T, width]` f32 tensor.
-pub(crate) fn rows_of<'a>(storage: &'a CpuStorage, layout: &Layout, width: usize) -> Result<&'a [f32]> {
+pub(crate) fn rows_of<'a>(
+    storage: &'a CpuStorage,
+    layout: &Layout,
+    width: usize,
+) -> Result<&'a [f32]> {
     let values = storage.as_slice::<f32>()?;
     let Some((from, to)) = layout.contiguous_offsets() else {
-        candle_core::bail!("rows must lie packed, their strides are {:?}", layout.stride());
+        candle_core::bail!(
+            "rows must lie packed, their strides are {:?}",
+            layout.stride()
+        );
     };
     match layout.dims() {
         [_, last] if *last == width => Ok(&values[from..to]),

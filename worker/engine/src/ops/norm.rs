@@ -1,5 +1,8 @@
 //! Root-mean-square norms.
-#![expect(unsafe_code, reason = "vector kernel; rows are written from several threads")]
+#![expect(
+    unsafe_code,
+    reason = "vector kernel; rows are written from several threads"
+)]
 #![expect(clippy::inline_always, reason = "kernels inline all they call")]
 
 use super::parallel::{self, Shared};
@@ -61,7 +64,10 @@ impl CustomOp1 for RmsNorm {
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let x = rows_of(storage, layout, self.weight.len())?;
-        Ok((CpuStorage::F32(self.rows(x, None)), rows_shape(x, self.weight.len())))
+        Ok((
+            CpuStorage::F32(self.rows(x, None)),
+            rows_shape(x, self.weight.len()),
+        ))
     }
 }
 
@@ -85,7 +91,10 @@ impl CustomOp2 for AddNorm<'_> {
         if x.len() != residual.len() {
             candle_core::bail!("{} values cannot be added to {}", x.len(), residual.len());
         }
-        Ok((CpuStorage::F32(self.0.rows(x, Some(residual))), rows_shape(x, width)))
+        Ok((
+            CpuStorage::F32(self.0.rows(x, Some(residual))),
+            rows_shape(x, width),
+        ))
     }
 }
 
@@ -119,13 +128,7 @@ impl Kernel for NormRow<'_> {
 /// # Safety
 /// `out` is valid for `x.len()` values and `weight` as long as `x`.
 #[inline(always)]
-pub(super) unsafe fn normalize<S: Simd>(
-    s: S,
-    x: &[f32],
-    weight: &[f32],
-    eps: f32,
-    out: *mut f32,
-) {
+pub(super) unsafe fn normalize<S: Simd>(s: S, x: &[f32], weight: &[f32], eps: f32, out: *mut f32) {
     let mut squares = s.splat(0.0);
     for at in (0..x.len()).step_by(LANES) {
         // SAFETY: at most the rest of the row is read.

@@ -1,5 +1,8 @@
 //! Writing one output from several threads, each its own part.
-#![expect(unsafe_code, reason = "disjoint parts of one buffer are written from several threads")]
+#![expect(
+    unsafe_code,
+    reason = "disjoint parts of one buffer are written from several threads"
+)]
 
 use rayon::prelude::*;
 

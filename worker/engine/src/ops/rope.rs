@@ -1,5 +1,8 @@
 //! Rotary position embedding in its half-rotation form, and the head norms before it.
-#![expect(unsafe_code, reason = "vector kernel; rows are written from several threads")]
+#![expect(
+    unsafe_code,
+    reason = "vector kernel; rows are written from several threads"
+)]
 #![expect(clippy::inline_always, reason = "kernels inline all they call")]
 
 use super::norm::normalize;
@@ -25,7 +28,10 @@ impl RopeTable {
     /// An empty table for heads of `head_dim`.
     pub fn new(config: RopeConfig, head_dim: usize) -> Self {
         #[expect(clippy::cast_precision_loss, reason = "head widths are small")]
-        #[expect(clippy::cast_possible_truncation, reason = "rounded to f32 as the reference does")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "rounded to f32 as the reference does"
+        )]
         let frequency = |pair: usize| {
             let exponent = (2 * pair) as f64 / head_dim as f64;
             (1.0 / f64::from(config.base).powf(exponent)) as f32 / config.factor
@@ -39,14 +45,21 @@ impl RopeTable {
     /// The table for at least `positions` positions.
     pub fn rows(&self, positions: usize) -> Arc<Vec<f32>> {
         let width = 2 * self.frequencies.len();
-        let known = self.rows.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let known = self
+            .rows
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         if known.len() >= positions * width {
             return known;
         }
         let mut rows = known.to_vec();
         for position in rows.len() / width..positions.next_power_of_two() {
             #[expect(clippy::cast_precision_loss, reason = "positions are below 2^24")]
-            let angles = self.frequencies.iter().map(|frequency| position as f32 * frequency);
+            let angles = self
+                .frequencies
+                .iter()
+                .map(|frequency| position as f32 * frequency);
             rows.extend(angles.clone().map(f32::cos));
             rows.extend(angles.map(f32::sin));
         }
@@ -79,7 +92,11 @@ impl HeadNorms {
     pub fn forward(&self, qkv: &Tensor, positions: &[usize], table: &RopeTable) -> Result<Tensor> {
         let last = positions.iter().max().copied().unwrap_or(0);
         let rows = table.rows(last + 1);
-        qkv.apply_op1_no_bwd(&NormAndRotate { norms: self, positions, table: &rows })
+        qkv.apply_op1_no_bwd(&NormAndRotate {
+            norms: self,
+            positions,
+            table: &rows,
+        })
     }
 
     fn width(&self) -> usize {
@@ -134,7 +151,14 @@ impl Kernel for HeadsOfRow<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let HeadNorms { heads, kv_heads, query, key, eps, .. } = self.norms;
+        let HeadNorms {
+            heads,
+            kv_heads,
+            query,
+            key,
+            eps,
+            ..
+        } = self.norms;
         let head_dim = query.len();
         let (cos, sin) = self.angles.split_at(head_dim / 2);
         // SAFETY: the output has this row, and this task alone writes it; the copy makes every
@@ -144,7 +168,10 @@ impl Kernel for HeadsOfRow<'_> {
             out.copy_from_nonoverlapping(self.x.as_ptr(), self.x.len());
             std::slice::from_raw_parts_mut(out, self.x.len())
         };
-        let rows = self.x.chunks_exact(head_dim).zip(out.chunks_exact_mut(head_dim));
+        let rows = self
+            .x
+            .chunks_exact(head_dim)
+            .zip(out.chunks_exact_mut(head_dim));
         for (head, (x, out)) in rows.take(heads + kv_heads).enumerate() {
             let weight = if head < *heads { query } else { key };
             // SAFETY: `out` and `weight` are as long as `x`.

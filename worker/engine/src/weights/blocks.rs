@@ -25,7 +25,10 @@ pub(crate) struct Block {
 
 /// Whether blocks of this format have a minimum.
 pub(crate) fn has_min(dtype: GgmlDType) -> bool {
-    matches!(dtype, GgmlDType::Q4_1 | GgmlDType::Q5_1 | GgmlDType::Q4K | GgmlDType::Q5K)
+    matches!(
+        dtype,
+        GgmlDType::Q4_1 | GgmlDType::Q5_1 | GgmlDType::Q4K | GgmlDType::Q5K
+    )
 }
 
 /// Whether a [`Block`] holds this format exactly.
@@ -50,7 +53,9 @@ pub(crate) fn exact_block(dtype: GgmlDType, row: &[u8], index: usize) -> Block {
 
 /// The nearest block to these values: scale `max |x| / 127`, quants to the nearest.
 pub(crate) fn quantize_block(values: &[f32]) -> Block {
-    let largest = values.iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
+    let largest = values
+        .iter()
+        .fold(0.0_f32, |largest, x| largest.max(x.abs()));
     let scale = largest / 127.0;
     let inverse = if scale > 0.0 { 127.0 / largest } else { 0.0 };
     let mut quants = [ZERO_POINT; BLOCK_WEIGHTS];
@@ -59,7 +64,11 @@ pub(crate) fn quantize_block(values: &[f32]) -> Block {
         let signed = (x * inverse).round_ties_even() as i8;
         *quant = unsigned(signed);
     }
-    Block { quants, scale, min: 0.0 }
+    Block {
+        quants,
+        scale,
+        min: 0.0,
+    }
 }
 
 /// Rows `first .. first + count` as f32, `[count, cols]`.
@@ -71,19 +80,30 @@ pub(crate) fn rows_f32(
     let row_bytes = raw.row_bytes();
     let bytes = &raw.bytes[first * row_bytes..(first + count) * row_bytes];
     let f16s = |convert: fn([u8; 2]) -> f32| {
-        bytes.as_chunks::<2>().0.iter().map(|pair| convert(*pair)).collect()
+        bytes
+            .as_chunks::<2>()
+            .0
+            .iter()
+            .map(|pair| convert(*pair))
+            .collect()
     };
     match raw.dtype {
-        GgmlDType::F32 => {
-            Ok(bytes.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect())
-        }
+        GgmlDType::F32 => Ok(bytes
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|four| f32::from_le_bytes(*four))
+            .collect()),
         GgmlDType::F16 => Ok(f16s(|pair| f16::from_le_bytes(pair).to_f32())),
         GgmlDType::BF16 => Ok(f16s(|pair| bf16::from_le_bytes(pair).to_f32())),
         dtype => {
             let dims = Shape::from((count, raw.cols)).into_dims();
             ggml_file::qtensor_from_ggml(dtype, bytes, dims, &Device::Cpu)
                 .and_then(|tensor| tensor.dequantize(&Device::Cpu)?.flatten_all()?.to_vec1())
-                .map_err(|source| WeightError::Undecodable { name: raw.name.clone(), source })
+                .map_err(|source| WeightError::Undecodable {
+                    name: raw.name.clone(),
+                    source: Box::new(source),
+                })
         }
     }
 }
@@ -101,7 +121,11 @@ fn q8_0(block: &[u8]) -> Block {
     for (quant, byte) in quants.iter_mut().zip(&block[2..]) {
         *quant = byte ^ ZERO_POINT;
     }
-    Block { quants, scale: half_at(block, 0), min: 0.0 }
+    Block {
+        quants,
+        scale: half_at(block, 0),
+        min: 0.0,
+    }
 }
 
 /// The four formats of 16 nibble bytes: scale, then a minimum, then fifth bits, as each has them.
@@ -112,10 +136,26 @@ struct Legacy {
     zero: u8,
 }
 
-const LEGACY_Q4_0: Legacy = Legacy { min: false, fifth_bits: false, zero: 8 };
-const LEGACY_Q4_1: Legacy = Legacy { min: true, fifth_bits: false, zero: 0 };
-const LEGACY_Q5_0: Legacy = Legacy { min: false, fifth_bits: true, zero: 16 };
-const LEGACY_Q5_1: Legacy = Legacy { min: true, fifth_bits: true, zero: 0 };
+const LEGACY_Q4_0: Legacy = Legacy {
+    min: false,
+    fifth_bits: false,
+    zero: 8,
+};
+const LEGACY_Q4_1: Legacy = Legacy {
+    min: true,
+    fifth_bits: false,
+    zero: 0,
+};
+const LEGACY_Q5_0: Legacy = Legacy {
+    min: false,
+    fifth_bits: true,
+    zero: 16,
+};
+const LEGACY_Q5_1: Legacy = Legacy {
+    min: true,
+    fifth_bits: true,
+    zero: 0,
+};
 
 fn legacy(block: &[u8], format: &Legacy) -> Block {
     let mut at = 2;
@@ -130,14 +170,22 @@ fn legacy(block: &[u8], format: &Legacy) -> Block {
         fifth = u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]]);
         at += 4;
     }
-    let base = if format.min { 0 } else { ZERO_POINT - format.zero };
+    let base = if format.min {
+        0
+    } else {
+        ZERO_POINT - format.zero
+    };
     let mut quants = [0; BLOCK_WEIGHTS];
     for (j, byte) in block[at..at + 16].iter().enumerate() {
         let bit = |i: usize| if fifth >> i & 1 == 1 { 16 } else { 0 };
         quants[j] = base + ((byte & 0xF) | bit(j));
         quants[j + 16] = base + ((byte >> 4) | bit(j + 16));
     }
-    Block { quants, scale: half_at(block, 0), min }
+    Block {
+        quants,
+        scale: half_at(block, 0),
+        min,
+    }
 }
 
 /// Sub-block `index` of eight in a block of 256 of `Q4_K` or `Q5_K`: 6-bit scales and minima
@@ -156,7 +204,11 @@ fn k_quant(dtype: GgmlDType, block: &[u8], index: usize) -> Block {
     let nibbles = &block[nibbles_at + index / 2 * 32..][..BLOCK_WEIGHTS];
     let mut quants = [0; BLOCK_WEIGHTS];
     for (j, quant) in quants.iter_mut().enumerate() {
-        let fifth = if dtype == GgmlDType::Q5K { (block[16 + j] >> index & 1) << 4 } else { 0 };
+        let fifth = if dtype == GgmlDType::Q5K {
+            (block[16 + j] >> index & 1) << 4
+        } else {
+            0
+        };
         *quant = (nibbles[j] >> (index % 2 * 4) & 0xF) | fifth;
     }
     Block {
@@ -191,7 +243,13 @@ mod tests {
         ] {
             let quantized = QTensor::quantize(&tensor, dtype).unwrap();
             let bytes = quantized.data().unwrap();
-            let raw = RawTensor { name: "w".into(), rows, cols, dtype, bytes: &bytes };
+            let raw = RawTensor {
+                name: "w".into(),
+                rows,
+                cols,
+                dtype,
+                bytes: &bytes,
+            };
             let expected = rows_f32(&raw, 0, rows).unwrap();
             for row in 0..rows {
                 let stored = &bytes[row * raw.row_bytes()..][..raw.row_bytes()];

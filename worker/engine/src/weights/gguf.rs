@@ -14,10 +14,10 @@ pub(crate) type Metadata = HashMap<String, Value>;
 pub(crate) fn open(path: &Path) -> Result<(Weights, Metadata), WeightError> {
     let file = MappedFile::open(path)?;
     let content = Content::read(&mut Cursor::new(file.bytes()))
-        .map_err(|error| malformed(path, "GGUF", error))?;
+        .map_err(|error| malformed(path, "GGUF", &error))?;
     let mut tensors = std::collections::BTreeMap::new();
     for (name, info) in content.tensor_infos {
-        let outside = || malformed(path, "GGUF", format!("tensor `{name}` lies outside"));
+        let outside = || malformed(path, "GGUF", &format!("tensor `{name}` lies outside"));
         let elements = info.shape.elem_count();
         let length = elements / info.ggml_dtype.block_size() * info.ggml_dtype.type_size();
         let start = usize::try_from(content.tensor_data_offset.saturating_add(info.offset))

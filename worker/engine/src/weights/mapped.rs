@@ -17,12 +17,18 @@ pub(crate) struct MappedFile {
 
 impl MappedFile {
     pub(crate) fn open(path: &Path) -> Result<Self, WeightError> {
-        let io = |source| WeightError::Io { path: path.to_owned(), source };
+        let io = |source| WeightError::Io {
+            path: path.to_owned(),
+            source,
+        };
         let file = File::open(path).map_err(io)?;
         // SAFETY: the map is read only. A model file that another program truncates while it is
         // loaded would end this process with a bus error; none is written to in place.
         let map = unsafe { Mmap::map(&file) }.map_err(io)?;
-        Ok(Self { path: path.to_owned(), map })
+        Ok(Self {
+            path: path.to_owned(),
+            map,
+        })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -40,9 +46,12 @@ pub(super) fn sha256(files: &[MappedFile]) -> String {
     for file in files {
         digest.update(file.bytes());
     }
-    digest.finalize().iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    digest
+        .finalize()
+        .iter()
+        .fold(String::new(), |mut text, byte| {
+            // Writing to a string does not fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }

@@ -72,7 +72,7 @@ pub enum WeightError {
         name: String,
         /// What the decoder said.
         #[source]
-        source: candle_core::Error,
+        source: Box<candle_core::Error>,
     },
     /// The system refused the memory for a packed matrix.
     #[error("no memory for tensor `{name}`")]
@@ -143,7 +143,12 @@ impl Weights {
                 });
             }
         }
-        Ok(Self { files, tensors, norms_zero_centred, taken: Mutex::default() })
+        Ok(Self {
+            files,
+            tensors,
+            norms_zero_centred,
+            taken: Mutex::default(),
+        })
     }
 
     /// Whether there is a tensor of this name.
@@ -171,19 +176,29 @@ impl Weights {
 
     /// Number of rows of a matrix, if it is there.
     pub(crate) fn rows(&self, name: &str) -> Option<usize> {
-        self.tensors.get(name).and_then(|entry| entry.shape.first().copied())
+        self.tensors
+            .get(name)
+            .and_then(|entry| entry.shape.first().copied())
     }
 
     /// Names that are there and were not asked for.
     pub(crate) fn unexpected(&self) -> Vec<String> {
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        self.tensors.keys().filter(|name| !taken.contains(*name)).cloned().collect()
+        self.tensors
+            .keys()
+            .filter(|name| !taken.contains(*name))
+            .cloned()
+            .collect()
     }
 
     /// Refuses a model that lacks any of these, naming them all.
     pub(crate) fn require(&self, names: impl Iterator<Item = String>) -> Result<(), WeightError> {
         let names: Vec<_> = names.filter(|name| !self.has(name)).collect();
-        if names.is_empty() { Ok(()) } else { Err(WeightError::Missing { names }) }
+        if names.is_empty() {
+            Ok(())
+        } else {
+            Err(WeightError::Missing { names })
+        }
     }
 
     /// SHA-256 of the files' bytes, one after another in the order of their names.
@@ -192,10 +207,9 @@ impl Weights {
     }
 
     fn tensor(&self, name: &str, shape: &[usize]) -> Result<RawTensor<'_>, WeightError> {
-        let entry = self
-            .tensors
-            .get(name)
-            .ok_or_else(|| WeightError::Missing { names: vec![name.to_owned()] })?;
+        let entry = self.tensors.get(name).ok_or_else(|| WeightError::Missing {
+            names: vec![name.to_owned()],
+        })?;
         if entry.shape != shape {
             return Err(WeightError::Shape {
                 name: name.to_owned(),
@@ -203,7 +217,10 @@ impl Weights {
                 found: entry.shape.clone(),
             });
         }
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
+        self.taken
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name.to_owned());
         let cols = shape.last().copied().unwrap_or(1);
         Ok(RawTensor {
             name: name.to_owned(),
@@ -215,6 +232,10 @@ impl Weights {
     }
 }
 
-fn malformed(path: &Path, format: &'static str, message: impl ToString) -> WeightError {
-    WeightError::Malformed { path: path.to_owned(), format, message: message.to_string() }
+fn malformed(path: &Path, format: &'static str, message: &dyn std::fmt::Display) -> WeightError {
+    WeightError::Malformed {
+        path: path.to_owned(),
+        format,
+        message: message.to_string(),
+    }
 }

@@ -73,15 +73,33 @@ mod tests {
     #[test]
     fn all_layouts_give_one_name() {
         for (stored, expected) in [
-            ("model.layers.3.mlp.up_proj.weight", "layers.3.mlp.up_proj.weight"),
-            ("language_model.model.layers.3.mlp.up_proj.weight", "layers.3.mlp.up_proj.weight"),
-            ("model.language_model.layers.3.mlp.up_proj.weight", "layers.3.mlp.up_proj.weight"),
+            (
+                "model.layers.3.mlp.up_proj.weight",
+                "layers.3.mlp.up_proj.weight",
+            ),
+            (
+                "language_model.model.layers.3.mlp.up_proj.weight",
+                "layers.3.mlp.up_proj.weight",
+            ),
+            (
+                "model.language_model.layers.3.mlp.up_proj.weight",
+                "layers.3.mlp.up_proj.weight",
+            ),
             ("model.embed_tokens.weight", "embed_tokens.weight"),
             ("lm_head.weight", "lm_head.weight"),
             ("language_model.lm_head.weight", "lm_head.weight"),
-            ("vision_tower.vision_model.post_layernorm.bias", "vision.post_layernorm.bias"),
-            ("model.vision_tower.vision_model.post_layernorm.bias", "vision.post_layernorm.bias"),
-            ("vision_tower.post_layernorm.bias", "vision.post_layernorm.bias"),
+            (
+                "vision_tower.vision_model.post_layernorm.bias",
+                "vision.post_layernorm.bias",
+            ),
+            (
+                "model.vision_tower.vision_model.post_layernorm.bias",
+                "vision.post_layernorm.bias",
+            ),
+            (
+                "vision_tower.post_layernorm.bias",
+                "vision.post_layernorm.bias",
+            ),
             (
                 "model.multi_modal_projector.mm_soft_emb_norm.weight",
                 "projector.mm_soft_emb_norm.weight",
@@ -91,7 +109,11 @@ mod tests {
                 "projector.mm_input_projection_weight",
             ),
         ] {
-            assert_eq!(from_safetensors(stored).as_deref(), Some(expected), "{stored}");
+            assert_eq!(
+                from_safetensors(stored).as_deref(),
+                Some(expected),
+                "{stored}"
+            );
         }
         assert_eq!(from_safetensors("transformer.h.0.attn.bias"), None);
     }
@@ -101,8 +123,14 @@ mod tests {
         for (stored, expected) in [
             ("token_embd.weight", "embed_tokens.weight"),
             ("output_norm.weight", "norm.weight"),
-            ("blk.17.attn_q_norm.weight", "layers.17.self_attn.q_norm.weight"),
-            ("blk.0.post_ffw_norm.weight", "layers.0.post_feedforward_layernorm.weight"),
+            (
+                "blk.17.attn_q_norm.weight",
+                "layers.17.self_attn.q_norm.weight",
+            ),
+            (
+                "blk.0.post_ffw_norm.weight",
+                "layers.0.post_feedforward_layernorm.weight",
+            ),
         ] {
             assert_eq!(from_gguf(stored).as_deref(), Some(expected));
         }

@@ -3,7 +3,7 @@
 use super::mapped::MappedFile;
 use super::{Entry, WeightError, Weights, malformed, names};
 use candle_core::quantized::GgmlDType;
-use safetensors::{Dtype, SafeTensors};
+use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -21,7 +21,11 @@ pub(crate) fn open(folder: &Path) -> Result<Weights, WeightError> {
         files.push(file);
     }
     if tensors.is_empty() {
-        return Err(malformed(folder, "safetensors", "no file ends in .safetensors"));
+        return Err(malformed(
+            folder,
+            "safetensors",
+            &"no file ends in .safetensors",
+        ));
     }
     Weights::new(files, tensors, true)
 }
@@ -35,19 +39,31 @@ struct Index {
 fn file_names(folder: &Path) -> Result<Vec<PathBuf>, WeightError> {
     let index = folder.join(INDEX);
     let names: BTreeSet<PathBuf> = if index.is_file() {
-        let text = std::fs::read(&index)
-            .map_err(|source| WeightError::Io { path: index.clone(), source })?;
+        let text = std::fs::read(&index).map_err(|source| WeightError::Io {
+            path: index.clone(),
+            source,
+        })?;
         let parsed: Index = serde_json::from_slice(&text)
-            .map_err(|error| malformed(&index, "a safetensors index", error))?;
-        parsed.weight_map.into_values().map(|name| folder.join(name)).collect()
+            .map_err(|error| malformed(&index, "a safetensors index", &error))?;
+        parsed
+            .weight_map
+            .into_values()
+            .map(|name| folder.join(name))
+            .collect()
     } else if folder.join(SINGLE).is_file() {
         BTreeSet::from([folder.join(SINGLE)])
     } else {
-        let io = |source| WeightError::Io { path: folder.to_owned(), source };
+        let io = |source| WeightError::Io {
+            path: folder.to_owned(),
+            source,
+        };
         let mut found = BTreeSet::new();
         for entry in folder.read_dir().map_err(io)? {
             let path = entry.map_err(io)?.path();
-            if path.extension().is_some_and(|extension| extension == "safetensors") {
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "safetensors")
+            {
                 found.insert(path);
             }
         }
@@ -61,7 +77,7 @@ fn read_header(
     index: usize,
     tensors: &mut BTreeMap<String, Entry>,
 ) -> Result<(), WeightError> {
-    let wrong = |error| malformed(file.path(), "safetensors", error);
+    let wrong = |error: SafeTensorError| malformed(file.path(), "safetensors", &error);
     let (header_bytes, metadata) = SafeTensors::read_metadata(file.bytes()).map_err(wrong)?;
     let data_start = header_bytes + size_of::<u64>();
     for (stored, info) in metadata.tensors() {
@@ -73,11 +89,24 @@ fn read_header(
             Dtype::BF16 => GgmlDType::BF16,
             // Some checkpoints list the image part's position numbers.
             _ if names::is_image_part(&name) => continue,
-            other => return Err(WeightError::Dtype { name, dtype: format!("{other:?}") }),
+            other => {
+                return Err(WeightError::Dtype {
+                    name,
+                    dtype: format!("{other:?}"),
+                });
+            }
         };
         let (start, end) = info.data_offsets;
         let bytes = data_start + start..data_start + end;
-        tensors.insert(name, Entry { file: index, bytes, dtype, shape: info.shape.clone() });
+        tensors.insert(
+            name,
+            Entry {
+                file: index,
+                bytes,
+                dtype,
+                shape: info.shape.clone(),
+            },
+        );
     }
     Ok(())
 }

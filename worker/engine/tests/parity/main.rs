@@ -2,8 +2,6 @@
 //!
 //! Values: `../reference/make_fixtures.py`; what each one exposes: `../reference/README.md`.
 
-#[path = "../common/mod.rs"]
-mod common;
 mod golden;
 mod steps;
 mod tiny;

@@ -54,7 +54,11 @@ pub(crate) fn step(runner: &mut GemmaRunner, parts: &[Part<'_>]) -> Vec<Vec<f32>
     batch.logit_rows = (0..batch.tokens.len()).collect();
     let logits = runner.forward(&batch).unwrap();
     assert_eq!(logits.values.len(), batch.tokens.len() * logits.vocab);
-    logits.values.chunks_exact(logits.vocab).map(<[f32]>::to_vec).collect()
+    logits
+        .values
+        .chunks_exact(logits.vocab)
+        .map(<[f32]>::to_vec)
+        .collect()
 }
 
 /// Logits of every position of `tokens`, computed in chunks of the given sizes, over and over.
@@ -67,7 +71,11 @@ pub(crate) fn in_chunks(
     let mut rows = Vec::new();
     for size in sizes.iter().cycle() {
         let end = tokens.len().min(rows.len() + size);
-        let part = Part { sequence, tokens: &tokens[..end], start: rows.len() };
+        let part = Part {
+            sequence,
+            tokens: &tokens[..end],
+            start: rows.len(),
+        };
         rows.extend(step(runner, &[part]));
         if end == tokens.len() {
             return rows;
@@ -78,5 +86,7 @@ pub(crate) fn in_chunks(
 
 /// The bits, so that equality means equality.
 pub(crate) fn bits(rows: &[Vec<f32>]) -> Vec<Vec<u32>> {
-    rows.iter().map(|row| row.iter().map(|value| value.to_bits()).collect()).collect()
+    rows.iter()
+        .map(|row| row.iter().map(|value| value.to_bits()).collect())
+        .collect()
 }

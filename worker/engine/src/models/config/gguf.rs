@@ -22,15 +22,25 @@ pub(crate) fn from_gguf(metadata: &HashMap<String, Value>) -> Result<GemmaConfig
         Some(Ok(name)) => {
             return Err(ConfigError::UnsupportedArchitecture { name: name.clone() });
         }
-        _ => return Err(ConfigError::Missing { key: "general.architecture".to_owned() }),
+        _ => {
+            return Err(ConfigError::Missing {
+                key: "general.architecture".to_owned(),
+            });
+        }
     }
     let hidden = keys.count("embedding_length")?;
     let heads = keys.count("attention.head_count")?;
     let layers = keys.count("block_count")?;
     let head_dim = keys.count("attention.key_length")?;
     let kv_heads = keys.count("attention.head_count_kv")?;
-    let pattern = keys.count_or("attention.sliding_window_pattern", PATTERN)?.max(1);
-    let query_dim = if layers == LAYERS_OF_27B { hidden / heads.max(1) } else { head_dim };
+    let pattern = keys
+        .count_or("attention.sliding_window_pattern", PATTERN)?
+        .max(1);
+    let query_dim = if layers == LAYERS_OF_27B {
+        hidden / heads.max(1)
+    } else {
+        head_dim
+    };
     #[expect(clippy::cast_precision_loss, reason = "head widths are small")]
     let query_scale = (query_dim as f32).powf(-0.5);
     let global_base = keys.float_or("rope.freq_base", GLOBAL_ROPE_BASE)?;
@@ -39,12 +49,19 @@ pub(crate) fn from_gguf(metadata: &HashMap<String, Value>) -> Result<GemmaConfig
         ffn: keys.count("feed_forward_length")?,
         heads,
         layers: (0..layers)
-            .map(|layer| LayerConfig { kind: kind_by_pattern(layer, pattern), head_dim, kv_heads })
+            .map(|layer| LayerConfig {
+                kind: kind_by_pattern(layer, pattern),
+                head_dim,
+                kv_heads,
+            })
             .collect(),
         vocab: None,
         context_tokens_max: keys.count("context_length")?,
         window: keys.count("attention.sliding_window")?,
-        rope_global: RopeConfig { base: global_base, factor: keys.rope_factor()? },
+        rope_global: RopeConfig {
+            base: global_base,
+            factor: keys.rope_factor()?,
+        },
         rope_local: RopeConfig {
             base: keys.float_or("rope.freq_base_swa", LOCAL_ROPE_BASE)?,
             factor: 1.0,
@@ -78,12 +95,18 @@ impl Keys<'_> {
     }
 
     fn count_or(&self, key: &str, default: usize) -> Result<usize, ConfigError> {
-        if self.get(key).is_some() { self.count(key) } else { Ok(default) }
+        if self.get(key).is_some() {
+            self.count(key)
+        } else {
+            Ok(default)
+        }
     }
 
     fn float_or(&self, key: &str, default: f32) -> Result<f32, ConfigError> {
         match self.get(key) {
-            Some(value) => value.to_f32().map_err(|_| invalid(key, "is not a 32-bit float")),
+            Some(value) => value
+                .to_f32()
+                .map_err(|_| invalid(key, "is not a 32-bit float")),
             None => Ok(default),
         }
     }
@@ -97,20 +120,31 @@ impl Keys<'_> {
                 if factor >= 1.0 {
                     Ok(factor)
                 } else {
-                    Err(invalid("rope.scaling.factor", "is not a number of at least 1"))
+                    Err(invalid(
+                        "rope.scaling.factor",
+                        "is not a number of at least 1",
+                    ))
                 }
             }
-            Some(_) => Err(invalid("rope.scaling.type", "is neither `none` nor `linear`")),
+            Some(_) => Err(invalid(
+                "rope.scaling.type",
+                "is neither `none` nor `linear`",
+            )),
         }
     }
 }
 
 fn missing(key: &str) -> ConfigError {
-    ConfigError::Missing { key: format!("{ARCHITECTURE}.{key}") }
+    ConfigError::Missing {
+        key: format!("{ARCHITECTURE}.{key}"),
+    }
 }
 
 fn invalid(key: &str, message: &str) -> ConfigError {
-    ConfigError::Invalid { key: format!("{ARCHITECTURE}.{key}"), message: message.to_owned() }
+    ConfigError::Invalid {
+        key: format!("{ARCHITECTURE}.{key}"),
+        message: message.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -131,16 +165,35 @@ mod tests {
         ]
         .map(|(key, value)| (format!("gemma3.{key}"), Value::U32(value)))
         .into();
-        all.insert("general.architecture".to_owned(), Value::String("gemma3".to_owned()));
-        all.extend(extra.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
+        all.insert(
+            "general.architecture".to_owned(),
+            Value::String("gemma3".to_owned()),
+        );
+        all.extend(
+            extra
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), value.clone())),
+        );
         all
     }
 
     #[test]
     fn old_files_rely_on_defaults() {
         let config = from_gguf(&metadata(12, &[])).unwrap();
-        assert_eq!(config.rope_local, RopeConfig { base: 10_000.0, factor: 1.0 });
-        assert_eq!(config.rope_global, RopeConfig { base: 1e6, factor: 1.0 });
+        assert_eq!(
+            config.rope_local,
+            RopeConfig {
+                base: 10_000.0,
+                factor: 1.0
+            }
+        );
+        assert_eq!(
+            config.rope_global,
+            RopeConfig {
+                base: 1e6,
+                factor: 1.0
+            }
+        );
         assert_eq!(config.layers[5].kind, LayerKind::Global);
         assert_eq!(config.layers_of(LayerKind::Global).count(), 2);
         assert!((config.query_scale - 128_f32.powf(-0.5)).abs() < 1e-9);
@@ -149,7 +202,10 @@ mod tests {
     #[test]
     fn scaling_and_the_27b_query_scale_are_read() {
         let linear = [
-            ("gemma3.rope.scaling.type", Value::String("linear".to_owned())),
+            (
+                "gemma3.rope.scaling.type",
+                Value::String("linear".to_owned()),
+            ),
             ("gemma3.rope.scaling.factor", Value::F32(8.0)),
         ];
         let config = from_gguf(&metadata(62, &linear)).unwrap();

@@ -73,6 +73,7 @@ struct RopeParameters {
 }
 
 #[derive(Deserialize)]
+#[expect(clippy::struct_field_names, reason = "the file's names")]
 struct Rope {
     #[serde(alias = "type")]
     rope_type: Option<String>,
@@ -96,14 +97,27 @@ impl Rope {
 
 /// Reads a `config.json`: a text model's, or a multimodal model's with its `text_config`.
 pub(crate) fn from_hf(json: &Value) -> Result<GemmaConfig, ConfigError> {
-    let model_type = json.get("model_type").and_then(Value::as_str).unwrap_or_default();
+    let model_type = json
+        .get("model_type")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     let text = match model_type {
         "gemma3_text" => json,
         "gemma3" => json
             .get("text_config")
-            .ok_or_else(|| ConfigError::Missing { key: "text_config".to_owned() })?,
-        "" => return Err(ConfigError::Missing { key: "model_type".to_owned() }),
-        other => return Err(ConfigError::UnsupportedArchitecture { name: other.to_owned() }),
+            .ok_or_else(|| ConfigError::Missing {
+                key: "text_config".to_owned(),
+            })?,
+        "" => {
+            return Err(ConfigError::Missing {
+                key: "model_type".to_owned(),
+            });
+        }
+        other => {
+            return Err(ConfigError::UnsupportedArchitecture {
+                name: other.to_owned(),
+            });
+        }
     };
     let parsed = TextConfig::deserialize(text)
         .map_err(|error| invalid("config.json", &format!("is not understood: {error}")))?;
@@ -116,12 +130,16 @@ pub(crate) fn from_hf(json: &Value) -> Result<GemmaConfig, ConfigError> {
         layers: parsed.layers()?,
         vocab: Some(parsed.vocab_size),
         context_tokens_max: parsed.max_position_embeddings,
-        window: parsed.sliding_window.unwrap_or(parsed.max_position_embeddings),
+        window: parsed
+            .sliding_window
+            .unwrap_or(parsed.max_position_embeddings),
         rope_global,
         rope_local,
         query_scale: parsed.query_pre_attn_scalar.powf(-0.5),
         rms_eps: parsed.rms_norm_eps,
-        eos: eos_tokens(json).or_else(|| eos_tokens(text)).unwrap_or_default(),
+        eos: eos_tokens(json)
+            .or_else(|| eos_tokens(text))
+            .unwrap_or_default(),
     }
     .check()
 }
@@ -144,7 +162,10 @@ impl TextConfig {
                         format!("names {} layers of {}", types.len(), self.num_hidden_layers);
                     return Err(invalid("layer_types", &message));
                 }
-                types.iter().map(|name| kind_named(name)).collect::<Result<_, _>>()?
+                types
+                    .iter()
+                    .map(|name| kind_named(name))
+                    .collect::<Result<_, _>>()?
             }
             None if self.sliding_window_pattern == 0 => {
                 return Err(invalid("sliding_window_pattern", "is 0"));
@@ -154,7 +175,14 @@ impl TextConfig {
                 .collect(),
         };
         let (head_dim, kv_heads) = (self.head_dim, self.num_key_value_heads);
-        Ok(kinds.into_iter().map(|kind| LayerConfig { kind, head_dim, kv_heads }).collect())
+        Ok(kinds
+            .into_iter()
+            .map(|kind| LayerConfig {
+                kind,
+                head_dim,
+                kv_heads,
+            })
+            .collect())
     }
 
     fn ropes(&self) -> Result<(RopeConfig, RopeConfig), ConfigError> {
@@ -166,7 +194,10 @@ impl TextConfig {
         match &self.rope_parameters {
             Some(parameters) => Ok((
                 read(parameters.full_attention.as_ref(), self.rope_theta)?,
-                read(parameters.sliding_attention.as_ref(), self.rope_local_base_freq)?,
+                read(
+                    parameters.sliding_attention.as_ref(),
+                    self.rope_local_base_freq,
+                )?,
             )),
             None => Ok((
                 read(self.rope_scaling.as_ref(), self.rope_theta)?,
@@ -182,9 +213,18 @@ impl TextConfig {
             return Err(invalid("hidden_activation", &message));
         }
         for (key, used) in [
-            ("attn_logit_softcapping", self.attn_logit_softcapping.is_some()),
-            ("final_logit_softcapping", self.final_logit_softcapping.is_some()),
-            ("use_bidirectional_attention", self.use_bidirectional_attention == Some(true)),
+            (
+                "attn_logit_softcapping",
+                self.attn_logit_softcapping.is_some(),
+            ),
+            (
+                "final_logit_softcapping",
+                self.final_logit_softcapping.is_some(),
+            ),
+            (
+                "use_bidirectional_attention",
+                self.use_bidirectional_attention == Some(true),
+            ),
             ("attention_bias", self.attention_bias),
         ] {
             if used {
@@ -199,12 +239,18 @@ fn kind_named(name: &str) -> Result<LayerKind, ConfigError> {
     match name {
         "full_attention" => Ok(LayerKind::Global),
         "sliding_attention" => Ok(LayerKind::Local),
-        other => Err(invalid("layer_types", &format!("`{other}` is not supported"))),
+        other => Err(invalid(
+            "layer_types",
+            &format!("`{other}` is not supported"),
+        )),
     }
 }
 
 fn invalid(key: &str, message: &str) -> ConfigError {
-    ConfigError::Invalid { key: key.to_owned(), message: message.to_owned() }
+    ConfigError::Invalid {
+        key: key.to_owned(),
+        message: message.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -223,10 +269,25 @@ mod tests {
             }
         }))
         .unwrap();
-        assert_eq!((config.heads, config.layers[0].kv_heads, config.window), (8, 4, 1024));
+        assert_eq!(
+            (config.heads, config.layers[0].kv_heads, config.window),
+            (8, 4, 1024)
+        );
         assert_eq!(config.layers_of(LayerKind::Global).count(), 5);
-        assert_eq!(config.rope_global, RopeConfig { base: 1e6, factor: 8.0 });
-        assert_eq!(config.rope_local, RopeConfig { base: 1e4, factor: 1.0 });
+        assert_eq!(
+            config.rope_global,
+            RopeConfig {
+                base: 1e6,
+                factor: 8.0
+            }
+        );
+        assert_eq!(
+            config.rope_local,
+            RopeConfig {
+                base: 1e4,
+                factor: 1.0
+            }
+        );
         assert!((config.query_scale - 0.0625).abs() < 1e-9);
         assert_eq!(config.eos, [1, 106]);
     }

@@ -90,7 +90,10 @@ impl GemmaConfig {
             ("sliding window", self.window),
         ];
         if let Some((key, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
-            return Err(ConfigError::Invalid { key: key.to_owned(), message: "is 0".to_owned() });
+            return Err(ConfigError::Invalid {
+                key: key.to_owned(),
+                message: "is 0".to_owned(),
+            });
         }
         for layer in &self.layers {
             let odd = !layer.head_dim.is_multiple_of(2) || layer.head_dim == 0;
@@ -110,7 +113,11 @@ impl GemmaConfig {
 
 /// Every `pattern`-th layer is global.
 fn kind_by_pattern(layer: usize, pattern: usize) -> LayerKind {
-    if (layer + 1).is_multiple_of(pattern) { LayerKind::Global } else { LayerKind::Local }
+    if (layer + 1).is_multiple_of(pattern) {
+        LayerKind::Global
+    } else {
+        LayerKind::Local
+    }
 }
 
 /// Why a configuration was refused.

@@ -31,10 +31,10 @@ pub struct TextModel {
 
 #[derive(Debug)]
 struct Layer {
+    /// Place in the stack.
+    index: usize,
     kind: LayerKind,
     heads: usize,
-    /// Columns of the queries in a row of `qkv`.
-    query_width: usize,
     input_norm: RmsNorm,
     qkv: Linear,
     head_norms: HeadNorms,
@@ -55,17 +55,38 @@ impl TextModel {
         tier: Tier,
     ) -> std::result::Result<Self, WeightError> {
         weights.require(names(config))?;
-        let vocab = config.vocab.or_else(|| weights.rows(EMBEDDING)).unwrap_or(0);
+        let vocab = config
+            .vocab
+            .or_else(|| weights.rows(EMBEDDING))
+            .unwrap_or(0);
         let whole = |name: &str| {
-            Linear::new(&[weights.matrix(name, vocab, config.hidden)?], storage, tier)
+            Linear::new(
+                &[weights.matrix(name, vocab, config.hidden)?],
+                storage,
+                tier,
+            )
         };
-        let loader = Loader { config, weights, storage, tier };
+        let loader = Loader {
+            config,
+            weights,
+            storage,
+            tier,
+        };
         let layers = (0..config.layers.len()).map(|index| loader.layer(index));
-        let head_dim = |kind| config.layers_of(kind).next().map_or(2, |layer| layer.head_dim);
+        let head_dim = |kind| {
+            config
+                .layers_of(kind)
+                .next()
+                .map_or(2, |layer| layer.head_dim)
+        };
         let rope = |kind| RopeTable::new(config.rope(kind), head_dim(kind));
         Ok(Self {
             embedding: whole(EMBEDDING)?,
-            head: if weights.has(HEAD) { Some(whole(HEAD)?) } else { None },
+            head: if weights.has(HEAD) {
+                Some(whole(HEAD)?)
+            } else {
+                None
+            },
             embedding_scale: embedding_scale(config.hidden, storage),
             layers: layers.collect::<std::result::Result<_, _>>()?,
             norm: loader.norm("norm.weight", config.hidden)?,
@@ -84,15 +105,22 @@ impl TextModel {
     /// `[rows, V]` f32.
     pub(crate) fn forward(&self, step: &StepLayout<'_>, cache: &mut KvCache) -> Result<Vec<f32>> {
         let mut x = embed(&self.embedding, step.tokens, self.embedding_scale)?; // [T, D]
-        for (index, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(&x, index, step, cache, self)?;
+        for layer in &self.layers {
+            x = layer.forward(&x, step, cache, self)?;
         }
-        let rows: Vec<u32> =
-            step.logit_rows.iter().map(|row| u32::try_from(*row).unwrap_or(u32::MAX)).collect();
+        let rows: Vec<u32> = step
+            .logit_rows
+            .iter()
+            .map(|row| u32::try_from(*row).unwrap_or(u32::MAX))
+            .collect();
         let count = rows.len();
         let wanted = x.index_select(&Tensor::from_vec(rows, count, &Device::Cpu)?, 0)?;
         let wanted = self.norm.forward(&wanted)?.flatten_all()?.to_vec1()?;
-        Ok(self.head.as_ref().unwrap_or(&self.embedding).product(&wanted))
+        Ok(self
+            .head
+            .as_ref()
+            .unwrap_or(&self.embedding)
+            .product(&wanted))
     }
 
     fn rope(&self, kind: LayerKind) -> &RopeTable {
@@ -108,16 +136,17 @@ impl Layer {
     fn forward(
         &self,
         x: &Tensor,
-        index: usize,
         step: &StepLayout<'_>,
         cache: &mut KvCache,
         model: &TextModel,
     ) -> Result<Tensor> {
         let qkv = self.qkv.forward(&self.input_norm.forward(x)?)?; // [T, (N + 2K) H]
-        let qkv = self.head_norms.forward(&qkv, &step.positions, model.rope(self.kind))?;
-        step.store(cache, index, self.kind, &qkv, self.query_width)?;
+        let qkv = self
+            .head_norms
+            .forward(&qkv, &step.positions, model.rope(self.kind))?;
+        step.store(cache, self.index, self.kind, &qkv)?;
         let attended = Attention {
-            cache: cache.layer(index),
+            cache: cache.layer(self.index),
             spans: step.spans(self.kind),
             heads: self.heads,
             tier: model.tier,
@@ -126,7 +155,9 @@ impl Layer {
         let attended = self.output.forward(&attended)?; // [T, D]
         let x = self.post_attention_norm.forward_add(&attended, x)?;
 
-        let gate_up = self.gate_up.forward(&self.pre_feedforward_norm.forward(&x)?)?; // [T, 2F]
+        let gate_up = self
+            .gate_up
+            .forward(&self.pre_feedforward_norm.forward(&x)?)?; // [T, 2F]
         let fed = self.down.forward(&geglu(&gate_up, model.tier)?)?; // [T, D]
         self.post_feedforward_norm.forward_add(&fed, &x)
     }
@@ -165,7 +196,10 @@ fn names(config: &GemmaConfig) -> impl Iterator<Item = String> {
     ];
     let layers = (0..config.layers.len())
         .flat_map(|layer| OF_LAYER.map(|part| format!("layers.{layer}.{part}.weight")));
-    [EMBEDDING, "norm.weight"].into_iter().map(str::to_owned).chain(layers)
+    [EMBEDDING, "norm.weight"]
+        .into_iter()
+        .map(str::to_owned)
+        .chain(layers)
 }
 
 /// Reads layers.
@@ -178,7 +212,11 @@ struct Loader<'a> {
 
 impl Loader<'_> {
     fn norm(&self, name: &str, width: usize) -> std::result::Result<RmsNorm, WeightError> {
-        Ok(RmsNorm::new(self.weights.norm(name, width)?, self.config.rms_eps, self.tier))
+        Ok(RmsNorm::new(
+            self.weights.norm(name, width)?,
+            self.config.rms_eps,
+            self.tier,
+        ))
     }
 
     /// Matrices of one layer that share their input of width `k`: `(name, n)`.
@@ -188,36 +226,51 @@ impl Loader<'_> {
         parts: &[(&str, usize)],
         k: usize,
     ) -> std::result::Result<Linear, WeightError> {
-        let matrices = parts
-            .iter()
-            .map(|(part, n)| self.weights.matrix(&format!("layers.{layer}.{part}.weight"), *n, k));
+        let matrices = parts.iter().map(|(part, n)| {
+            self.weights
+                .matrix(&format!("layers.{layer}.{part}.weight"), *n, k)
+        });
         let matrices = matrices.collect::<std::result::Result<Vec<_>, _>>()?;
         Linear::new(&matrices, self.storage, self.tier)
     }
 
     fn layer(&self, index: usize) -> std::result::Result<Layer, WeightError> {
-        let GemmaConfig { hidden, ffn, heads, .. } = *self.config;
-        let LayerConfig { kind, head_dim, kv_heads } = self.config.layers[index];
+        let GemmaConfig {
+            hidden, ffn, heads, ..
+        } = *self.config;
+        let LayerConfig {
+            kind,
+            head_dim,
+            kv_heads,
+        } = self.config.layers[index];
         let (query, kv) = (heads * head_dim, kv_heads * head_dim);
         let norm = |part: &str| self.norm(&format!("layers.{index}.{part}.weight"), hidden);
         let head_norm = |part: &str| {
-            self.weights.norm(&format!("layers.{index}.self_attn.{part}.weight"), head_dim)
+            self.weights
+                .norm(&format!("layers.{index}.self_attn.{part}.weight"), head_dim)
         };
         let scale = self.config.query_scale;
         Ok(Layer {
+            index,
             kind,
             heads,
-            query_width: query,
             input_norm: norm("input_layernorm")?,
             qkv: self.linear(
                 index,
-                &[("self_attn.q_proj", query), ("self_attn.k_proj", kv), ("self_attn.v_proj", kv)],
+                &[
+                    ("self_attn.q_proj", query),
+                    ("self_attn.k_proj", kv),
+                    ("self_attn.v_proj", kv),
+                ],
                 hidden,
             )?,
             head_norms: HeadNorms {
                 heads,
                 kv_heads,
-                query: head_norm("q_norm")?.into_iter().map(|weight| weight * scale).collect(),
+                query: head_norm("q_norm")?
+                    .into_iter()
+                    .map(|weight| weight * scale)
+                    .collect(),
                 key: head_norm("k_norm")?,
                 eps: self.config.rms_eps,
                 tier: self.tier,
@@ -225,7 +278,11 @@ impl Loader<'_> {
             output: self.linear(index, &[("self_attn.o_proj", hidden)], query)?,
             post_attention_norm: norm("post_attention_layernorm")?,
             pre_feedforward_norm: norm("pre_feedforward_layernorm")?,
-            gate_up: self.linear(index, &[("mlp.gate_proj", ffn), ("mlp.up_proj", ffn)], hidden)?,
+            gate_up: self.linear(
+                index,
+                &[("mlp.gate_proj", ffn), ("mlp.up_proj", ffn)],
+                hidden,
+            )?,
             down: self.linear(index, &[("mlp.down_proj", hidden)], ffn)?,
             post_feedforward_norm: norm("post_feedforward_layernorm")?,
         })

@@ -22,10 +22,18 @@ impl<E: Element> DenseTiles<E> {
     /// Packs a stored matrix, rounding it to `E`.
     pub(crate) fn pack(raw: &RawTensor<'_>) -> Result<Self, WeightError> {
         let tile_bytes = raw.cols * LANES * size_of::<E>();
-        let mut values = Buffer::zeroed(raw.rows.div_ceil(LANES) * tile_bytes)
-            .map_err(|source| WeightError::Memory { name: raw.name.clone(), source })?;
-        values.as_mut_slice().par_chunks_mut(tile_bytes).enumerate().try_for_each(
-            |(tile, bytes)| {
+        let mut values =
+            Buffer::zeroed(raw.rows.div_ceil(LANES) * tile_bytes).map_err(|source| {
+                WeightError::Memory {
+                    name: raw.name.clone(),
+                    source,
+                }
+            })?;
+        values
+            .as_mut_slice()
+            .par_chunks_mut(tile_bytes)
+            .enumerate()
+            .try_for_each(|(tile, bytes)| {
                 // SAFETY: pages are aligned for any E, and any bytes are valid f32 or bf16.
                 let (_, packed, _) = unsafe { bytes.align_to_mut::<E>() };
                 let first = tile * LANES;
@@ -37,9 +45,13 @@ impl<E: Element> DenseTiles<E> {
                     }
                 }
                 Ok(())
-            },
-        )?;
-        Ok(Self { n: raw.rows, k: raw.cols, values, element: PhantomData })
+            })?;
+        Ok(Self {
+            n: raw.rows,
+            k: raw.cols,
+            values,
+            element: PhantomData,
+        })
     }
 
     pub(crate) fn n(&self) -> usize {

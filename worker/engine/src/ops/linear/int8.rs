@@ -5,6 +5,10 @@
 //! signed, as the dot-product instruction wants them.
 #![expect(unsafe_code, reason = "vector kernel over packed memory")]
 #![expect(clippy::inline_always, reason = "kernels inline all they call")]
+#![expect(
+    clippy::needless_range_loop,
+    reason = "register tiles are indexed alike"
+)]
 
 use super::rows::QuantRows;
 use crate::ops::buffer::Buffer;
@@ -40,8 +44,12 @@ impl Int8Tiles {
         let tiles = raw.rows.div_ceil(LANES);
         let blocks = raw.cols.div_ceil(BLOCK_WEIGHTS);
         let with_min = blocks::has_min(raw.dtype);
-        let mut quants = Buffer::zeroed(tiles * blocks * TILE_BLOCK_BYTES)
-            .map_err(|source| WeightError::Memory { name: raw.name.clone(), source })?;
+        let mut quants = Buffer::zeroed(tiles * blocks * TILE_BLOCK_BYTES).map_err(|source| {
+            WeightError::Memory {
+                name: raw.name.clone(),
+                source,
+            }
+        })?;
         let mut scales = vec![0.0; tiles * blocks * LANES];
         let mut mins = vec![0.0; if with_min { scales.len() } else { tiles }];
         let mins_a_tile = mins.len() / tiles;
@@ -70,7 +78,14 @@ impl Int8Tiles {
         if !with_min {
             mins.clear();
         }
-        Ok(Self { n: raw.rows, k: raw.cols, blocks, quants, scales, mins })
+        Ok(Self {
+            n: raw.rows,
+            k: raw.cols,
+            blocks,
+            quants,
+            scales,
+            mins,
+        })
     }
 
     pub(crate) fn n(&self) -> usize {
@@ -112,8 +127,14 @@ fn scatter(block: &Block, lane: usize, tile_block: &mut [u8]) {
 
 /// The rows that make one tile: stored blocks, or f32 still to be quantised.
 enum TileSource<'a> {
-    Exact { raw: &'a RawTensor<'a>, first: usize },
-    Float { cols: usize, values: Vec<f32> },
+    Exact {
+        raw: &'a RawTensor<'a>,
+        first: usize,
+    },
+    Float {
+        cols: usize,
+        values: Vec<f32>,
+    },
 }
 
 impl<'a> TileSource<'a> {
@@ -121,7 +142,10 @@ impl<'a> TileSource<'a> {
         if blocks::is_exact(raw.dtype) {
             Ok(Self::Exact { raw, first })
         } else {
-            Ok(Self::Float { cols: raw.cols, values: blocks::rows_f32(raw, first, rows)? })
+            Ok(Self::Float {
+                cols: raw.cols,
+                values: blocks::rows_f32(raw, first, rows)?,
+            })
         }
     }
 
@@ -230,7 +254,8 @@ impl Int8Product<'_> {
                 }
                 for r in 0..R {
                     // SAFETY: a row holds `blocks` blocks of 32 activations.
-                    let a = unsafe { s.load_activations(x.block(row + r, block).add(group * GROUP)) };
+                    let a =
+                        unsafe { s.load_activations(x.block(row + r, block).add(group * GROUP)) };
                     for c in 0..C {
                         acc[r][c] = s.dot(acc[r][c], w[c], a);
                     }

@@ -1,5 +1,8 @@
 //! Matrix products with stored weights: the one place that knows how weights are held.
-#![expect(unsafe_code, reason = "the output is written by several tasks, each its own columns")]
+#![expect(
+    unsafe_code,
+    reason = "the output is written by several tasks, each its own columns"
+)]
 
 mod dense;
 mod int8;
@@ -79,8 +82,10 @@ impl Linear {
         storage: Storage,
         tier: Tier,
     ) -> std::result::Result<Self, WeightError> {
-        let parts: Vec<_> =
-            matrices.iter().map(|raw| Packed::new(raw, storage)).collect::<std::result::Result<_, _>>()?;
+        let parts: Vec<_> = matrices
+            .iter()
+            .map(|raw| Packed::new(raw, storage))
+            .collect::<std::result::Result<_, _>>()?;
         let k = parts.first().map_or(0, Packed::k);
         if let Some(odd) = matrices.iter().find(|raw| raw.cols != k) {
             return Err(WeightError::Shape {
@@ -125,17 +130,40 @@ impl Linear {
         unsafe {
             parallel::filled(rows * self.n, |out| {
                 parallel::for_each(tasks.len(), rows * self.n * self.k, |index| {
-                    let Task { part, first, last, column } = tasks[index];
+                    let Task {
+                        part,
+                        first,
+                        last,
+                        column,
+                    } = tasks[index];
                     let stride = self.n;
                     match (&self.parts[part], &quantized) {
                         (Packed::F32(weights), _) => self.tier.run(DenseProduct {
-                            weights, x, first, last, out, stride, column,
+                            weights,
+                            x,
+                            first,
+                            last,
+                            out,
+                            stride,
+                            column,
                         }),
                         (Packed::Bf16(weights), _) => self.tier.run(DenseProduct {
-                            weights, x, first, last, out, stride, column,
+                            weights,
+                            x,
+                            first,
+                            last,
+                            out,
+                            stride,
+                            column,
                         }),
                         (Packed::Int8(weights), Some(x)) => self.tier.run(Int8Product {
-                            weights, x, first, last, out, stride, column,
+                            weights,
+                            x,
+                            first,
+                            last,
+                            out,
+                            stride,
+                            column,
                         }),
                         (Packed::Int8(_), None) => unreachable!("quantised above"),
                     }
@@ -160,7 +188,12 @@ impl Linear {
         for (part, packed) in self.parts.iter().enumerate() {
             let tiles = packed.n().div_ceil(LANES);
             for first in (0..tiles).step_by(step) {
-                tasks.push(Task { part, first, last: tiles.min(first + step), column });
+                tasks.push(Task {
+                    part,
+                    first,
+                    last: tiles.min(first + step),
+                    column,
+                });
             }
             column += packed.n();
         }
@@ -185,6 +218,9 @@ impl CustomOp1 for Linear {
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let x = super::rows_of(storage, layout, self.k)?;
         let rows = x.len() / self.k;
-        Ok((CpuStorage::F32(self.product(x)), Shape::from((rows, self.n))))
+        Ok((
+            CpuStorage::F32(self.product(x)),
+            Shape::from((rows, self.n)),
+        ))
     }
 }

@@ -1,5 +1,8 @@
 //! Activations quantised for the 8-bit product: each row alone, in blocks of 32.
-#![expect(unsafe_code, reason = "vector kernel; unchecked reads of what it wrote")]
+#![expect(
+    unsafe_code,
+    reason = "vector kernel; unchecked reads of what it wrote"
+)]
 #![expect(clippy::inline_always, reason = "kernels inline all they call")]
 
 use crate::ops::parallel::{self, Shared, shared};
@@ -58,7 +61,11 @@ impl QuantRows {
     #[inline(always)]
     pub(super) fn block(&self, row: usize, block: usize) -> *const i8 {
         // SAFETY: callers pass row < rows and block < blocks, as the constructor sized them.
-        unsafe { self.quants.as_ptr().add((row * self.blocks + block) * BLOCK_WEIGHTS) }
+        unsafe {
+            self.quants
+                .as_ptr()
+                .add((row * self.blocks + block) * BLOCK_WEIGHTS)
+        }
     }
 
     #[inline(always)]

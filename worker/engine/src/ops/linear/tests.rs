@@ -23,12 +23,24 @@ fn bits(values: &[f32]) -> Vec<u32> {
 fn stored(dtype: GgmlDType, n: usize, k: usize) -> (Vec<u8>, Vec<f32>) {
     let source = Tensor::from_vec(values(n * k, 7), (n, k), &Device::Cpu).unwrap();
     let tensor = QTensor::quantize(&source, dtype).unwrap();
-    let meant = tensor.dequantize(&Device::Cpu).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+    let meant = tensor
+        .dequantize(&Device::Cpu)
+        .unwrap()
+        .flatten_all()
+        .unwrap()
+        .to_vec1()
+        .unwrap();
     (tensor.data().unwrap().into_owned(), meant)
 }
 
 fn raw(dtype: GgmlDType, rows: usize, cols: usize, bytes: &[u8]) -> RawTensor<'_> {
-    RawTensor { name: "w".to_owned(), rows, cols, dtype, bytes }
+    RawTensor {
+        name: "w".to_owned(),
+        rows,
+        cols,
+        dtype,
+        bytes,
+    }
 }
 
 fn linear(dtype: GgmlDType, n: usize, k: usize, storage: Storage, tier: Tier) -> Linear {
@@ -44,7 +56,10 @@ fn error(got: &[f32], x: &[f32], weights: &[f32], k: usize) -> f64 {
     for (x, got) in x.chunks_exact(k).zip(got.chunks_exact(2 * n)) {
         for (column, got) in got.iter().enumerate() {
             let row = &weights[column % n * k..][..k];
-            let products = x.iter().zip(row).map(|(x, w)| f64::from(*x) * f64::from(*w));
+            let products = x
+                .iter()
+                .zip(row)
+                .map(|(x, w)| f64::from(*x) * f64::from(*w));
             let (sum, size) =
                 products.fold((0.0, 1e-3), |(sum, size), p| (sum + p, size + p.abs()));
             largest = largest.max((f64::from(*got) - sum).abs() / size);
@@ -56,7 +71,11 @@ fn error(got: &[f32], x: &[f32], weights: &[f32], k: usize) -> f64 {
 /// Formats with the widths they can have.
 fn matrix() -> impl Strategy<Value = (GgmlDType, usize, usize, Storage)> {
     let block = |dtype, width: usize, most: usize| {
-        (Just(dtype), 1..50_usize, (1..=most).prop_map(move |blocks| blocks * width))
+        (
+            Just(dtype),
+            1..50_usize,
+            (1..=most).prop_map(move |blocks| blocks * width),
+        )
     };
     let stored = prop_oneof![
         block(GgmlDType::Q8_0, 32, 6),
@@ -129,15 +148,31 @@ fn a_block_at_the_limits_of_its_integers_is_exact() {
     for tier in Tier::available() {
         let weights = [raw(GgmlDType::Q8_0, 1, k, &bytes)];
         let linear = Linear::new(&weights, Storage::Int8, tier).unwrap();
-        assert_eq!(linear.product(&[127.0; 32]), [127.0 * 127.0 * 32.0], "{}", tier.name());
-        assert_eq!(linear.product(&[-127.0; 32]), [-127.0 * 127.0 * 32.0], "{}", tier.name());
+        assert_eq!(
+            linear.product(&[127.0; 32]),
+            [127.0 * 127.0 * 32.0],
+            "{}",
+            tier.name()
+        );
+        assert_eq!(
+            linear.product(&[-127.0; 32]),
+            [-127.0 * 127.0 * 32.0],
+            "{}",
+            tier.name()
+        );
     }
 }
 
 #[test]
 fn matrices_of_unequal_width_are_refused() {
     let (narrow, wide) = ([0; 4], [0; 8]);
-    let matrices = [raw(GgmlDType::F32, 1, 1, &narrow), raw(GgmlDType::F32, 1, 2, &wide)];
+    let matrices = [
+        raw(GgmlDType::F32, 1, 1, &narrow),
+        raw(GgmlDType::F32, 1, 2, &wide),
+    ];
     let error = Linear::new(&matrices, Storage::F32, Tier::detect()).unwrap_err();
-    assert_eq!(error.to_string(), "tensor `w` has shape [1, 2], the configuration says [1, 1]");
+    assert_eq!(
+        error.to_string(),
+        "tensor `w` has shape [1, 2], the configuration says [1, 1]"
+    );
 }

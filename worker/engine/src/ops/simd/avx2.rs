@@ -1,6 +1,10 @@
 //! AVX2 with FMA: a vector of sixteen lanes is two registers.
 #![expect(unsafe_code, reason = "vector intrinsics and raw loads")]
-#![expect(clippy::inline_always, reason = "intrinsics must end in a function that has their features")]
+#![expect(
+    clippy::inline_always,
+    reason = "intrinsics must end in a function that has their features"
+)]
+#![expect(clippy::wildcard_imports, reason = "intrinsics carry their own prefix")]
 
 use super::Simd;
 use half::bf16;
@@ -74,7 +78,12 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
-        unsafe { [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])] }
+        unsafe {
+            [
+                _mm256_fmadd_ps(a[0], b[0], c[0]),
+                _mm256_fmadd_ps(a[1], b[1], c[1]),
+            ]
+        }
     }
     #[inline(always)]
     fn max(self, a: Self::F, b: Self::F) -> Self::F {
@@ -95,7 +104,10 @@ impl Simd for Avx2 {
     fn round(self, a: Self::F) -> Self::F {
         unsafe {
             const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
-            [_mm256_round_ps::<NEAREST>(a[0]), _mm256_round_ps::<NEAREST>(a[1])]
+            [
+                _mm256_round_ps::<NEAREST>(a[0]),
+                _mm256_round_ps::<NEAREST>(a[1]),
+            ]
         }
     }
     #[inline(always)]
@@ -113,13 +125,19 @@ impl Simd for Avx2 {
         unsafe {
             let (from, to) = (_mm256_set1_epi32(lane(from)), _mm256_set1_epi32(lane(to)));
             let pick = |index: __m256i, a: __m256, fill: __m256| {
-                let inside =
-                    _mm256_andnot_si256(_mm256_cmpgt_epi32(from, index), _mm256_cmpgt_epi32(to, index));
+                let inside = _mm256_andnot_si256(
+                    _mm256_cmpgt_epi32(from, index),
+                    _mm256_cmpgt_epi32(to, index),
+                );
                 _mm256_blendv_ps(fill, a, _mm256_castsi256_ps(inside))
             };
             [
                 pick(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), a[0], fill[0]),
-                pick(_mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15), a[1], fill[1]),
+                pick(
+                    _mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15),
+                    a[1],
+                    fill[1],
+                ),
             ]
         }
     }
@@ -127,8 +145,10 @@ impl Simd for Avx2 {
     fn sum(self, a: Self::F) -> f32 {
         unsafe {
             let halves = _mm256_add_ps(a[0], a[1]);
-            let quarters =
-                _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps::<1>(halves));
+            let quarters = _mm_add_ps(
+                _mm256_castps256_ps128(halves),
+                _mm256_extractf128_ps::<1>(halves),
+            );
             let pairs = _mm_add_ps(quarters, _mm_movehl_ps(quarters, quarters));
             _mm_cvtss_f32(_mm_add_ss(pairs, _mm_shuffle_ps::<1>(pairs, pairs)))
         }
@@ -137,8 +157,10 @@ impl Simd for Avx2 {
     fn max_lane(self, a: Self::F) -> f32 {
         unsafe {
             let halves = _mm256_max_ps(a[0], a[1]);
-            let quarters =
-                _mm_max_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps::<1>(halves));
+            let quarters = _mm_max_ps(
+                _mm256_castps256_ps128(halves),
+                _mm256_extractf128_ps::<1>(halves),
+            );
             let pairs = _mm_max_ps(quarters, _mm_movehl_ps(quarters, quarters));
             _mm_cvtss_f32(_mm_max_ss(pairs, _mm_shuffle_ps::<1>(pairs, pairs)))
         }

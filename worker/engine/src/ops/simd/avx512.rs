@@ -1,6 +1,10 @@
 //! AVX-512 with VNNI.
 #![expect(unsafe_code, reason = "vector intrinsics and raw loads")]
-#![expect(clippy::inline_always, reason = "intrinsics must end in a function that has their features")]
+#![expect(
+    clippy::inline_always,
+    reason = "intrinsics must end in a function that has their features"
+)]
+#![expect(clippy::wildcard_imports, reason = "intrinsics carry their own prefix")]
 
 use super::Simd;
 use half::bf16;
@@ -101,8 +105,10 @@ impl Simd for Avx512 {
     fn sum(self, a: Self::F) -> f32 {
         unsafe {
             let halves = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a));
-            let quarters =
-                _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps::<1>(halves));
+            let quarters = _mm_add_ps(
+                _mm256_castps256_ps128(halves),
+                _mm256_extractf128_ps::<1>(halves),
+            );
             let pairs = _mm_add_ps(quarters, _mm_movehl_ps(quarters, quarters));
             _mm_cvtss_f32(_mm_add_ss(pairs, _mm_shuffle_ps::<1>(pairs, pairs)))
         }
@@ -141,5 +147,9 @@ impl Simd for Avx512 {
 /// The lowest `count` of sixteen bits.
 #[inline(always)]
 fn lane_bits(count: usize) -> u16 {
-    if count >= 16 { u16::MAX } else { (1 << count) - 1 }
+    if count >= 16 {
+        u16::MAX
+    } else {
+        (1 << count) - 1
+    }
 }

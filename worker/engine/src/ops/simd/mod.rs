@@ -4,6 +4,7 @@
 //! operation a lane (fused multiply-add included) and reductions follow one fixed tree, so all
 //! tiers give the same bits.
 #![expect(unsafe_code, reason = "vector intrinsics and raw loads")]
+#![expect(clippy::inline_always, reason = "kernels inline all they call")]
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -33,7 +34,10 @@ enum Level {
 impl Tier {
     /// The best tier this processor has.
     pub fn detect() -> Self {
-        Self::available().into_iter().next().unwrap_or(Self(Level::Portable))
+        Self::available()
+            .into_iter()
+            .next()
+            .unwrap_or(Self(Level::Portable))
     }
 
     /// All tiers this processor can run, best first.
@@ -204,7 +208,6 @@ impl Element for bf16 {
 /// # Safety
 /// `p` is valid for `width` values.
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "kernels inline all they call")]
 pub(crate) unsafe fn load_part<S: Simd>(s: S, p: *const f32, width: usize) -> S::F {
     if width >= LANES {
         // SAFETY: the caller's promise.
@@ -224,7 +227,6 @@ pub(crate) unsafe fn load_part<S: Simd>(s: S, p: *const f32, width: usize) -> S:
 /// # Safety
 /// `p` is valid for `width` values.
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "kernels inline all they call")]
 pub(crate) unsafe fn store_part<S: Simd>(s: S, p: *mut f32, values: S::F, width: usize) {
     if width >= LANES {
         // SAFETY: the caller's promise.

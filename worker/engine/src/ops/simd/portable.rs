@@ -79,7 +79,13 @@ impl Simd for Portable {
     }
     #[inline(always)]
     fn keep(self, a: Self::F, fill: Self::F, from: usize, to: usize) -> Self::F {
-        from_fn(|i| if (from..to).contains(&i) { a[i] } else { fill[i] })
+        from_fn(|i| {
+            if (from..to).contains(&i) {
+                a[i]
+            } else {
+                fill[i]
+            }
+        })
     }
     #[inline(always)]
     fn sum(self, a: Self::F) -> f32 {
@@ -119,7 +125,10 @@ impl Simd for Portable {
     }
     #[inline(always)]
     fn acc_to_f32(self, acc: Self::Acc) -> Self::F {
-        #[expect(clippy::cast_precision_loss, reason = "sums of 32 products stay below 2^24")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "sums of 32 products stay below 2^24"
+        )]
         acc.map(|x| x as f32)
     }
 }
