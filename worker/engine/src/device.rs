@@ -18,7 +18,10 @@ impl Cpu {
             .num_threads(threads.unwrap_or(0))
             .thread_name(|index| format!("compute-{index}"))
             .build()?;
-        Ok(Self { pool, tier: tier.unwrap_or_else(Tier::detect) })
+        Ok(Self {
+            pool,
+            tier: tier.unwrap_or_else(Tier::detect),
+        })
     }
 
     /// The instruction tier in use.

@@ -263,7 +263,7 @@ fn refusals_name_their_cause() {
     config(
         &json
             .replace(&format!("{layers}4"), &format!("{layers}5"))
-            .replace(types, &types.replace("\n", ",\n\"sliding_attention\"")),
+            .replace(types, &types.replace('\n', ",\n\"sliding_attention\"")),
     );
     let (_, cause) = message(folder.path().to_owned());
     assert_eq!(
