@@ -2,10 +2,8 @@
 //!
 //! Values: `../reference/make_fixtures.py`; what each one exposes: `../reference/README.md`.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "helpers outside the test functions fail the test"
-)]
+#![expect(clippy::unwrap_used, reason = "helpers fail the test they serve")]
+#![expect(clippy::print_stdout, reason = "measured figures are shown")]
 
 mod golden;
 mod steps;
