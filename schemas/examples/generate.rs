@@ -11,7 +11,11 @@ use std::path::Path;
 use lapidary_schemas::json_schema::json_schemas;
 use lapidary_schemas::metrics::metrics_markdown;
 use lapidary_schemas::{Failure, FailureCode, Status};
-use samples::*;
+use samples::{
+    batch, batch_input_line, batch_output_lines, job_bulk, job_interactive, job_moderation,
+    manifest_item, model_info, progress, request, request_full, result_succeeded, result_without,
+    shard, worker_info,
+};
 
 fn main() -> std::io::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

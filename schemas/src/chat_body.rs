@@ -108,7 +108,7 @@ fn drop_automatic_detail(fields: &mut Map<String, Value>) {
 mod tests {
     use super::*;
 
-    fn body(extra: Value) -> Value {
+    fn body(extra: &Value) -> Value {
         let mut body = json!({"model": "gemma", "messages": [{"role": "user", "content": "hi"}]});
         body.as_object_mut()
             .unwrap()
@@ -158,7 +158,7 @@ mod tests {
                 },
             ),
         ] {
-            let read = read_chat_body(body(extra));
+            let read = read_chat_body(body(&extra));
             assert_eq!(read, Ok(("gemma".to_owned(), expected)));
         }
         let image = |detail: &str| {
@@ -166,9 +166,9 @@ mod tests {
                 {"type": "image_url", "image_url": {"url": "media:", "detail": detail}}
             ]}]})
         };
-        assert!(read_chat_body(body(image("auto"))).is_ok());
+        assert!(read_chat_body(body(&image("auto"))).is_ok());
         assert_eq!(
-            read_chat_body(body(image("high"))).unwrap_err().message,
+            read_chat_body(body(&image("high"))).unwrap_err().message,
             "`body` field `messages[0].content[0]`: unknown field `detail`, expected `url`"
         );
     }
@@ -197,7 +197,7 @@ mod tests {
                  `repetition_penalty`, `seed`, `stop`, `response_format`, `logprobs`, `tools`",
             ),
         ] {
-            assert_eq!(read_chat_body(body(extra)).unwrap_err().message, message);
+            assert_eq!(read_chat_body(body(&extra)).unwrap_err().message, message);
         }
         assert_eq!(
             read_chat_body(json!([])).unwrap_err().message,

@@ -17,6 +17,8 @@
 //! default, and real numbers as the shortest decimal of the 64-bit value nearest to the 32-bit one. A seed is part of it when the request names one and the answer is sampled. Not part of
 //! it: the name a model is served under, the instruction tier of a machine, ids, times, tenants.
 
+use std::fmt::Write as _;
+
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -37,10 +39,11 @@ pub fn resume_key(request: &ValidRequest, content_sha256: &[&str], model: &Model
         lines.push_str(sha256);
         lines.push('\n');
     }
-    lines.push_str(&format!(
+    let _ = write!(
+        lines,
         "weights {}\nquantization {}\ntemplate {}\n",
         model.weights_sha256, model.quantization, model.template_sha256
-    ));
+    );
     hex(&Sha256::digest(lines.as_bytes()))
 }
 
@@ -74,7 +77,6 @@ fn canonical_request(valid: &ValidRequest) -> Value {
 
 /// Lower-case hex digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
     bytes
         .iter()
         .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {

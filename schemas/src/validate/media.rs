@@ -109,7 +109,7 @@ fn check_base64(place: &str, payload: &str) -> Result<(), Failure> {
     let in_alphabet = digits
         .bytes()
         .all(|byte| byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/');
-    if !in_alphabet || padding > 2 || payload.len() % 4 != 0 {
+    if !in_alphabet || padding > 2 || !payload.len().is_multiple_of(4) {
         return Err(broken(place, "its content is not base64"));
     }
     if digits.is_empty() {

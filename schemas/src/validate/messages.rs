@@ -31,7 +31,7 @@ pub(super) fn check(messages: &[Message], policy: &Policy) -> Result<(), Failure
 fn check_roles(messages: &[Message]) -> Result<(), Failure> {
     let system = usize::from(messages[0].role == Role::System);
     for (index, message) in messages.iter().enumerate().skip(system) {
-        let expected = if (index - system) % 2 == 0 {
+        let expected = if (index - system).is_multiple_of(2) {
             Role::User
         } else {
             Role::Assistant

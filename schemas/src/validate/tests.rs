@@ -15,7 +15,7 @@ fn policy() -> Policy {
     }
 }
 
-fn request(json: Value) -> Request {
+fn request(json: &Value) -> Request {
     parse_request(json.to_string().as_bytes()).unwrap()
 }
 
@@ -23,13 +23,13 @@ fn hello() -> Value {
     json!([{"role": "user", "content": "hello"}])
 }
 
-fn refusal(json: Value) -> String {
+fn refusal(json: &Value) -> String {
     let failure = validate(&request(json), &policy()).unwrap_err();
     assert!(!failure.retryable);
     failure.to_string()
 }
 
-fn parts(parts: Value) -> Value {
+fn parts(parts: &Value) -> Value {
     json!({"messages": [{"role": "user", "content": parts}]})
 }
 
@@ -105,7 +105,7 @@ fn rules_of_sampling() {
         ),
     ] {
         assert_eq!(
-            refusal(json!({"messages": hello(), field: value})),
+            refusal(&json!({"messages": hello(), field: value})),
             format!("VALIDATION_ERROR: {message}")
         );
     }
@@ -118,7 +118,7 @@ fn what_is_no_number_is_refused() {
         (f32::INFINITY, "inf"),
         (-f32::INFINITY, "-inf"),
     ] {
-        let good = request(json!({ "messages": hello() }));
+        let good = request(&json!({ "messages": hello() }));
         for (field, bad, limit) in [
             (
                 "temperature",
@@ -188,20 +188,20 @@ fn rules_of_the_conversation() {
             json!({"messages": [{"role": "user", "content": " \n"}]}),
             "message 0 is empty",
         ),
-        (parts(json!([])), "message 0 is empty"),
+        (parts(&json!([])), "message 0 is empty"),
         (
-            parts(json!([{"type": "text", "text": ""}])),
+            parts(&json!([{"type": "text", "text": ""}])),
             "message 0 is empty",
         ),
     ] {
-        assert_eq!(refusal(request), format!("VALIDATION_ERROR: {message}"));
+        assert_eq!(refusal(&request), format!("VALIDATION_ERROR: {message}"));
     }
     for roles in [
         &["user"][..],
         &["system", "user"],
         &["system", "user", "assistant", "user"],
     ] {
-        assert!(validate(&request(turns(roles)), &policy()).is_ok());
+        assert!(validate(&request(&turns(roles)), &policy()).is_ok());
     }
 }
 
@@ -268,10 +268,17 @@ fn rules_of_media() {
              be `text/…`",
         ),
     ] {
-        assert_eq!(refusal(parts(json!([part]))), message);
+        assert_eq!(refusal(&parts(&json!([part]))), message);
     }
+}
+
+#[test]
+fn media_is_counted_and_the_good_is_taken() {
+    let sha256 = "a".repeat(64);
+    let png = "data:image/png;base64,aGVsbG8=";
+    let text = |data: &str| json!({"type": "file", "file": {"file_data": data}});
     assert_eq!(
-        refusal(parts(Value::Array(vec![image(png); 17]))),
+        refusal(&parts(&Value::Array(vec![image(png); 17]))),
         "VALIDATION_ERROR: message 0 has 17 images, the limit is 16"
     );
     for good in [
@@ -279,14 +286,14 @@ fn rules_of_media() {
         image(format!("media:{sha256}:9")),
         text("data:text/plain;base64,aGk="),
     ] {
-        assert!(validate(&request(parts(json!([good]))), &policy()).is_ok());
+        assert!(validate(&request(&parts(&json!([good]))), &policy()).is_ok());
     }
 }
 
 #[test]
 fn modalities_and_audio_formats_follow_the_policy() {
     let clip = |format: &str| {
-        request(parts(json!([
+        request(&parts(&json!([
             {"type": "input_audio", "input_audio": {"data": "aGVsbG8=", "format": format}}
         ])))
     };
@@ -300,7 +307,7 @@ fn modalities_and_audio_formats_follow_the_policy() {
         "part 0 of message 0 has the audio format `aac`, served are `wav`, `mp3`, `flac`, `ogg`"
     );
     assert_eq!(
-        validate(&request(parts(json!([image("media:")]))), &hears)
+        validate(&request(&parts(&json!([image("media:")]))), &hears)
             .unwrap_err()
             .message,
         "part 0 of message 0 is image, which `gemma` does not read"
@@ -312,7 +319,7 @@ fn modalities_and_audio_formats_follow_the_policy() {
     };
     assert!(
         validate(
-            &request(parts(json!([image("https://host/a.png")]))),
+            &request(&parts(&json!([image("https://host/a.png")]))),
             &fetches
         )
         .is_ok()
@@ -326,7 +333,7 @@ fn defaults_of_sampled_and_of_greedy_answers() {
         json.as_object_mut()
             .unwrap()
             .extend(extra.as_object().unwrap().clone());
-        validate(&request(json), &policy()).unwrap().sampling()
+        validate(&request(&json), &policy()).unwrap().sampling()
     };
     let sampled = Sampling {
         max_tokens: 512,
@@ -368,13 +375,13 @@ fn defaults_of_sampled_and_of_greedy_answers() {
         output_tokens_max: 100,
         ..policy()
     };
-    let valid = validate(&request(json!({ "messages": hello() })), &short).unwrap();
+    let valid = validate(&request(&json!({ "messages": hello() })), &short).unwrap();
     assert_eq!(valid.sampling().max_tokens, 100);
 }
 
 #[test]
 fn a_seed_comes_from_the_request_or_from_the_name() {
-    let valid = |json| validate(&request(json), &policy()).unwrap();
+    let valid = |json: Value| validate(&request(&json), &policy()).unwrap();
     let none = valid(json!({ "messages": hello() }));
     assert_eq!(none.seed("a job"), seed_from("a job"));
     assert_ne!(none.seed("a job"), none.seed("another job"));
@@ -447,7 +454,7 @@ fn job() -> Job {
         created_at: at(0),
         deadline: None,
         traceparent: None,
-        request: request(json!({ "messages": hello() })),
+        request: request(&json!({ "messages": hello() })),
     }
 }
 
@@ -492,6 +499,14 @@ fn rules_of_the_envelope() {
             },
             "`tenant` is `../etc`, it may not have `..`".to_owned(),
         ),
+    ] {
+        assert_eq!(validate_job(&bad, &policy()).unwrap_err().message, message);
+    }
+}
+
+#[test]
+fn rules_of_what_a_job_may_ask() {
+    for (bad, message) in [
         (
             Job {
                 custom_id: Some(String::new()),
