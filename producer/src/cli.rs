@@ -1,0 +1,352 @@
+//! What a user can write on the command line. Types only.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use lapidary_schemas::{BatchId, JobId};
+
+use crate::plan::Long;
+
+/// Captions documents in bulk with Gemma.
+#[derive(Debug, Parser)]
+#[command(
+    name = "lapidary",
+    version,
+    max_term_width = 100,
+    after_help = "\
+Exit codes:
+  0    all is well
+  1    something failed; the summary says what, by failure code
+  2    the command line cannot be understood, or names what does not exist
+  3    queue, results or media cannot be reached, or no worker serves the model
+  130  interrupted; the same command again does what is missing"
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Caption documents: files, folders and patterns in, one JSON line a document out
+    Caption(Box<Caption>),
+    /// Submit a file of requests as a batch and print the batch's id
+    Submit(Submit),
+    /// Show how far a batch is until it ends
+    Watch(Watch),
+    /// Print the results of a batch as JSON lines, in order of completion
+    Results(Fetch),
+    /// Cancel a batch; finished results stay
+    Cancel(Cancel),
+    /// List the workers alive
+    Workers(PlaceArgs),
+    /// List, show and replay jobs that died
+    Dead(Dead),
+    /// Show queues, workers and unfinished batches
+    Status(PlaceArgs),
+    /// Read one document within limits (used by `caption` for its own child processes)
+    #[command(hide = true)]
+    ReadDocument(ReadDocument),
+}
+
+/// Where jobs wait and results rest.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Where jobs wait and results rest")]
+pub struct PlaceArgs {
+    /// Queue: `amqp://…` or `file:PATH`. Without it, everything is in one embedded file
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "LAPIDARY_BROKER",
+        hide_env_values = true
+    )]
+    pub broker: Option<String>,
+    /// Results: `redis://…` or `file:PATH` [default: the broker's file]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "LAPIDARY_RESULTS",
+        hide_env_values = true
+    )]
+    pub results: Option<String>,
+    /// Media: `file:///DIR` or `file:PATH` [default: a folder beside the broker's file]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "LAPIDARY_MEDIA",
+        hide_env_values = true
+    )]
+    pub media: Option<String>,
+    /// The embedded file that is used without --broker [default: lapidary/lapidary.db in the
+    /// user's state folder]
+    #[arg(
+        long,
+        value_name = "PATH",
+        env = "LAPIDARY_STORE",
+        conflicts_with = "broker"
+    )]
+    pub store: Option<PathBuf>,
+    /// The user's state folder.
+    #[arg(long, hide = true, env = "XDG_STATE_HOME", hide_env = true)]
+    pub state_home: Option<PathBuf>,
+    /// Use a Redis that may lose what it confirmed
+    #[arg(long)]
+    pub allow_lossy: bool,
+    /// Whose jobs they are; the queue is fair between tenants
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "LAPIDARY_TENANT",
+        default_value = "default"
+    )]
+    pub tenant: String,
+}
+
+/// How a model's weights are held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Quantization {
+    /// 32-bit floats: the reference, and slow.
+    F32,
+    /// 16 bits a weight.
+    Bf16,
+    /// 8 bits a weight.
+    Q8,
+}
+
+impl Quantization {
+    /// As it is written on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::Q8 => "q8",
+        }
+    }
+}
+
+/// `caption`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Run it again after an interruption, a crash or failed documents: only what is missing is done. A
+document is known by its content and by everything that decides its caption, not by its line.
+
+Each row has `name`, `text`, `status`, `finish_reason`, `parts`, `usage`, `seed`, `key`, and
+`failure` where there is no caption. The settings are kept in FILE.run.json; a FILE that was made
+with others is refused unless --overwrite is given.")]
+pub struct Caption {
+    /// Files, folders and patterns ('docs/**/*.pdf'); .txt .md .html .htm .pdf are read
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Where rows go; `-` is standard output, which cannot be continued
+    #[arg(long, short, value_name = "FILE", default_value = "-")]
+    pub out: PathBuf,
+    /// Replace FILE instead of continuing it
+    #[arg(long)]
+    pub overwrite: bool,
+
+    /// A model's file or folder, for which a worker is started here, or the name that running
+    /// workers serve it under
+    #[arg(
+        long,
+        value_name = "PATH|NAME",
+        env = "LAPIDARY_MODEL",
+        help_heading = "Model"
+    )]
+    pub model: Option<String>,
+    /// How a worker that is started here holds the weights
+    #[arg(long, value_enum, help_heading = "Model")]
+    pub quantization: Option<Quantization>,
+    /// Seconds to wait for a worker that serves the model
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 120,
+        help_heading = "Model"
+    )]
+    pub worker_wait: u64,
+
+    /// Prompt; `{text}` stands for the document's text and `{name}` for its path [default: asks
+    /// for a caption in one or two sentences]
+    #[arg(long, help_heading = "Prompt")]
+    pub prompt: Option<String>,
+    /// File that holds the prompt
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "prompt",
+        help_heading = "Prompt"
+    )]
+    pub prompt_file: Option<PathBuf>,
+    /// Prompt that combines the captions of a document's parts; `{text}` stands for them
+    /// [default: --prompt if given]
+    #[arg(long, value_name = "PROMPT", help_heading = "Prompt")]
+    pub combine_prompt: Option<String>,
+    /// What to do with a document that is longer than the model's context: caption its parts and
+    /// combine the captions, caption its beginning, or report it as failed
+    #[arg(long, value_enum, default_value_t, help_heading = "Prompt")]
+    pub long: Long,
+
+    /// Tokens a caption may have
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 128,
+        help_heading = "Sampling"
+    )]
+    pub max_tokens: u32,
+    /// 0 takes the likeliest token always; higher is more varied [default: 0.7]
+    #[arg(long, value_name = "T", help_heading = "Sampling")]
+    pub temperature: Option<f32>,
+    /// Seed of the draws [default: made from each document's key, so a second run gives the same]
+    #[arg(long, value_name = "N", help_heading = "Sampling")]
+    pub seed: Option<u64>,
+
+    /// Where jobs wait and results rest.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
+
+/// `submit`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Each line is a request in the shape of OpenAI's batch files:
+  {\"custom_id\": \"a\", \"method\": \"POST\", \"url\": \"/v1/chat/completions\", \"body\": {\"messages\": […]}}
+The file is checked whole before anything is submitted; mistakes are reported by line number.")]
+pub struct Submit {
+    /// File of requests, one JSON object a line; `-` is standard input
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Name of the model that shall serve the requests
+    #[arg(long, value_name = "NAME", env = "LAPIDARY_MODEL")]
+    pub model: String,
+    /// Seconds after which unfinished requests expire [default: never]
+    #[arg(long, value_name = "SECONDS")]
+    pub deadline: Option<u64>,
+    /// Where jobs wait and results rest.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
+
+/// `watch`.
+#[derive(Debug, Args)]
+pub struct Watch {
+    /// Id of the batch
+    pub batch: BatchId,
+    /// Where jobs wait and results rest.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
+
+/// The shape of results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Format {
+    /// Everything that is known of a job.
+    #[default]
+    Lapidary,
+    /// As in the output files of `OpenAI`'s batches.
+    Openai,
+}
+
+/// `results`.
+#[derive(Debug, Args)]
+pub struct Fetch {
+    /// Id of the batch
+    pub batch: BatchId,
+    /// Go on until the batch ends
+    #[arg(long)]
+    pub follow: bool,
+    /// Shape of the lines
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    /// Go on where an earlier call ended; it said where
+    #[arg(
+        long,
+        value_name = "CURSOR",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub cursor: String,
+    /// Where jobs wait and results rest.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
+
+/// `cancel`.
+#[derive(Debug, Args)]
+pub struct Cancel {
+    /// Id of the batch
+    pub batch: BatchId,
+    /// Where jobs wait and results rest.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
+
+/// `dead`.
+#[derive(Debug, Args)]
+pub struct Dead {
+    /// What to do with them.
+    #[command(subcommand)]
+    pub command: DeadCommand,
+}
+
+/// What to do with dead letters.
+#[derive(Debug, Subcommand)]
+pub enum DeadCommand {
+    /// List them, newest first
+    List {
+        /// How many at most
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        max: usize,
+        /// Where jobs wait and results rest.
+        #[command(flatten)]
+        place: PlaceArgs,
+    },
+    /// Show one whole
+    Show {
+        /// Id of its job
+        job: JobId,
+        /// Where jobs wait and results rest.
+        #[command(flatten)]
+        place: PlaceArgs,
+    },
+    /// Put it on the queue again as a new job, which takes its place in its batch
+    Replay {
+        /// Id of its job
+        job: JobId,
+        /// Where jobs wait and results rest.
+        #[command(flatten)]
+        place: PlaceArgs,
+    },
+}
+
+/// `read-document`.
+#[derive(Debug, Args)]
+pub struct ReadDocument {
+    /// How to read it.
+    #[arg(value_enum)]
+    pub kind: ReadKind,
+    /// The document.
+    pub path: PathBuf,
+}
+
+/// How a document is read.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum ReadKind {
+    /// As HTML.
+    Html,
+    /// As PDF.
+    Pdf,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,137 @@
+//! `lapidary caption`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lapidary_schemas::ModelInfo;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::cli::Caption;
+use crate::config::{self, Config};
+use crate::exit::{Exit, Stop};
+use crate::plan::Rules;
+use crate::progress::{Progress, say};
+use crate::prompt::Prompts;
+use crate::rows::{Output, Settings};
+use crate::run::{Asking, ModelChoice, Outcome, Parts, Run, Workers};
+use crate::sources::{self, Root};
+
+/// Captions documents; see `lapidary caption --help`.
+pub(super) async fn run(args: Caption, stop: CancellationToken) -> Result<Exit, Stop> {
+    // Everything that can be refused without a server is refused first.
+    let roots: Vec<Root> = args
+        .paths
+        .iter()
+        .map(|path| Root::parse(path))
+        .collect::<Result<_, _>>()?;
+    let prompt = config::prompt(&args)?;
+    let combine = config::combine_prompt(&args)?;
+    let place = Config::resolve(&args.place)?;
+    let opened = Arc::new(place.open().await?);
+    let tasks = TaskTracker::new();
+    let wait = Duration::from_secs(args.worker_wait);
+    let choice = ModelChoice::parse(args.model.as_deref());
+    let mut workers = Workers::new(
+        choice,
+        args.quantization,
+        place.embedded.clone(),
+        wait,
+        tasks.clone(),
+    );
+    let Some(model) = stop.run_until_cancelled(workers.find(&opened, &say)).await else {
+        return Ok(Exit::Interrupted);
+    };
+    let model = model?;
+    let asking = Asking {
+        rules: Rules {
+            prompts: Prompts::choose(prompt, combine, model.chat),
+            long: args.long,
+            prompt_tokens_max: prompt_tokens_max(&model, args.max_tokens)?,
+        },
+        max_tokens: args.max_tokens,
+        temperature: args.temperature,
+        seed: args.seed,
+        tenant: place.tenant.clone(),
+        model,
+    };
+    // A setting that no document can pass is the command's mistake, not the documents'.
+    asking
+        .key("", "")
+        .map_err(|failure| Stop::usage(failure.message))?;
+    let output = Output::open(&args.out, settings(&asking), args.overwrite)?;
+    let (documents, seen) = sources::start(roots, &tasks, &stop);
+    let parts = Parts {
+        place: opened,
+        asking,
+        output,
+        workers,
+        worker_wait: wait,
+        tasks,
+        stop,
+    };
+    let run = Run::new(parts, Progress::new(Instant::now()), seen, place.tenant);
+    let outcome = run.go(documents).await?;
+    summarise(&outcome, &args);
+    Ok(outcome.exit())
+}
+
+/// Tokens that are left for the prompt.
+fn prompt_tokens_max(model: &ModelInfo, max_tokens: u32) -> Result<u32, Stop> {
+    model.context_tokens_max.checked_sub(max_tokens).filter(|tokens| *tokens > 0).ok_or_else(|| {
+        Stop::usage(format!(
+            "--max-tokens {max_tokens} leaves no room for a prompt: the context of `{}` is {} tokens",
+            model.name, model.context_tokens_max
+        ))
+    })
+}
+
+/// Everything that decides a caption, by the option's name.
+fn settings(asking: &Asking) -> Settings {
+    let prompts = &asking.rules.prompts;
+    // Through text, so that 0.7 is written 0.7.
+    let temperature = asking
+        .temperature
+        .and_then(|t| t.to_string().parse::<f64>().ok());
+    Settings::default()
+        .with("--prompt", prompts.document.as_str())
+        .with("--combine-prompt", prompts.combine.as_str())
+        .with("--long", asking.rules.long.as_str())
+        .with("--max-tokens", asking.max_tokens)
+        .with(
+            "--temperature",
+            temperature.map_or(Value::Null, |t| json!(t)),
+        )
+        .with(
+            "--seed",
+            asking.seed.map_or(Value::Null, |seed| json!(seed)),
+        )
+        .with(
+            "--model (weights sha256)",
+            asking.model.weights_sha256.as_str(),
+        )
+        .with(
+            "--model (template sha256)",
+            asking.model.template_sha256.as_str(),
+        )
+        .with("--quantization", asking.model.quantization.as_str())
+}
+
+fn summarise(outcome: &Outcome, args: &Caption) {
+    for line in outcome.tally.lines(outcome.seconds, outcome.others) {
+        say(&line);
+    }
+    if args.out.as_os_str() != "-" && outcome.rows > 0 {
+        say(&format!("rows are in {}", args.out.display()));
+    }
+    if outcome.interrupted {
+        say(if outcome.can_be_continued {
+            "interrupted; the same command again does what is missing"
+        } else {
+            "interrupted; with --out FILE the same command again would do only what is missing"
+        });
+    } else if outcome.tally.failures() > 0 && outcome.can_be_continued {
+        say("the same command again tries the failed ones once more");
+    }
+}

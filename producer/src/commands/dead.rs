@@ -1,0 +1,119 @@
+//! `lapidary dead`: jobs that will not come back by themselves.
+
+use std::io::Write as _;
+
+use chrono::Utc;
+use lapidary_schemas::{Job, JobId};
+use lapidary_transport::results::DeadLetter;
+use lapidary_transport::{Place, Queue as _, Results as _};
+
+use crate::cli::{Dead, DeadCommand};
+use crate::config::Config;
+use crate::exit::{Exit, Stop};
+use crate::progress::say;
+
+/// Dead letters asked for at once.
+const PAGE_ITEMS_MAX: usize = 100;
+
+/// Lists, shows or replays; see `lapidary dead --help`.
+pub(super) async fn run(args: Dead) -> Result<Exit, Stop> {
+    match args.command {
+        DeadCommand::List { max, place } => {
+            list(&Config::resolve(&place)?.open().await?, max).await
+        }
+        DeadCommand::Show { job, place } => {
+            show(&Config::resolve(&place)?.open().await?, job).await
+        }
+        DeadCommand::Replay { job, place } => {
+            replay(&Config::resolve(&place)?.open().await?, job).await
+        }
+    }
+}
+
+async fn list(place: &Place, max: usize) -> Result<Exit, Stop> {
+    let mut cursor = String::new();
+    let mut left = max;
+    let mut out = std::io::stdout().lock();
+    while left > 0 {
+        let (letters, next) = place
+            .results
+            .dead_letters(&cursor, left.min(PAGE_ITEMS_MAX))
+            .await?;
+        if letters.is_empty() {
+            break;
+        }
+        for letter in &letters {
+            let name = letter
+                .job
+                .as_ref()
+                .and_then(|job| job.custom_id.as_deref())
+                .unwrap_or("-");
+            let at = letter.at.format("%Y-%m-%dT%H:%M:%SZ");
+            writeln!(
+                out,
+                "{}  {at}  {} attempts  {name}  {}",
+                letter.job_id, letter.attempts, letter.reason
+            )?;
+        }
+        left -= letters.len().min(left);
+        cursor = next;
+    }
+    if left == max {
+        say("no dead letters");
+    }
+    Ok(Exit::Well)
+}
+
+async fn show(place: &Place, id: JobId) -> Result<Exit, Stop> {
+    let letter = place
+        .results
+        .dead_letter(id)
+        .await?
+        .ok_or_else(|| unknown(id))?;
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, &letter).map_err(std::io::Error::from)?;
+    writeln!(out)?;
+    Ok(Exit::Well)
+}
+
+/// The letter goes last: a crash before that leaves it there, and replaying again is refused by the
+/// store, because the old job has been replaced already.
+async fn replay(place: &Place, id: JobId) -> Result<Exit, Stop> {
+    let letter = place
+        .results
+        .dead_letter(id)
+        .await?
+        .ok_or_else(|| unknown(id))?;
+    let job = again(letter)?;
+    place.results.replace(&job).await?;
+    place.queue.publish(std::slice::from_ref(&job)).await?;
+    place.results.take_dead_letter(id).await?;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}", job.id)?;
+    Ok(Exit::Well)
+}
+
+/// The same job under a new name.
+fn again(letter: DeadLetter) -> Result<Job, Stop> {
+    let job = letter.job.ok_or_else(|| {
+        Stop::new(
+            Exit::Failed,
+            format!(
+                "job {} cannot be replayed: its message was unreadable",
+                letter.job_id
+            ),
+        )
+    })?;
+    let now = Utc::now();
+    Ok(Job {
+        id: JobId::new(now),
+        replaces: Some(job.id),
+        created_at: now,
+        deadline: None,
+        ..job
+    })
+}
+
+fn unknown(id: JobId) -> Stop {
+    Stop::usage(format!("there is no dead letter of job {id}"))
+}

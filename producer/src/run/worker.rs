@@ -1,0 +1,344 @@
+//! The worker a run needs: a live one, or one started here.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use lapidary_schemas::{ModelInfo, WorkerInfo};
+use lapidary_transport::{Place, Results as _};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::task::TaskTracker;
+
+use crate::cli::Quantization;
+use crate::exit::{Exit, Stop};
+
+/// Lines of a worker's log that are kept to be shown when it fails.
+const LOG_LINES_MAX: usize = 20;
+/// Bytes of such a line.
+const LOG_LINE_CHARS_MAX: usize = 500;
+/// Time between two looks for a worker.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Workers started in one run.
+const STARTS_MAX: u32 = 3;
+
+/// Which model, as the user named it.
+#[derive(Debug, Clone)]
+pub enum ModelChoice {
+    /// A file or folder, and the name it is served under.
+    Path(PathBuf, String),
+    /// A name that running workers serve.
+    Name(String),
+    /// The only one there is.
+    Any,
+}
+
+impl ModelChoice {
+    /// A path if there is such a file or folder.
+    pub fn parse(written: Option<&str>) -> Self {
+        let Some(written) = written else {
+            return Self::Any;
+        };
+        let path = PathBuf::from(written);
+        if !path.exists() {
+            return Self::Name(written.to_owned());
+        }
+        let name = path
+            .file_stem()
+            .unwrap_or(path.as_os_str())
+            .to_string_lossy()
+            .into_owned();
+        Self::Path(path, name)
+    }
+
+    /// What it is called in messages.
+    pub fn shown(&self) -> &str {
+        match self {
+            Self::Path(_, name) | Self::Name(name) => name,
+            Self::Any => "any model",
+        }
+    }
+}
+
+/// Finds a worker, starts one if need be, and sees to it that there is one.
+#[derive(Debug)]
+pub struct Workers {
+    choice: ModelChoice,
+    quantization: Option<Quantization>,
+    /// The embedded file; workers are started for nothing else.
+    embedded: Option<PathBuf>,
+    wait: Duration,
+    tasks: TaskTracker,
+    started: Option<Started>,
+    starts: u32,
+    /// Whether the model was ever served.
+    was_served: bool,
+}
+
+/// A worker started here.
+#[derive(Debug)]
+struct Started {
+    child: Child,
+    log: Log,
+}
+
+/// The last lines of a worker's log.
+type Log = Arc<Mutex<VecDeque<String>>>;
+
+impl Workers {
+    /// Nothing is looked for yet.
+    pub fn new(
+        choice: ModelChoice,
+        quantization: Option<Quantization>,
+        embedded: Option<PathBuf>,
+        wait: Duration,
+        tasks: TaskTracker,
+    ) -> Self {
+        Self {
+            choice,
+            quantization,
+            embedded,
+            wait,
+            tasks,
+            started: None,
+            starts: 0,
+            was_served: false,
+        }
+    }
+
+    /// Waits until a worker serves the model, starting one if that can be done here; `say` gets
+    /// what it waits for.
+    pub async fn find(&mut self, place: &Place, say: &dyn Fn(&str)) -> Result<ModelInfo, Stop> {
+        let begun = Instant::now();
+        let mut looks = interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut said = false;
+        loop {
+            looks.tick().await;
+            if let Some(model) = self.served(place).await? {
+                self.was_served = true;
+                return Ok(model);
+            }
+            self.ensure_started()?;
+            if begun.elapsed() >= self.wait {
+                return Err(self.nobody());
+            }
+            if !said {
+                say(&self.waiting_for());
+                said = true;
+            }
+        }
+    }
+
+    /// Whether somebody serves the model; a worker that died is started again.
+    pub async fn look_after(&mut self, place: &Place) -> Result<bool, Stop> {
+        if self.served(place).await?.is_some() {
+            return Ok(true);
+        }
+        self.ensure_started()?;
+        Ok(false)
+    }
+
+    /// The error of there being no worker.
+    pub fn nobody(&self) -> Stop {
+        let stop = Stop::new(
+            Exit::Unavailable,
+            format!(
+                "no worker serves `{}` after {} s",
+                self.choice.shown(),
+                self.wait.as_secs()
+            ),
+        );
+        match &self.started {
+            Some(started) => stop.hint(format!(
+                "the worker that was started said:\n{}",
+                started.tail()
+            )),
+            None => {
+                stop.hint("start one with `lapidary-worker run`, or wait longer with --worker-wait")
+            }
+        }
+    }
+
+    async fn served(&self, place: &Place) -> Result<Option<ModelInfo>, Stop> {
+        let workers = place.results.workers().await?;
+        let quantization = self.quantization.map(Quantization::as_str);
+        let serves = |worker: &&WorkerInfo| {
+            let named = match &self.choice {
+                ModelChoice::Path(_, name) | ModelChoice::Name(name) => worker.model.name == *name,
+                ModelChoice::Any => true,
+            };
+            named && quantization.is_none_or(|asked| worker.model.quantization == asked)
+        };
+        let mut models: Vec<ModelInfo> = workers
+            .iter()
+            .filter(serves)
+            .map(|worker| worker.model.clone())
+            .collect();
+        models.sort_by(|a, b| {
+            a.name
+                .cmp(&b.name)
+                .then(a.weights_sha256.cmp(&b.weights_sha256))
+        });
+        models.dedup_by(|a, b| a.name == b.name);
+        match models.as_slice() {
+            [] => Ok(None),
+            [model] => Ok(Some(model.clone())),
+            [first, second, ..] => Err(Stop::usage(format!(
+                "several models are served (`{}`, `{}`)",
+                first.name, second.name
+            ))
+            .hint("choose one with --model")),
+        }
+    }
+
+    /// Starts a worker where that can be done and none lives.
+    fn ensure_started(&mut self) -> Result<(), Stop> {
+        let Some(store) = self.embedded.clone() else {
+            return Ok(());
+        };
+        let ModelChoice::Path(model, name) = &self.choice else {
+            return match &self.choice {
+                ModelChoice::Name(name) => Err(Stop::usage(format!(
+                    "there is no model `{name}`: no such file or folder, and no worker serves it"
+                ))),
+                _ => Err(Stop::usage("no model was named and no worker is running")
+                    .hint("name a model's file with --model")),
+            };
+        };
+        if let Some(started) = &mut self.started {
+            match started.child.try_wait() {
+                Ok(None) => return Ok(()),
+                // One that served and was killed may be started again; one that never did may not.
+                Ok(Some(status)) if self.starts >= STARTS_MAX || !self.was_served => {
+                    return Err(Stop::new(
+                        Exit::Unavailable,
+                        format!("the worker for `{name}` ended: {status}"),
+                    )
+                    .hint(format!("it said:\n{}", started.tail())));
+                }
+                Ok(Some(_)) => (),
+                Err(error) => return Err(cannot_start(&error.to_string())),
+            }
+        }
+        self.started = Some(self.start(&store, model, name)?);
+        self.starts += 1;
+        Ok(())
+    }
+
+    fn start(&self, store: &Path, model: &Path, name: &str) -> Result<Started, Stop> {
+        let program = sibling()?;
+        let mut command = Command::new(&program);
+        command
+            .arg("run")
+            .arg("--model")
+            .arg(model)
+            .args(["--name", name])
+            .arg("--broker")
+            .arg(format!("file:{}", store.display()))
+            .arg("--exit-when-idle")
+            .args(["--parent-pid", &std::process::id().to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            // Ctrl-C is ours to handle: the worker stops when this process is gone.
+            .process_group(0);
+        if let Some(quantization) = self.quantization {
+            command.args(["--quantization", quantization.as_str()]);
+        }
+        let mut child = command
+            .spawn()
+            .map_err(|error| cannot_start(&format!("{}: {error}", program.display())))?;
+        let log = Log::default();
+        if let Some(stderr) = child.stderr.take() {
+            let log = Arc::clone(&log);
+            // Ends with the worker; nothing waits for it.
+            self.tasks.spawn(async move {
+                let mut lines = BufReader::new(stderr).lines();
+                while let Ok(Some(line)) = lines.next_line().await {
+                    keep(&log, &line);
+                }
+            });
+        }
+        Ok(Started { child, log })
+    }
+
+    fn waiting_for(&self) -> String {
+        match &self.started {
+            Some(_) => format!("starting a worker for `{}`", self.choice.shown()),
+            None => format!("waiting for a worker that serves `{}`", self.choice.shown()),
+        }
+    }
+}
+
+impl Started {
+    fn tail(&self) -> String {
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        if log.is_empty() {
+            return "  (nothing)".to_owned();
+        }
+        log.iter()
+            .map(|line| format!("  {line}"))
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+}
+
+fn keep(log: &Log, line: &str) {
+    let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+    if log.len() == LOG_LINES_MAX {
+        log.pop_front();
+    }
+    log.push_back(line.chars().take(LOG_LINE_CHARS_MAX).collect());
+}
+
+/// The worker's program, which is installed beside this one.
+fn sibling() -> Result<PathBuf, Stop> {
+    let here = std::env::current_exe().map_err(|error| cannot_start(&error.to_string()))?;
+    let program = here.with_file_name("lapidary-worker");
+    if program.is_file() {
+        return Ok(program);
+    }
+    Err(cannot_start(&format!("there is no {}", program.display()))
+        .hint("install `lapidary-worker` beside `lapidary`, or start one yourself and name its --broker"))
+}
+
+fn cannot_start(reason: &str) -> Stop {
+    Stop::new(
+        Exit::Unavailable,
+        format!("cannot start a worker: {reason}"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_keeps_its_last_lines() {
+        let log = Log::default();
+        for line in 0..50 {
+            keep(&log, &line.to_string());
+        }
+        let log = log.lock().unwrap();
+        assert_eq!(
+            (log.len(), log.front().map(String::as_str)),
+            (LOG_LINES_MAX, Some("30"))
+        );
+    }
+
+    #[test]
+    fn a_model_is_a_path_if_there_is_one() {
+        assert!(matches!(
+            ModelChoice::parse(Some("no-such-model")),
+            ModelChoice::Name(_)
+        ));
+        assert!(
+            matches!(ModelChoice::parse(Some("/tmp")), ModelChoice::Path(_, name) if name == "tmp")
+        );
+        assert_eq!(ModelChoice::parse(None).shown(), "any model");
+    }
+}

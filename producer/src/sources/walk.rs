@@ -1,0 +1,186 @@
+//! Walking a root: entries one at a time, in the file system's own order, so that a folder of a
+//! million files needs no memory. Hidden files and folders are passed over; links are followed.
+
+use std::path::{Path, PathBuf};
+
+use lapidary_schemas::{Failure, FailureCode};
+use walkdir::{DirEntry, WalkDir};
+
+use super::{Found, Root};
+use crate::text::Kind;
+
+/// One thing found.
+#[derive(Debug)]
+pub(super) enum Entry {
+    /// A document to read.
+    Document(Found),
+    /// Something that should be a document or hold some and cannot be looked at.
+    Unreadable(Found, Failure),
+    /// A file of another kind.
+    Other,
+}
+
+impl Entry {
+    /// The name its row will have.
+    pub(super) fn name(&self) -> Option<&str> {
+        match self {
+            Self::Document(found) | Self::Unreadable(found, _) => Some(&found.name),
+            Self::Other => None,
+        }
+    }
+}
+
+/// Everything below a root.
+pub(super) fn entries(root: &Root) -> Box<dyn Iterator<Item = Entry> + '_> {
+    match root {
+        Root::File(path) => Box::new(std::iter::once(Entry::Document(found(path)))),
+        Root::Folder(path) => Box::new(below(path).filter_map(|found| entry(found, |_| true))),
+        Root::Pattern { base, matcher } => {
+            let here = base.as_os_str().is_empty();
+            let start = if here { Path::new(".") } else { base };
+            Box::new(below(start).filter_map(move |found| {
+                entry(found, |path| {
+                    matcher.is_match(if here { strip_dot(path) } else { path })
+                })
+            }))
+        }
+    }
+}
+
+fn below(folder: &Path) -> impl Iterator<Item = walkdir::Result<DirEntry>> {
+    WalkDir::new(folder)
+        .follow_links(true)
+        .into_iter()
+        .filter_entry(|entry| entry.depth() == 0 || !is_hidden(entry))
+}
+
+fn is_hidden(entry: &DirEntry) -> bool {
+    entry.file_name().to_string_lossy().starts_with('.')
+}
+
+/// What to make of a walk's step; folders themselves are nothing.
+fn entry(step: walkdir::Result<DirEntry>, wanted: impl Fn(&Path) -> bool) -> Option<Entry> {
+    match step {
+        Ok(entry) if entry.file_type().is_dir() || !wanted(entry.path()) => None,
+        Ok(entry) if Kind::of(entry.path()).is_some() && entry.file_type().is_file() => {
+            Some(Entry::Document(found(strip_dot(entry.path()))))
+        }
+        Ok(_) => Some(Entry::Other),
+        // A link back to a folder above: what it leads to is being walked already.
+        Err(error) if error.loop_ancestor().is_some() => None,
+        Err(error) => {
+            let path = error.path().map_or_else(PathBuf::new, Path::to_owned);
+            // A link that leads nowhere counts only if its name says that it was a document.
+            let missing = error
+                .io_error()
+                .is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound);
+            if missing && (Kind::of(&path).is_none() || !wanted(&path)) {
+                return None;
+            }
+            let found = found(strip_dot(&path));
+            let failure = match error.io_error() {
+                Some(io) => crate::text::unreadable(&found.name, io),
+                None => Failure::new(FailureCode::MediaUnreachable, error.to_string()),
+            };
+            Some(Entry::Unreadable(found, failure))
+        }
+    }
+}
+
+fn found(path: &Path) -> Found {
+    Found {
+        path: path.to_owned(),
+        name: path.to_string_lossy().into_owned(),
+    }
+}
+
+/// A path below the current folder, as the user would write it.
+fn strip_dot(path: &Path) -> &Path {
+    path.strip_prefix("./").unwrap_or(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for name in [
+            "a.txt",
+            "sub/b.md",
+            "sub/deep/c.PDF",
+            "sub/d.png",
+            ".hidden/e.txt",
+            "sub/.f.txt",
+        ] {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "x").unwrap();
+        }
+        std::os::unix::fs::symlink(folder.path(), folder.path().join("sub/loop")).unwrap();
+        std::os::unix::fs::symlink("nowhere", folder.path().join("gone.txt")).unwrap();
+        folder
+    }
+
+    fn names(folder: &tempfile::TempDir, root: &str) -> (Vec<String>, usize) {
+        let root = Root::parse(&folder.path().join(root)).unwrap();
+        let mut names = Vec::new();
+        let mut others = 0;
+        for entry in entries(&root) {
+            match entry.name() {
+                Some(name) => names.push(
+                    Path::new(name)
+                        .strip_prefix(folder.path())
+                        .unwrap()
+                        .display()
+                        .to_string(),
+                ),
+                None => others += 1,
+            }
+        }
+        names.sort();
+        (names, others)
+    }
+
+    #[test]
+    fn a_folder_is_walked_without_hidden_files_and_loops() {
+        let folder = tree();
+        assert_eq!(
+            names(&folder, ""),
+            (
+                ["a.txt", "gone.txt", "sub/b.md", "sub/deep/c.PDF"]
+                    .map(String::from)
+                    .to_vec(),
+                1
+            )
+        );
+    }
+
+    #[test]
+    fn a_pattern_picks() {
+        let folder = tree();
+        assert_eq!(names(&folder, "sub/*.md"), (vec!["sub/b.md".to_owned()], 0));
+        assert_eq!(
+            names(&folder, "**/*.{md,PDF}").0,
+            ["sub/b.md", "sub/deep/c.PDF"]
+        );
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_reported() {
+        let folder = tree();
+        let root = Root::parse(folder.path()).unwrap();
+        let failure = entries(&root).find_map(|entry| match entry {
+            Entry::Unreadable(found, failure) => Some((found.name, failure.message)),
+            _ => None,
+        });
+        let name = folder.path().join("gone.txt").display().to_string();
+        assert_eq!(
+            failure,
+            Some((
+                name.clone(),
+                format!("cannot read {name}: it does not exist")
+            ))
+        );
+    }
+}
