@@ -1,1 +1,11 @@
-//! Placeholder.
+//! Real servers for tests: private, on free ports, in temporary folders, gone with the test.
+
+mod broker;
+mod process;
+mod proxy;
+mod redis;
+
+pub use broker::Broker;
+pub use process::{Program, free_port};
+pub use proxy::{Proxy, Wire};
+pub use redis::Redis;

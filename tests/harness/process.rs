@@ -1,0 +1,142 @@
+//! Programs that a test starts, and that end with it.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+/// Lines a program may be ahead of who reads them.
+const LINES_MAX: usize = 1_024;
+
+/// A program in a process group of its own, killed with all its children when dropped.
+#[derive(Debug)]
+pub struct Program {
+    child: Child,
+    name: String,
+    lines: Receiver<String>,
+}
+
+impl Program {
+    /// Starts `command` with its output read by line.
+    ///
+    /// # Panics
+    /// If the program is not installed; names the Debian package that holds it.
+    #[track_caller]
+    pub fn start(command: &mut Command, package: &str) -> Self {
+        let name = command.get_program().to_string_lossy().into_owned();
+        command
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = match command.spawn() {
+            Ok(child) => child,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                panic!("`{name}` is not installed: apt-get install {package}")
+            }
+            Err(error) => panic!("`{name}` does not start: {error}"),
+        };
+        let (sender, lines) = sync_channel(LINES_MAX);
+        let streams: [Option<Box<dyn std::io::Read + Send>>; 2] = [
+            child.stdout.take().map(|out| Box::new(out) as _),
+            child.stderr.take().map(|err| Box::new(err) as _),
+        ];
+        for stream in streams.into_iter().flatten() {
+            let sender = sender.clone();
+            std::thread::spawn(move || {
+                for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                    // Once nobody reads any more the lines are dropped: the pipe must not fill up.
+                    let _ = sender.try_send(line);
+                }
+            });
+        }
+        Self { child, name, lines }
+    }
+
+    /// Waits until the program prints a line with `mark` in it.
+    ///
+    /// # Panics
+    /// If it ends first or does not print it in time; shows its last lines.
+    #[track_caller]
+    pub fn wait_for(&mut self, mark: &str, within: Duration) {
+        let until = Instant::now() + within;
+        let mut last = VecDeque::new();
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) if line.contains(mark) => return,
+                Ok(line) => {
+                    last.push_back(line);
+                    if last.len() > 30 {
+                        last.pop_front();
+                    }
+                }
+                Err(end) => {
+                    let end = match end {
+                        RecvTimeoutError::Timeout => format!("did not say `{mark}` in {within:?}"),
+                        RecvTimeoutError::Disconnected => "ended".to_owned(),
+                    };
+                    let said: Vec<String> = last.into();
+                    panic!(
+                        "`{}` {end}; its last lines:\n{}",
+                        self.name,
+                        said.join("\n")
+                    );
+                }
+            }
+        }
+    }
+
+    /// Sends a signal to the program and its children.
+    pub fn signal(&self, signal: Signal) {
+        if let Ok(group) = i32::try_from(self.child.id()) {
+            let _ = killpg(Pid::from_raw(group), signal);
+        }
+    }
+
+    /// Asks it to end and waits for that.
+    pub fn stop(&mut self) {
+        self.signal(Signal::SIGTERM);
+        let _ = self.child.wait();
+    }
+
+    /// Ends it at once, as a crash would.
+    pub fn kill(&mut self) {
+        self.signal(Signal::SIGKILL);
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A port on which nobody listens.
+///
+/// # Panics
+/// If there is none.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("no free port");
+    listener
+        .local_addr()
+        .expect("a bound socket has an address")
+        .port()
+}
+
+/// A file with this text.
+pub(crate) fn write(path: &Path, text: &str) {
+    use std::io::Write as _;
+    let mut file = File::create(path).expect("cannot make a file in a temporary folder");
+    file.write_all(text.as_bytes())
+        .expect("cannot write a file in a temporary folder");
+}

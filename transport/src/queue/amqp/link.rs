@@ -1,0 +1,267 @@
+//! One connection to the broker and the one loop that makes it again when it is lost.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use lapin::options::ConfirmSelectOptions;
+use lapin::protocol::constants::REPLY_SUCCESS;
+use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
+use lapin::uri::AMQPUri;
+use lapin::{Channel, Connection, ConnectionProperties, ErrorKind, Event};
+use tokio::sync::watch;
+
+use super::io::Io;
+use crate::queue::QueueError;
+
+/// Longest time one attempt to connect may take.
+const ATTEMPT_MAX: Duration = Duration::from_secs(10);
+/// First and longest pause between attempts.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// Longest time a connection may take to close.
+const CLOSE_MAX: Duration = Duration::from_secs(2);
+/// Seconds without a sign of life after which either side gives the other up.
+const HEARTBEAT_S: u16 = 20;
+
+/// A place to connect to, and the connection while there is one.
+#[derive(Debug)]
+pub(super) struct Link {
+    uri: AMQPUri,
+    place: String,
+    purpose: &'static str,
+    io: Arc<Io>,
+    current: tokio::sync::Mutex<Option<Arc<Live>>>,
+}
+
+/// A connection, from its opening to its loss.
+#[derive(Debug)]
+pub(super) struct Live {
+    connection: Connection,
+    /// Why the broker takes nothing more for now.
+    blocked: watch::Receiver<Option<String>>,
+    /// The channel to publish on.
+    publisher: tokio::sync::Mutex<Option<Channel>>,
+    /// Queues seen on this connection.
+    seen: Mutex<HashSet<String>>,
+}
+
+impl Link {
+    /// A link to `uri`, not connected yet. `place` is the address without credentials.
+    pub(super) fn new(mut uri: AMQPUri, place: String, purpose: &'static str, io: Arc<Io>) -> Self {
+        uri.query.heartbeat.get_or_insert(HEARTBEAT_S);
+        Self {
+            uri,
+            place,
+            purpose,
+            io,
+            current: tokio::sync::Mutex::new(None),
+        }
+    }
+
+    /// The connection there is, or a new one, tried for at most `within`.
+    pub(super) async fn live(&self, within: Duration) -> Result<Arc<Live>, QueueError> {
+        let mut current = self.current.lock().await;
+        if let Some(live) = current.as_ref().filter(|live| live.connected()) {
+            return Ok(Arc::clone(live));
+        }
+        *current = None;
+        let until = Instant::now() + within;
+        let mut pause = PAUSE_MIN;
+        loop {
+            match self.connect().await {
+                Ok(live) => return Ok(Arc::clone(current.insert(Arc::new(live)))),
+                Err(error @ QueueError::Unusable { .. }) => return Err(error),
+                Err(error) if Instant::now() + pause >= until => return Err(error),
+                Err(error) => {
+                    tracing::debug!(%error, purpose = self.purpose, "broker connection failed");
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// The connection there is, if nobody is making another.
+    pub(super) fn peek(&self) -> Option<Arc<Live>> {
+        self.current.try_lock().ok()?.clone()
+    }
+
+    /// Gives a connection up that no longer answers.
+    pub(super) async fn forget(&self, live: &Arc<Live>) {
+        let mut current = self.current.lock().await;
+        if current.as_ref().is_some_and(|now| Arc::ptr_eq(now, live)) {
+            *current = None;
+        }
+    }
+
+    async fn connect(&self) -> Result<Live, QueueError> {
+        let uri = self.uri.clone();
+        let name = format!("lapidary {}", self.purpose);
+        let connecting = self.io.run(async move {
+            let properties = ConnectionProperties::default().with_connection_name(name.into());
+            tokio::time::timeout(ATTEMPT_MAX, Connection::connect_uri(uri, properties)).await
+        });
+        let connection = match connecting.await {
+            Some(Ok(Ok(connection))) => connection,
+            Some(Ok(Err(error))) => return Err(self.fault(&error)),
+            Some(Err(_)) => {
+                let message = format!("no answer within {} s", ATTEMPT_MAX.as_secs());
+                return Err(QueueError::Unreachable {
+                    url: self.place.clone(),
+                    message,
+                });
+            }
+            None => {
+                let message = "the thread that serves the broker has stopped".to_owned();
+                return Err(QueueError::Unusable { message });
+            }
+        };
+        let (sender, blocked) = watch::channel(None);
+        let mut events = connection.events_listener();
+        self.io.detach(async move {
+            while let Some(event) = events.next().await {
+                match event {
+                    Event::ConnectionBlocked(reason) => drop(sender.send(Some(reason))),
+                    Event::ConnectionUnblocked => drop(sender.send(None)),
+                    Event::Error(_) => break,
+                    _ => {}
+                }
+                if sender.is_closed() {
+                    break;
+                }
+            }
+        });
+        let (publisher, seen) = (tokio::sync::Mutex::new(None), Mutex::default());
+        Ok(Live {
+            connection,
+            blocked,
+            publisher,
+            seen,
+        })
+    }
+
+    /// What an error of the client library means to the caller.
+    pub(super) fn fault(&self, error: &lapin::Error) -> QueueError {
+        if let ErrorKind::ProtocolError(amqp) = error.kind() {
+            let refused = matches!(
+                amqp.kind(),
+                AMQPErrorKind::Soft(
+                    AMQPSoftError::ACCESSREFUSED | AMQPSoftError::PRECONDITIONFAILED
+                ) | AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED)
+            );
+            if refused {
+                let message = format!("broker at {} refuses: {}", self.place, amqp.get_message());
+                return QueueError::Unusable { message };
+            }
+        }
+        QueueError::Unreachable {
+            url: self.place.clone(),
+            message: error.to_string(),
+        }
+    }
+
+    /// The thread that serves it.
+    pub(super) fn io(&self) -> &Io {
+        &self.io
+    }
+
+    /// Where the broker is, without credentials.
+    pub(super) fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// Gives the connection up and closes it in the background, so that what it was lent comes back
+    /// at once.
+    pub(super) fn close(&self) {
+        let Some(live) = self
+            .current
+            .try_lock()
+            .ok()
+            .and_then(|mut current| current.take())
+        else {
+            return;
+        };
+        // Holds the thread that serves the connection until it is closed.
+        let io = Arc::clone(&self.io);
+        self.io.detach(async move {
+            let closing = live.connection.close(REPLY_SUCCESS, "closed".into());
+            drop(tokio::time::timeout(CLOSE_MAX, closing).await);
+            drop(io);
+        });
+    }
+}
+
+impl Live {
+    /// Whether it still works, as far as is known.
+    pub(super) fn connected(&self) -> bool {
+        self.connection.status().connected()
+    }
+
+    /// A new channel.
+    pub(super) async fn channel(&self) -> lapin::Result<Channel> {
+        self.connection.create_channel().await
+    }
+
+    /// The channel to publish on, in confirm mode.
+    pub(super) async fn publisher(&self) -> lapin::Result<Channel> {
+        let mut publisher = self.publisher.lock().await;
+        if let Some(channel) = publisher
+            .as_ref()
+            .filter(|channel| channel.status().connected())
+        {
+            return Ok(channel.clone());
+        }
+        let channel = self.connection.create_channel().await?;
+        channel
+            .confirm_select(ConfirmSelectOptions::default())
+            .await?;
+        Ok(publisher.insert(channel).clone())
+    }
+
+    /// Why the broker takes nothing more for now, if it does not.
+    pub(super) fn blocked(&self) -> Option<String> {
+        self.blocked.borrow().clone()
+    }
+
+    /// Waits until the broker takes messages again, at most `within`; the reason if it does not.
+    pub(super) async fn unblocked(&self, within: Duration) -> Result<(), String> {
+        let mut blocked = self.blocked.clone();
+        let freed = tokio::time::timeout(within, blocked.wait_for(Option::is_none)).await;
+        match freed {
+            Ok(_) => Ok(()),
+            Err(_) => Err(self.blocked().unwrap_or_default()),
+        }
+    }
+
+    /// Whether a queue was seen on this connection.
+    pub(super) fn has_seen(&self, queue: &str) -> bool {
+        self.seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(queue)
+    }
+
+    /// Remembers that a queue exists.
+    pub(super) fn saw(&self, queue: &str) {
+        self.seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(queue.to_owned());
+    }
+
+    /// Forgets that a queue exists.
+    pub(super) fn missed(&self, queue: &str) {
+        self.seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(queue);
+    }
+
+    /// Publishes on a new channel from now on. A channel numbers what it sends to a quorum queue;
+    /// one that is deleted and made again confirms what an old channel sends, and drops it.
+    pub(super) async fn renew_publisher(&self) {
+        *self.publisher.lock().await = None;
+    }
+}

@@ -1,0 +1,179 @@
+//! Publishing that returns only once the broker has each message on disk, and knows it if not.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lapin::options::BasicPublishOptions;
+use lapin::{Confirmation, PublisherConfirm};
+
+use super::link::{Link, Live};
+use super::message::Outgoing;
+use super::topology;
+use crate::queue::QueueError;
+
+/// Rounds after which a message that finds no queue, or no connection, is given up.
+const ROUNDS_MAX: usize = 3;
+
+/// How long things may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// Until a lost broker is reported.
+    pub(super) reconnect: Duration,
+    /// Until messages that are not confirmed are reported.
+    pub(super) confirm: Duration,
+}
+
+/// What became of one message.
+enum Fate {
+    Stored,
+    /// There was no queue for it: it was returned.
+    Returned,
+    /// The queue has no room.
+    Refused,
+    /// The channel or the connection broke first.
+    Lost(lapin::Error),
+}
+
+/// Publishes messages and waits for each one's confirmation; answers in order.
+///
+/// A broken connection is made again and a missing queue is declared again, each a bounded number
+/// of times; what was not confirmed before is then published twice.
+pub(super) async fn publish(
+    link: &Link,
+    patience: Patience,
+    messages: &[Outgoing],
+) -> Vec<Result<(), QueueError>> {
+    let mut answers: Vec<Result<(), QueueError>> = messages.iter().map(|_| Ok(())).collect();
+    let mut open: Vec<usize> = (0..messages.len()).collect();
+    for _ in 0..ROUNDS_MAX {
+        if open.is_empty() {
+            break;
+        }
+        let mut again = Vec::new();
+        match round(link, patience, messages, &open).await {
+            Ok(fates) => {
+                for (index, fate) in open.into_iter().zip(fates) {
+                    answers[index] = verdict(link, &messages[index], &fate);
+                    if matches!(fate, Fate::Returned | Fate::Lost(_)) {
+                        again.push(index);
+                    }
+                }
+            }
+            Err(error) => {
+                for index in open {
+                    answers[index] = Err(error.clone());
+                }
+            }
+        }
+        open = again;
+    }
+    answers
+}
+
+fn verdict(link: &Link, message: &Outgoing, fate: &Fate) -> Result<(), QueueError> {
+    match fate {
+        Fate::Stored => Ok(()),
+        Fate::Refused => Err(QueueError::Full {
+            message: format!("`{}` takes no more messages", message.queue),
+        }),
+        Fate::Returned => Err(QueueError::Unusable {
+            message: format!(
+                "broker has no queue for `{}`, and returned the job",
+                message.queue
+            ),
+        }),
+        Fate::Lost(error) => Err(link.fault(error)),
+    }
+}
+
+/// One try at all that is open. An error holds for all of them and is final.
+async fn round(
+    link: &Link,
+    patience: Patience,
+    messages: &[Outgoing],
+    open: &[usize],
+) -> Result<Vec<Fate>, QueueError> {
+    let until = Instant::now() + patience.confirm;
+    let live = link.live(patience.reconnect).await?;
+    live.unblocked(patience.confirm)
+        .await
+        .map_err(|reason| full(&reason))?;
+    let sending = async {
+        let mut waiting = Vec::with_capacity(open.len());
+        for index in open {
+            waiting.push(send(&live, &messages[*index]).await);
+        }
+        let mut fates = Vec::with_capacity(open.len());
+        for (index, confirm) in open.iter().zip(waiting) {
+            fates.push(fate(&live, &messages[*index], confirm).await);
+        }
+        fates
+    };
+    if let Ok(fates) = tokio::time::timeout_at(until.into(), sending).await {
+        return Ok(fates);
+    }
+    if let Some(reason) = live.blocked() {
+        return Err(full(&reason));
+    }
+    link.forget(&live).await;
+    let message = format!(
+        "messages are not confirmed within {} s",
+        patience.confirm.as_secs()
+    );
+    Err(QueueError::Unreachable {
+        url: link.place().to_owned(),
+        message,
+    })
+}
+
+fn full(reason: &str) -> QueueError {
+    QueueError::Full {
+        message: format!("broker takes no messages for now: {reason}"),
+    }
+}
+
+async fn send(live: &Arc<Live>, message: &Outgoing) -> lapin::Result<PublisherConfirm> {
+    // A rung's exchange carries the name of the rung's queue.
+    let first = if message.exchange.is_empty() {
+        &message.queue
+    } else {
+        message.exchange
+    };
+    topology::ensure(live, first).await?;
+    let options = BasicPublishOptions {
+        mandatory: true,
+        ..BasicPublishOptions::default()
+    };
+    let channel = live.publisher().await?;
+    channel
+        .basic_publish(
+            message.exchange.into(),
+            message.queue.as_str().into(),
+            options,
+            &message.body,
+            message.properties.clone(),
+        )
+        .await
+}
+
+async fn fate(live: &Live, message: &Outgoing, sent: lapin::Result<PublisherConfirm>) -> Fate {
+    let confirmation = match sent {
+        Ok(confirm) => confirm.await,
+        Err(error) => Err(error),
+    };
+    match confirmation {
+        Ok(Confirmation::Ack(None)) => Fate::Stored,
+        // Confirmed and returned: nobody keeps it.
+        Ok(Confirmation::Ack(Some(_)) | Confirmation::NotRequested) => {
+            live.missed(if message.exchange.is_empty() {
+                &message.queue
+            } else {
+                message.exchange
+            });
+            live.renew_publisher().await;
+            Fate::Returned
+        }
+        Ok(Confirmation::Nack(_)) => Fate::Refused,
+        Err(error) => Fate::Lost(error),
+    }
+}

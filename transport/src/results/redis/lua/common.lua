@@ -1,0 +1,63 @@
+-- Shared by every script on a home: a batch, or a single job standing for itself.
+-- KEYS: 1 record, 2 results, 3 live, 4 order, 5 partial, 6 done, 7 letters, 8 jobs.
+local ENDED = { cancelled = true, expired = true }
+
+local function state() return redis.call('HGET', KEYS[1], 'state') end
+
+local function add(field, n) redis.call('HINCRBY', KEYS[1], field, n) end
+
+local function live(id)
+  local text = redis.call('HGET', KEYS[3], id)
+  return text and cjson.decode(text) or nil
+end
+
+local function save(id, entry) redis.call('HSET', KEYS[3], id, cjson.encode(entry)) end
+
+-- Wakes those who wait for a change of state; a reader of results passes over it.
+local function announce(what) redis.call('XADD', KEYS[4], '*', 's', what) end
+
+-- Keeps everything of the home for `seconds` from now on.
+local function keep(seconds)
+  for i = 1, 8 do redis.call('EXPIRE', KEYS[i], seconds) end
+end
+
+-- A batch whose items are all known and all finished is completed.
+local function settle_batch(now)
+  local f = redis.call('HMGET', KEYS[1], 'state', 'total', 'finished', 'retention')
+  if f[1] == 'in_progress' and tonumber(f[2]) == tonumber(f[3]) then
+    redis.call('HSET', KEYS[1], 'state', 'completed', 'finished_at', now)
+    announce('completed')
+    keep(f[4])
+  elseif ENDED[f[1]] or f[1] == 'completed' then
+    keep(f[4])
+  end
+end
+
+-- Ends a job with the result `text`. Counters move in this very step.
+local function finish(id, r, text, now)
+  local entry = live(id)
+  redis.call('HSET', KEYS[2], id, text)
+  redis.call('HDEL', KEYS[3], id)
+  redis.call('HDEL', KEYS[5], id)
+  redis.call('HDEL', KEYS[8], id)
+  redis.call('XADD', KEYS[4], '*', 'j', id)
+  local current = state()
+  if not current then
+    keep(r.keep)
+    return
+  end
+  local running = entry and entry.r
+  if running then add('running', -1) end
+  if ENDED[current] and not running then
+    -- It was counted when the batch ended.
+    add(current, -1)
+  else
+    add('finished', 1)
+  end
+  add(r.status, 1)
+  add('prompt_tokens', r.prompt)
+  add('completion_tokens', r.completion)
+  if r.item >= 0 then redis.call('SETBIT', KEYS[6], r.item, 1) end
+  redis.call('HSET', KEYS[1], 'finished_at', now)
+  settle_batch(now)
+end

@@ -1,0 +1,15 @@
+-- ARGV: 1 now, then for each job: id, about (JSON), result, dead letter or ''.
+-- Answers '' where the result was stored, or the result the job had.
+local answers = {}
+for i = 2, #ARGV, 4 do
+  local id = ARGV[i]
+  local before = redis.call('HGET', KEYS[2], id)
+  if before then
+    answers[#answers + 1] = before
+  else
+    if ARGV[i + 3] ~= '' then redis.call('HSET', KEYS[7], id, ARGV[i + 3]) end
+    finish(id, cjson.decode(ARGV[i + 1]), ARGV[i + 2], ARGV[1])
+    answers[#answers + 1] = ''
+  end
+end
+return answers
