@@ -18,8 +18,11 @@ pub enum Quantization {
     F32,
     /// bfloat16.
     Bf16,
-    /// Blocks of 32 weights of 8 bits.
+    /// Blocks of 32 weights of 8 bits; a GGUF file's own quants stay as they are.
     Q8,
+    /// Blocks of 32 weights of 4 bits, the embedding table of 8; a GGUF file's own quants stay as
+    /// they are.
+    Q4,
 }
 
 /// What to load a model with.
@@ -42,7 +45,7 @@ pub struct Loaded {
     pub config: GemmaConfig,
     /// SHA-256 of the weight files' bytes in the order of their names, in hexadecimal.
     pub weights_sha256: String,
-    /// How weights are held: `f32`, `bf16`, `q8`, or what the GGUF file calls itself.
+    /// How weights are held: `f32`, `bf16`, `q8`, `q4`, or what the GGUF file calls itself.
     pub quantization: String,
     /// Instruction tier in use.
     pub tier: Tier,
@@ -213,6 +216,7 @@ impl Source {
             (Some(Quantization::F32), _) => (Storage::F32, "f32".to_owned()),
             (Some(Quantization::Bf16), _) | (None, None) => (Storage::Bf16, "bf16".to_owned()),
             (Some(Quantization::Q8), _) => (Storage::Int8, "q8".to_owned()),
+            (Some(Quantization::Q4), _) => (Storage::Int4, "q4".to_owned()),
             (None, Some(name)) => (Storage::Int8, name.clone()),
         }
     }

@@ -36,6 +36,11 @@ pub(crate) fn is_exact(dtype: GgmlDType) -> bool {
     has_min(dtype) || matches!(dtype, GgmlDType::Q8_0 | GgmlDType::Q5_0 | GgmlDType::Q4_0)
 }
 
+/// Whether a [`Block`] of this format has quants below 16 and a minimum.
+pub(crate) fn is_four_bit(dtype: GgmlDType) -> bool {
+    matches!(dtype, GgmlDType::Q4_1 | GgmlDType::Q4K)
+}
+
 /// Block `index` of a row in one of the exact formats.
 pub(crate) fn exact_block(dtype: GgmlDType, row: &[u8], index: usize) -> Block {
     let size = dtype.type_size();
@@ -68,6 +73,27 @@ pub(crate) fn quantize_block(values: &[f32]) -> Block {
         quants,
         scale,
         min: 0.0,
+    }
+}
+
+/// The nearest block of 4-bit quants with a minimum: 16 even steps from the least value to the
+/// greatest.
+pub(crate) fn quantize_block_4(values: &[f32]) -> Block {
+    let least = values.iter().copied().fold(f32::INFINITY, f32::min);
+    let greatest = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let scale = (greatest - least) / 15.0;
+    let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+    let mut quants = [0; BLOCK_WEIGHTS];
+    for (quant, x) in quants.iter_mut().zip(values) {
+        #[expect(clippy::cast_possible_truncation, reason = "clamped to 0 ..= 15")]
+        #[expect(clippy::cast_sign_loss, reason = "clamped to 0 ..= 15")]
+        let step = ((x - least) * inverse).round_ties_even().clamp(0.0, 15.0) as u8;
+        *quant = step;
+    }
+    Block {
+        quants,
+        scale,
+        min: -least,
     }
 }
 

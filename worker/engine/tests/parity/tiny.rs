@@ -10,6 +10,13 @@ use std::path::PathBuf;
 
 const TOLERANCE: f32 = 2e-5;
 
+const ALL: [Quantization; 4] = [
+    Quantization::F32,
+    Quantization::Bf16,
+    Quantization::Q8,
+    Quantization::Q4,
+];
+
 fn fixture(name: &str) -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures")).join(name)
 }
@@ -116,7 +123,7 @@ fn cutting_a_sequence_changes_no_bit() {
         ("tiny-gguf/q8_0.gguf", "tiny-gguf"),
     ] {
         let tokens = tokens(folder);
-        for quantization in [Quantization::F32, Quantization::Bf16, Quantization::Q8] {
+        for quantization in ALL {
             let mut runner = load(model, Some(quantization));
             let whole = bits(&in_chunks(&mut runner, 0, &tokens, &[usize::MAX]));
             for sizes in [&[1][..], &[32], &[7, 1, 45], &[100, 3]] {
@@ -134,7 +141,7 @@ fn cutting_a_sequence_changes_no_bit() {
 fn company_in_a_step_changes_no_bit() {
     for model in ["tiny-new-style", "tiny-old-style"] {
         let tokens = tokens(model);
-        for quantization in [Quantization::F32, Quantization::Bf16, Quantization::Q8] {
+        for quantization in ALL {
             let mut runner = load(model, Some(quantization));
             let sequences: Vec<&[TokenId]> = [
                 &tokens[..150],
@@ -190,7 +197,7 @@ fn company_in_a_step_changes_no_bit() {
 #[test]
 fn all_tiers_give_the_same_bits() {
     for model in ["tiny-new-style", "tiny-old-style"] {
-        for quantization in [Quantization::F32, Quantization::Bf16, Quantization::Q8] {
+        for quantization in ALL {
             let run = |tier| {
                 let mut runner = load_tier(model, Some(quantization), Some(tier));
                 bits(&in_chunks(&mut runner, 1, &tokens(model)[..90], &[50]))

@@ -59,12 +59,14 @@ impl TextModel {
             .vocab
             .or_else(|| weights.rows(EMBEDDING))
             .unwrap_or(0);
+        // 4 bits in the table would cost more text than memory.
+        let table_storage = match storage {
+            Storage::Int4 => Storage::Int8,
+            other => other,
+        };
         let whole = |name: &str| {
-            Linear::new(
-                &[weights.matrix(name, vocab, config.hidden)?],
-                storage,
-                tier,
-            )
+            let table = weights.matrix(name, vocab, config.hidden)?;
+            Linear::new(&[table], table_storage, tier)
         };
         let loader = Loader {
             config,
@@ -173,7 +175,7 @@ fn embedding_scale(hidden: usize, storage: Storage) -> f32 {
     let scale = (hidden as f32).sqrt();
     match storage {
         Storage::F32 => scale,
-        Storage::Bf16 | Storage::Int8 => half::bf16::from_f32(scale).to_f32(),
+        Storage::Bf16 | Storage::Int8 | Storage::Int4 => half::bf16::from_f32(scale).to_f32(),
     }
 }
 

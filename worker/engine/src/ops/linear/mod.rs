@@ -28,6 +28,8 @@ pub enum Storage {
     Bf16,
     /// Blocks of 32 weights of at most 8 bits; activations are quantised too.
     Int8,
+    /// Blocks of 32 weights of 4 bits, but quants that are stored already stay as they are.
+    Int4,
 }
 
 /// One matrix `[n, k]`.
@@ -43,7 +45,8 @@ impl Packed {
         Ok(match storage {
             Storage::F32 => Self::F32(DenseTiles::pack(raw)?),
             Storage::Bf16 => Self::Bf16(DenseTiles::pack(raw)?),
-            Storage::Int8 => Self::Int8(Int8Tiles::pack(raw)?),
+            Storage::Int8 => Self::Int8(Int8Tiles::pack(raw, false)?),
+            Storage::Int4 => Self::Int8(Int8Tiles::pack(raw, true)?),
         })
     }
 

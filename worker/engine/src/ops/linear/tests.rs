@@ -49,19 +49,24 @@ fn linear(dtype: GgmlDType, n: usize, k: usize, storage: Storage, tier: Tier) ->
     Linear::new(&[half.clone(), half], storage, tier).unwrap()
 }
 
-/// Largest distance from the product in f64, relative to the sum of magnitudes.
+/// Largest distance from the product in f64, relative to the row's largest input times the sum of
+/// the weights' magnitudes.
 fn error(got: &[f32], x: &[f32], weights: &[f32], k: usize) -> f64 {
     let n = weights.len() / k;
     let mut largest = 0.0_f64;
     for (x, got) in x.chunks_exact(k).zip(got.chunks_exact(2 * n)) {
+        let x_max = x
+            .iter()
+            .fold(0.0_f64, |most, x| most.max(f64::from(x.abs())));
         for (column, got) in got.iter().enumerate() {
             let row = &weights[column % n * k..][..k];
-            let products = x
+            let terms = x
                 .iter()
                 .zip(row)
-                .map(|(x, w)| f64::from(*x) * f64::from(*w));
-            let (sum, size) =
-                products.fold((0.0, 1e-3), |(sum, size), p| (sum + p, size + p.abs()));
+                .map(|(x, w)| (f64::from(*x), f64::from(*w)));
+            let (sum, size) = terms.fold((0.0, 1e-6), |(sum, size), (x, w)| {
+                (sum + x * w, size + x_max * w.abs())
+            });
             largest = largest.max((f64::from(*got) - sum).abs() / size);
         }
     }
@@ -88,7 +93,12 @@ fn matrix() -> impl Strategy<Value = (GgmlDType, usize, usize, Storage)> {
         block(GgmlDType::F32, 1, 200),
         block(GgmlDType::BF16, 1, 200),
     ];
-    let storage = prop_oneof![Just(Storage::Int8), Just(Storage::Bf16), Just(Storage::F32)];
+    let storage = prop_oneof![
+        Just(Storage::Int8),
+        Just(Storage::Int4),
+        Just(Storage::Bf16),
+        Just(Storage::F32)
+    ];
     (stored, storage).prop_map(|((dtype, n, k), storage)| (dtype, n, k, storage))
 }
 
@@ -112,11 +122,15 @@ proptest! {
             let product = linear(dtype, n, k, storage, tier).product(&x);
             prop_assert_eq!(bits(&product), bits(&together), "{}", tier.name());
         }
+        // What is lost beyond the stored weights is the activations' rounding to 8 bits.
         let tolerance = match storage {
-            Storage::F32 => 1e-5,
-            Storage::Bf16 | Storage::Int8 => 1e-2,
+            Storage::F32 | Storage::Bf16 => 1e-5,
+            Storage::Int8 | Storage::Int4 => 1.0 / 250.0,
         };
-        let (_, meant) = stored(dtype, n, k);
+        let mut meant = vec![0.0; n * k];
+        for (index, row) in meant.chunks_exact_mut(k).enumerate() {
+            best.row(index, row);
+        }
         let error = error(&together, &x, &meant, k);
         prop_assert!(error <= tolerance, "{error} off");
     }
@@ -127,11 +141,15 @@ proptest! {
         let index = index % n;
         let expected = &meant[index * k..][..k];
         let largest = expected.iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
-        for storage in [Storage::F32, Storage::Int8] {
+        for storage in [Storage::F32, Storage::Int8, Storage::Int4] {
             let mut row = vec![0.0; k];
             linear(dtype, n, k, storage, Tier::detect()).row(index, &mut row);
             let exact = storage == Storage::F32 || crate::weights::blocks::is_exact(dtype);
-            let tolerance = if exact { 0.0 } else { largest / 250.0 };
+            let tolerance = match storage {
+                _ if exact => 0.0,
+                Storage::Int4 => largest / 14.9,
+                _ => largest / 250.0,
+            };
             for (got, expected) in row.iter().zip(expected) {
                 prop_assert!((got - expected).abs() <= tolerance, "{got}, stored {expected}");
             }

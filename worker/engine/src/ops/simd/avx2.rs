@@ -186,6 +186,21 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
+    unsafe fn load_nibbles(self, p: *const u8, upper: bool) -> Self::W {
+        unsafe {
+            let four = |at: usize| {
+                let pairs = _mm_loadu_si128(p.add(at).cast());
+                let shifted = if upper {
+                    _mm_srli_epi16::<4>(pairs)
+                } else {
+                    pairs
+                };
+                _mm256_cvtepu8_epi16(_mm_and_si128(shifted, _mm_set1_epi8(0xF)))
+            };
+            [four(0), four(16), four(32), four(48)]
+        }
+    }
+    #[inline(always)]
     unsafe fn load_activations(self, p: *const i8) -> Self::A {
         unsafe { _mm256_cvtepi8_epi16(_mm_set1_epi32(p.cast::<i32>().read_unaligned())) }
     }

@@ -127,6 +127,18 @@ impl Simd for Avx512 {
         unsafe { _mm512_loadu_si512(p.cast()) }
     }
     #[inline(always)]
+    unsafe fn load_nibbles(self, p: *const u8, upper: bool) -> Self::W {
+        unsafe {
+            let pairs = _mm512_loadu_si512(p.cast());
+            let shifted = if upper {
+                _mm512_srli_epi16::<4>(pairs)
+            } else {
+                pairs
+            };
+            _mm512_and_si512(shifted, _mm512_set1_epi8(0xF))
+        }
+    }
+    #[inline(always)]
     unsafe fn load_activations(self, p: *const i8) -> Self::A {
         unsafe { _mm512_set1_epi32(p.cast::<i32>().read_unaligned()) }
     }

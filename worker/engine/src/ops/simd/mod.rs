@@ -158,6 +158,8 @@ pub(crate) trait Simd: Copy {
 
     /// 64 bytes: column `c`'s four values at `4 * c`.
     unsafe fn load_weights(self, p: *const u8) -> Self::W;
+    /// The same from the lower or the upper halves of 64 bytes.
+    unsafe fn load_nibbles(self, p: *const u8, upper: bool) -> Self::W;
     /// 4 bytes.
     unsafe fn load_activations(self, p: *const i8) -> Self::A;
     /// Sums that all start at `start`.

@@ -109,6 +109,11 @@ impl Simd for Portable {
         unsafe { p.cast::<Self::W>().read_unaligned() }
     }
     #[inline(always)]
+    unsafe fn load_nibbles(self, p: *const u8, upper: bool) -> Self::W {
+        let shift = if upper { 4 } else { 0 };
+        unsafe { self.load_weights(p) }.map(|column| column.map(|pair| pair >> shift & 0xF))
+    }
+    #[inline(always)]
     unsafe fn load_activations(self, p: *const i8) -> Self::A {
         unsafe { p.cast::<Self::A>().read_unaligned() }
     }
