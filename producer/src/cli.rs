@@ -218,9 +218,10 @@ pub struct Submit {
     /// File of requests, one JSON object a line; `-` is standard input
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// Name of the model that shall serve the requests
-    #[arg(long, value_name = "NAME", env = "LAPIDARY_MODEL")]
-    pub model: String,
+    /// Name of the model that shall serve the requests, whatever they name [default: the one model
+    /// that all of them name]
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
     /// Seconds after which unfinished requests expire [default: never]
     #[arg(long, value_name = "SECONDS")]
     pub deadline: Option<u64>,

@@ -1,8 +1,9 @@
 //! What the options mean together: where the place is, and which prompt is asked.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use lapidary_transport::{Place, PlaceUrls};
+use lapidary_transport::{AnyMedia, AnyQueue, AnyResults, Place, PlaceUrls};
 
 use crate::cli::{Caption, PlaceArgs};
 use crate::exit::{Exit, Stop};
@@ -10,6 +11,17 @@ use crate::prompt::Template;
 
 /// Bytes a prompt file may have.
 const PROMPT_FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// The stores of a place, each to be shared.
+#[derive(Debug, Clone)]
+pub struct Stores {
+    /// Where jobs wait.
+    pub queue: Arc<AnyQueue>,
+    /// Where results rest.
+    pub results: Arc<AnyResults>,
+    /// Where manifests and long texts rest.
+    pub media: Arc<AnyMedia>,
+}
 
 /// Where jobs wait and results rest, resolved.
 #[derive(Debug, Clone)]
@@ -67,9 +79,14 @@ impl Config {
         })
     }
 
-    /// Opens the place.
-    pub async fn open(&self) -> Result<Place, Stop> {
-        Ok(Place::open(&self.urls).await?)
+    /// Opens the stores.
+    pub async fn open(&self) -> Result<Stores, Stop> {
+        let place = Place::open(&self.urls).await?;
+        Ok(Stores {
+            queue: Arc::new(place.queue),
+            results: Arc::new(place.results),
+            media: Arc::new(place.media),
+        })
     }
 }
 

@@ -3,14 +3,14 @@
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
+use lapidary_schemas::batch_line::OutputLine;
 use lapidary_schemas::{BatchId, BatchState, Progress as Counts};
 use lapidary_transport::results::ResultsError;
-use lapidary_transport::{Place, Results as _};
+use lapidary_transport::Results as _;
 use tokio_util::sync::CancellationToken;
 
-use super::openai;
 use crate::cli::{Cancel, Fetch, Format, Watch};
-use crate::config::Config;
+use crate::config::{Config, Stores};
 use crate::exit::{Exit, Stop};
 use crate::progress::{Progress, Reached, say};
 
@@ -103,7 +103,7 @@ const END: &str = "";
 /// Shortest time between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-async fn known(place: &Place, batch: BatchId) -> Result<Counts, Stop> {
+async fn known(place: &Stores, batch: BatchId) -> Result<Counts, Stop> {
     match place.results.progress(batch).await {
         Err(error @ ResultsError::NoSuchBatch { .. }) => Err(Stop::usage(error.to_string())
             .hint("results are kept for a time after a batch has ended")),
@@ -168,7 +168,7 @@ fn print(results: &[lapidary_schemas::JobResult], format: Format) -> Result<(), 
                 serde_json::to_writer(&mut out, result).map_err(std::io::Error::from)?
             }
             Format::Openai => {
-                serde_json::to_writer(&mut out, &openai::line(result))
+                serde_json::to_writer(&mut out, &OutputLine::from(result))
                     .map_err(std::io::Error::from)?;
             }
         }

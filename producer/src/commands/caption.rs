@@ -1,15 +1,15 @@
 //! `lapidary caption`.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lapidary_schemas::ModelInfo;
+use lapidary_transport::{Steward, StewardOptions};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::cli::Caption;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Stores};
 use crate::exit::{Exit, Stop};
 use crate::plan::Rules;
 use crate::progress::{Progress, say};
@@ -17,6 +17,9 @@ use crate::prompt::Prompts;
 use crate::rows::{Output, Settings};
 use crate::run::{Asking, ModelChoice, Outcome, Parts, Run, Workers};
 use crate::sources::{self, Root};
+
+/// Time the steward gets to give its election up.
+const RETIRE_MAX: Duration = Duration::from_secs(1);
 
 /// Captions documents; see `lapidary caption --help`.
 pub(super) async fn run(args: Caption, stop: CancellationToken) -> Result<Exit, Stop> {
@@ -29,8 +32,9 @@ pub(super) async fn run(args: Caption, stop: CancellationToken) -> Result<Exit, 
     let prompt = config::prompt(&args)?;
     let combine = config::combine_prompt(&args)?;
     let place = Config::resolve(&args.place)?;
-    let opened = Arc::new(place.open().await?);
+    let opened = place.open().await?;
     let tasks = TaskTracker::new();
+    let steward = steward(&opened, &tasks);
     let wait = Duration::from_secs(args.worker_wait);
     let choice = ModelChoice::parse(args.model.as_deref());
     let mut workers = Workers::new(
@@ -72,9 +76,36 @@ pub(super) async fn run(args: Caption, stop: CancellationToken) -> Result<Exit, 
         stop,
     };
     let run = Run::new(parts, Progress::new(Instant::now()), seen, place.tenant);
-    let outcome = run.go(documents).await?;
+    let outcome = run.go(documents).await;
+    steward.retire().await;
+    let outcome = outcome?;
     summarise(&outcome, &args);
     Ok(outcome.exit())
+}
+
+/// A steward that may be elected to feed the queue.
+struct Standing {
+    stop: CancellationToken,
+    ended: tokio::task::JoinHandle<()>,
+}
+
+/// Stands for election: with only workers that do not, nobody else would feed the queue.
+fn steward(stores: &Stores, tasks: &TaskTracker) -> Standing {
+    let stop = CancellationToken::new();
+    let options = StewardOptions::new(format!("lapidary-{}", std::process::id()));
+    let Stores { queue, results, media } = stores.clone();
+    let steward = Steward::new(queue, results, media, options);
+    let ended = tasks.spawn(steward.run(stop.clone(), |_| ()));
+    Standing { stop, ended }
+}
+
+impl Standing {
+    /// Gives the election up, so that the next one is won at once.
+    async fn retire(self) {
+        self.stop.cancel();
+        // If it takes longer, the election ends by itself.
+        let _ = tokio::time::timeout(RETIRE_MAX, self.ended).await;
+    }
 }
 
 /// Tokens that are left for the prompt.

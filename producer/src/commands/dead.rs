@@ -5,10 +5,10 @@ use std::io::Write as _;
 use chrono::Utc;
 use lapidary_schemas::{Job, JobId};
 use lapidary_transport::results::DeadLetter;
-use lapidary_transport::{Place, Queue as _, Results as _};
+use lapidary_transport::{Queue as _, Results as _};
 
 use crate::cli::{Dead, DeadCommand};
-use crate::config::Config;
+use crate::config::{Config, Stores};
 use crate::exit::{Exit, Stop};
 use crate::progress::say;
 
@@ -30,7 +30,7 @@ pub(super) async fn run(args: Dead) -> Result<Exit, Stop> {
     }
 }
 
-async fn list(place: &Place, max: usize) -> Result<Exit, Stop> {
+async fn list(place: &Stores, max: usize) -> Result<Exit, Stop> {
     let mut cursor = String::new();
     let mut left = max;
     let mut out = std::io::stdout().lock();
@@ -64,7 +64,7 @@ async fn list(place: &Place, max: usize) -> Result<Exit, Stop> {
     Ok(Exit::Well)
 }
 
-async fn show(place: &Place, id: JobId) -> Result<Exit, Stop> {
+async fn show(place: &Stores, id: JobId) -> Result<Exit, Stop> {
     let letter = place
         .results
         .dead_letter(id)
@@ -78,7 +78,7 @@ async fn show(place: &Place, id: JobId) -> Result<Exit, Stop> {
 
 /// The letter goes last: a crash before that leaves it there, and replaying again is refused by the
 /// store, because the old job has been replaced already.
-async fn replay(place: &Place, id: JobId) -> Result<Exit, Stop> {
+async fn replay(place: &Stores, id: JobId) -> Result<Exit, Stop> {
     let letter = place
         .results
         .dead_letter(id)

@@ -3,7 +3,6 @@
 mod batch;
 mod caption;
 mod dead;
-mod openai;
 mod status;
 mod submit;
 
@@ -54,7 +53,7 @@ async fn carry_out(command: Command) -> Result<Exit, Stop> {
     let stop = on_interrupt()?;
     match command {
         Command::Caption(args) => caption::run(*args, stop).await,
-        Command::Submit(_) => Ok(Exit::Usage),
+        Command::Submit(args) => submit::run(args, stop).await,
         Command::Watch(args) => batch::watch(args, stop).await,
         Command::Results(args) => batch::results(args, stop).await,
         Command::Cancel(args) => batch::cancel(args).await,

@@ -5,11 +5,11 @@ use std::io::Write as _;
 
 use chrono::Utc;
 use lapidary_schemas::{Class, WorkerInfo};
-use lapidary_transport::{Lane, Place, Queue as _, Results as _};
+use lapidary_transport::{Lane, Queue as _, Results as _};
 
 use super::batch;
 use crate::cli::PlaceArgs;
-use crate::config::Config;
+use crate::config::{Config, Stores};
 use crate::exit::{Exit, Stop};
 
 /// Unfinished batches shown.
@@ -67,7 +67,7 @@ pub(super) async fn run(args: PlaceArgs) -> Result<Exit, Stop> {
     Ok(Exit::Well)
 }
 
-async fn depths(place: &Place, models: &BTreeSet<String>) -> Result<Vec<String>, Stop> {
+async fn depths(place: &Stores, models: &BTreeSet<String>) -> Result<Vec<String>, Stop> {
     let mut lines = Vec::new();
     for model in models {
         for class in Class::ALL {

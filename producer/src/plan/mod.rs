@@ -229,7 +229,7 @@ impl Work {
     /// A piece did not fit: cuts it further, or gives up.
     fn too_long(&mut self, position: usize, result: &JobResult, rules: &Rules) -> Step {
         let fits = pieces::Fit {
-            prompt_tokens: result.usage.prompt_tokens,
+            prompt_tokens: measured_tokens(result),
             prompt_tokens_max: rules.prompt_tokens_max,
             bytes_min: PIECE_BYTES_MIN,
         };
@@ -317,6 +317,19 @@ impl Work {
             failure: None,
             key: Some(self.key.clone()),
         }
+    }
+}
+
+/// Tokens of a prompt that did not fit: counted in its usage, or named first in the failure's
+/// message; 0 if neither tells.
+fn measured_tokens(result: &JobResult) -> u32 {
+    let named = || {
+        let message = &result.failure.as_ref()?.message;
+        message.split(|c: char| !c.is_ascii_digit()).find_map(|digits| digits.parse().ok())
+    };
+    match result.usage.prompt_tokens {
+        0 => named().unwrap_or(0),
+        counted => counted,
     }
 }
 

@@ -7,8 +7,9 @@ use lapidary_schemas::request::{Content, Message, Role};
 use lapidary_schemas::resume::{resume_key, seed_from};
 use lapidary_schemas::validate::validate;
 use lapidary_schemas::{Failure, JobId, MediaRef, ModelInfo, Policy, Request, Work as Kind};
-use lapidary_transport::{Media as _, Place};
+use lapidary_transport::Media as _;
 
+use crate::config::Stores;
 use crate::digest::sha256_hex;
 use crate::exit::Stop;
 use crate::plan::{Question, Rules, Work};
@@ -55,7 +56,7 @@ impl Asking {
     /// document's, the outer one the store's.
     pub(super) async fn item(
         &self,
-        place: &Place,
+        place: &Stores,
         work: &Work,
         question: &Question<'_>,
         now: DateTime<Utc>,

@@ -1,12 +1,13 @@
 //! Following one batch: its results as they come, until the last one.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use lapidary_schemas::{BatchId, BatchState, JobResult};
 use lapidary_transport::results::ResultsError;
-use lapidary_transport::{Place, Results as _};
+use lapidary_transport::Results as _;
 use tokio::sync::mpsc;
+
+use crate::config::Stores;
 
 /// Results asked for at once.
 const PAGE_ITEMS_MAX: usize = 500;
@@ -24,15 +25,15 @@ pub(super) enum News {
     Page(Vec<JobResult>),
     /// No more results will come; how the batch ended.
     Ended(BatchId, BatchState),
-    /// The store could not be reached for the n-th time in a row.
-    Retry(u32, String),
+    /// The store could not be reached; it is tried again.
+    Retry(String),
     /// The store cannot be used any more.
     Lost(ResultsError),
 }
 
 /// Sends news until the batch has ended or nobody listens.
 pub(super) async fn follow(
-    place: Arc<Place>,
+    place: Stores,
     batch: BatchId,
     items: usize,
     news: mpsc::Sender<News>,
@@ -46,7 +47,7 @@ pub(super) async fn follow(
             Err(error @ ResultsError::Unreachable { .. }) if failures < RETRIES_MAX => {
                 failures += 1;
                 if news
-                    .send(News::Retry(failures, error.to_string()))
+                    .send(News::Retry(error.to_string()))
                     .await
                     .is_err()
                 {
@@ -85,7 +86,7 @@ pub(super) async fn follow(
 /// The next page, and how the batch had ended before that page was read: then the page holds the
 /// last of its results.
 async fn next_page(
-    place: &Place,
+    place: &Stores,
     batch: BatchId,
     cursor: &str,
 ) -> Result<(lapidary_transport::results::Page, Option<BatchState>), ResultsError> {

@@ -16,12 +16,13 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use lapidary_schemas::result::{Timings, Usage};
 use lapidary_schemas::{BatchId, BatchState, Failure, FailureCode, JobId, JobResult, Status};
-use lapidary_transport::{Place, Results as _};
+use lapidary_transport::Results as _;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::config::Stores;
 use crate::exit::{Exit, Stop};
 use crate::plan::{Step, Work};
 use crate::progress::{Progress, Reached};
@@ -54,7 +55,7 @@ const NEWS_MAX: usize = 16;
 #[derive(Debug)]
 pub struct Parts {
     /// Where jobs wait and results rest.
-    pub place: Arc<Place>,
+    pub place: Stores,
     /// How questions are asked.
     pub asking: Asking,
     /// Where rows go.
@@ -289,7 +290,7 @@ impl Run {
             }
         }
         self.live.insert(batch, ());
-        let place = Arc::clone(&self.parts.place);
+        let place = self.parts.place.clone();
         self.parts.tasks.spawn(follow::follow(
             place,
             batch,
@@ -312,7 +313,7 @@ impl Run {
                 self.live.remove(&batch);
                 self.take_missing(batch, state).await?;
             }
-            News::Retry(_, message) => {
+            News::Retry(message) => {
                 if !std::mem::replace(&mut self.troubled, true) {
                     self.progress.note(&format!("{message}; trying again"));
                 }

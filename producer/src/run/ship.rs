@@ -7,8 +7,9 @@ use chrono::{DateTime, Utc};
 use lapidary_schemas::batch::{ManifestItem, Shard};
 use lapidary_schemas::limits::ATTEMPTS_DEFAULT;
 use lapidary_schemas::{Batch, BatchId, Class, MediaRef};
-use lapidary_transport::{Media as _, Place, Results as _};
+use lapidary_transport::{Media as _, Results as _};
 
+use crate::config::Stores;
 use crate::exit::Stop;
 
 /// Items of one load.
@@ -41,7 +42,7 @@ impl Sender {
     /// long as `patience` says after each failure.
     pub(super) async fn ship(
         &self,
-        place: &Place,
+        place: &Stores,
         load: Load,
         now: DateTime<Utc>,
         mut patience: impl FnMut(&Stop) -> bool,
@@ -76,7 +77,7 @@ impl Sender {
     /// Every step may be done again.
     async fn store(
         &self,
-        place: &Place,
+        place: &Stores,
         batch: &Batch,
         load: &Load,
         lines: Vec<u8>,

@@ -7,12 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use lapidary_schemas::{ModelInfo, WorkerInfo};
-use lapidary_transport::{Place, Results as _};
+use lapidary_transport::Results as _;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::task::TaskTracker;
 
+use crate::config::Stores;
 use crate::cli::Quantization;
 use crate::exit::{Exit, Stop};
 
@@ -111,7 +112,7 @@ impl Workers {
 
     /// Waits until a worker serves the model, starting one if that can be done here; `say` gets
     /// what it waits for.
-    pub async fn find(&mut self, place: &Place, say: &dyn Fn(&str)) -> Result<ModelInfo, Stop> {
+    pub async fn find(&mut self, place: &Stores, say: &dyn Fn(&str)) -> Result<ModelInfo, Stop> {
         let begun = Instant::now();
         let mut looks = interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -134,7 +135,7 @@ impl Workers {
     }
 
     /// Whether somebody serves the model; a worker that died is started again.
-    pub async fn look_after(&mut self, place: &Place) -> Result<bool, Stop> {
+    pub async fn look_after(&mut self, place: &Stores) -> Result<bool, Stop> {
         if self.served(place).await?.is_some() {
             return Ok(true);
         }
@@ -163,7 +164,7 @@ impl Workers {
         }
     }
 
-    async fn served(&self, place: &Place) -> Result<Option<ModelInfo>, Stop> {
+    async fn served(&self, place: &Stores) -> Result<Option<ModelInfo>, Stop> {
         let workers = place.results.workers().await?;
         let quantization = self.quantization.map(Quantization::as_str);
         let serves = |worker: &&WorkerInfo| {

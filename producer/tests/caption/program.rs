@@ -1,0 +1,91 @@
+//! Running the program in a folder of its own.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use lapidary_producer::rows::Row;
+
+/// A folder with documents and a store.
+pub(crate) struct Folder {
+    folder: tempfile::TempDir,
+}
+
+/// What a run said.
+pub(crate) struct Said {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn store(&self) -> PathBuf {
+        self.path("lapidary.db")
+    }
+
+    pub(crate) fn write(&self, name: &str, bytes: impl AsRef<[u8]>) {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    /// The program, about to run in the folder on its store.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lapidary"));
+        command.current_dir(self.folder.path()).env_clear().args(args);
+        command
+    }
+
+    pub(crate) fn run(&self, args: &[&str]) -> Said {
+        self.command(args).output().unwrap().into()
+    }
+
+    /// `caption` with the model that the fake worker serves.
+    pub(crate) fn caption(&self, args: &[&str]) -> Said {
+        let mut all = vec!["caption", "--store", "lapidary.db", "--model", super::fake_worker::MODEL];
+        all.extend(args);
+        self.run(&all)
+    }
+
+    /// Rows by name; every name once.
+    pub(crate) fn rows(&self, file: &str) -> BTreeMap<String, Row> {
+        rows(&self.path(file))
+    }
+}
+
+pub(crate) fn rows(file: &Path) -> BTreeMap<String, Row> {
+    let text = std::fs::read_to_string(file).unwrap();
+    let mut rows = BTreeMap::new();
+    for line in text.lines() {
+        let row: Row = serde_json::from_str(line).unwrap();
+        let name = row.name.clone();
+        assert!(rows.insert(name.clone(), row).is_none(), "{name} has two rows");
+    }
+    rows
+}
+
+impl From<Output> for Said {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+impl Said {
+    /// Everything, for a snapshot.
+    pub(crate) fn whole(&self) -> String {
+        let code = self.code.map_or("signal".to_owned(), |code| code.to_string());
+        format!("exit code: {code}\n----- stdout -----\n{}----- stderr -----\n{}", self.out, self.err)
+    }
+}
