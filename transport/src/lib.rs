@@ -9,12 +9,17 @@
 mod embedded;
 mod open;
 
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+
 pub mod media;
 pub mod queue;
 pub mod results;
+pub mod steward;
 
 pub use embedded::EmbeddedFile;
 pub use media::{AnyMedia, Media};
 pub use open::{OpenError, Place, PlaceUrls};
 pub use queue::{AnyQueue, Delivery, Lane, Queue, Receipt, Settle};
 pub use results::{AnyResults, Results};
+pub use steward::{Steward, StewardOptions, TickReport};

@@ -77,6 +77,12 @@ impl EmbeddedQueue {
         .await
     }
 
+    /// Behaves from now on as if the process had been killed.
+    #[cfg(any(test, feature = "conformance"))]
+    pub fn abandon(&self) {
+        self.file.abandon();
+    }
+
     async fn write<T, F>(&self, work: F) -> Result<T, QueueError>
     where
         T: Send + 'static,

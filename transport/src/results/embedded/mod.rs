@@ -49,6 +49,12 @@ impl EmbeddedResults {
         Ok(Self { file })
     }
 
+    /// Behaves from now on as if the process had been killed.
+    #[cfg(any(test, feature = "conformance"))]
+    pub fn abandon(&self) {
+        self.file.abandon();
+    }
+
     async fn write<T, F>(&self, work: F) -> Result<T, ResultsError>
     where
         T: Send + 'static,
