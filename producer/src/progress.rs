@@ -28,7 +28,7 @@ pub struct Reached {
 pub struct Progress {
     bar: Option<ProgressBar>,
     started: Instant,
-    shown: Option<Instant>,
+    shown: Instant,
     rates: Rates,
 }
 
@@ -52,7 +52,7 @@ impl Progress {
         Self {
             bar,
             started: now,
-            shown: None,
+            shown: now,
             rates: Rates::default(),
         }
     }
@@ -66,11 +66,8 @@ impl Progress {
             bar.set_length(reached.total.unwrap_or(0).max(reached.done));
             bar.set_position(reached.done);
             bar.set_message(line);
-        } else if self
-            .shown
-            .is_none_or(|shown| now.duration_since(shown) >= LINE_EVERY)
-        {
-            self.shown = Some(now);
+        } else if now.duration_since(self.shown) >= LINE_EVERY {
+            self.shown = now;
             say(&line);
         }
     }

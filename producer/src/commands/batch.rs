@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use lapidary_schemas::batch_line::OutputLine;
 use lapidary_schemas::{BatchId, BatchState, Progress as Counts};
-use lapidary_transport::results::ResultsError;
 use lapidary_transport::Results as _;
+use lapidary_transport::results::ResultsError;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Cancel, Fetch, Format, Watch};

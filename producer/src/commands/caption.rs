@@ -40,7 +40,7 @@ pub(super) async fn run(args: Caption, stop: CancellationToken) -> Result<Exit, 
     let mut workers = Workers::new(
         choice,
         args.quantization,
-        place.embedded.clone(),
+        place.clone(),
         wait,
         tasks.clone(),
     );
@@ -93,7 +93,11 @@ struct Standing {
 fn steward(stores: &Stores, tasks: &TaskTracker) -> Standing {
     let stop = CancellationToken::new();
     let options = StewardOptions::new(format!("lapidary-{}", std::process::id()));
-    let Stores { queue, results, media } = stores.clone();
+    let Stores {
+        queue,
+        results,
+        media,
+    } = stores.clone();
     let steward = Steward::new(queue, results, media, options);
     let ended = tasks.spawn(steward.run(stop.clone(), |_| ()));
     Standing { stop, ended }

@@ -64,9 +64,14 @@ pub(super) async fn run(args: Submit, stop: CancellationToken) -> Result<Exit, S
 }
 
 async fn open(file: &Path) -> Result<Box<dyn AsyncBufRead + Unpin + Send>, Stop> {
-    let path = if file == Path::new("-") { Path::new("/dev/stdin") } else { file };
+    let path = if file == Path::new("-") {
+        Path::new("/dev/stdin")
+    } else {
+        file
+    };
     let opened = tokio::fs::File::open(path).await;
-    let opened = opened.map_err(|error| Stop::usage(format!("cannot read {}: {error}", file.display())))?;
+    let opened =
+        opened.map_err(|error| Stop::usage(format!("cannot read {}: {error}", file.display())))?;
     Ok(Box::new(BufReader::new(opened)))
 }
 
@@ -87,7 +92,9 @@ struct Submission {
 
 impl Submission {
     fn new(stores: Stores, tenant: String, args: &Submit, now: DateTime<Utc>) -> Self {
-        let deadline = args.deadline.and_then(|seconds| TimeDelta::try_seconds(i64::try_from(seconds).ok()?));
+        let deadline = args
+            .deadline
+            .and_then(|seconds| TimeDelta::try_seconds(i64::try_from(seconds).ok()?));
         Self {
             stores,
             batch: Batch {
@@ -118,12 +125,16 @@ impl Submission {
             line.clear();
             let mut limited = (&mut *lines).take(LINE_BYTES_MAX);
             let bytes = limited.read_until(b'\n', &mut line).await;
-            let bytes = bytes.map_err(|error| Stop::new(Exit::Failed, format!("cannot read line {number}: {error}")))?;
+            let bytes = bytes.map_err(|error| {
+                Stop::new(Exit::Failed, format!("cannot read line {number}: {error}"))
+            })?;
             if bytes == 0 || self.mistakes.len() >= MISTAKES_MAX {
                 break;
             }
             if bytes as u64 == LINE_BYTES_MAX && line.last() != Some(&b'\n') {
-                self.mistakes.push(format!("line {number}: it is longer than the limit of {LINE_BYTES_MAX} bytes"));
+                self.mistakes.push(format!(
+                    "line {number}: it is longer than the limit of {LINE_BYTES_MAX} bytes"
+                ));
                 break;
             }
             if line.trim_ascii().is_empty() {
@@ -143,7 +154,10 @@ impl Submission {
     /// One line; the inner error is a mistake in it.
     async fn take(&mut self, number: u64, line: &[u8]) -> Result<Result<(), Failure>, Stop> {
         let invalid = |message: String| {
-            Failure::new(FailureCode::ValidationError, format!("line {number}: {message}"))
+            Failure::new(
+                FailureCode::ValidationError,
+                format!("line {number}: {message}"),
+            )
         };
         let text = match std::str::from_utf8(line) {
             Ok(text) => text.trim_end(),
@@ -154,7 +168,10 @@ impl Submission {
             Err(failure) => return Ok(Err(failure)),
         };
         if !self.names.insert(short(line.custom_id.as_bytes())) {
-            return Ok(Err(invalid(format!("`custom_id` `{}` was used before", line.custom_id))));
+            return Ok(Err(invalid(format!(
+                "`custom_id` `{}` was used before",
+                line.custom_id
+            ))));
         }
         if let Err(message) = self.agree_on_model(&line) {
             return Ok(Err(invalid(message)));
@@ -201,13 +218,21 @@ impl Submission {
     async fn policy(&mut self) -> Result<Policy, Stop> {
         if self.policy.is_none() {
             let workers = self.stores.results.workers().await?;
-            let serving = workers.iter().find(|worker| worker.model.name == self.batch.model);
+            let serving = workers
+                .iter()
+                .find(|worker| worker.model.name == self.batch.model);
             self.policy = Some(match serving {
                 Some(worker) => Policy::of_model(&worker.model),
-                None => Policy { message_chars_max: MEDIA_BYTES_MAX, ..Policy::text(&self.batch.model) },
+                None => Policy {
+                    message_chars_max: MEDIA_BYTES_MAX,
+                    ..Policy::text(&self.batch.model)
+                },
             });
         }
-        Ok(self.policy.clone().unwrap_or_else(|| Policy::text(&self.batch.model)))
+        Ok(self
+            .policy
+            .clone()
+            .unwrap_or_else(|| Policy::text(&self.batch.model)))
     }
 
     /// Long texts go to the media store.
@@ -225,8 +250,15 @@ impl Submission {
             for part in parts {
                 lighter.push(match part {
                     Part::Text { text } if text.len() > REFERENCED_TEXT_BYTES_MIN => {
-                        let media = self.stores.media.put(&self.batch.tenant, text.into_bytes()).await?;
-                        let file = FileRef { filename: None, file_data: media.to_string() };
+                        let media = self
+                            .stores
+                            .media
+                            .put(&self.batch.tenant, text.into_bytes())
+                            .await?;
+                        let file = FileRef {
+                            filename: None,
+                            file_data: media.to_string(),
+                        };
                         self.media.push(media);
                         Part::File { file }
                     }
@@ -241,10 +273,17 @@ impl Submission {
     /// The gathered items as the next shard.
     async fn store_shard(&mut self) -> Result<(), Stop> {
         let items = std::mem::take(&mut self.items);
-        let lines = self.stores.media.put(&self.batch.tenant, manifest_lines(&items)?).await?;
+        let lines = self
+            .stores
+            .media
+            .put(&self.batch.tenant, manifest_lines(&items)?)
+            .await?;
         self.media.push(lines.clone());
         let pinned = std::mem::take(&mut self.media);
-        self.stores.media.pin(&self.batch.tenant, self.batch.id, &pinned).await?;
+        self.stores
+            .media
+            .pin(&self.batch.tenant, self.batch.id, &pinned)
+            .await?;
         self.shards.push(Shard {
             index: u32::try_from(self.shards.len()).unwrap_or(u32::MAX),
             items: u32::try_from(items.len()).unwrap_or(u32::MAX),
@@ -255,7 +294,11 @@ impl Submission {
 
     /// Why nothing is submitted, if so.
     fn refusal(&self, file: &Path) -> Option<Stop> {
-        let name = if file == Path::new("-") { "standard input".into() } else { file.display().to_string() };
+        let name = if file == Path::new("-") {
+            "standard input".into()
+        } else {
+            file.display().to_string()
+        };
         if self.mistakes.is_empty() && self.shards.is_empty() {
             return Some(Stop::usage(format!("{name} has no requests")));
         }
@@ -267,8 +310,16 @@ impl Submission {
         if self.mistakes.is_empty() {
             return None;
         }
-        let more = if self.mistakes.len() >= MISTAKES_MAX { "\n  (reading stopped here)" } else { "" };
-        let list: Vec<String> = self.mistakes.iter().map(|mistake| format!("  {mistake}")).collect();
+        let more = if self.mistakes.len() >= MISTAKES_MAX {
+            "\n  (reading stopped here)"
+        } else {
+            ""
+        };
+        let list: Vec<String> = self
+            .mistakes
+            .iter()
+            .map(|mistake| format!("  {mistake}"))
+            .collect();
         Some(Stop::usage(format!(
             "{name} has mistakes, nothing was submitted:\n{}{more}",
             list.join("\n")

@@ -325,7 +325,9 @@ impl Work {
 fn measured_tokens(result: &JobResult) -> u32 {
     let named = || {
         let message = &result.failure.as_ref()?.message;
-        message.split(|c: char| !c.is_ascii_digit()).find_map(|digits| digits.parse().ok())
+        message
+            .split(|c: char| !c.is_ascii_digit())
+            .find_map(|digits| digits.parse().ok())
     };
     match result.usage.prompt_tokens {
         0 => named().unwrap_or(0),

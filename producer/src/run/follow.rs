@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use lapidary_schemas::{BatchId, BatchState, JobResult};
-use lapidary_transport::results::ResultsError;
 use lapidary_transport::Results as _;
+use lapidary_transport::results::ResultsError;
 use tokio::sync::mpsc;
 
 use crate::config::Stores;
@@ -32,12 +32,7 @@ pub(super) enum News {
 }
 
 /// Sends news until the batch has ended or nobody listens.
-pub(super) async fn follow(
-    place: Stores,
-    batch: BatchId,
-    items: usize,
-    news: mpsc::Sender<News>,
-) {
+pub(super) async fn follow(place: Stores, batch: BatchId, items: usize, news: mpsc::Sender<News>) {
     let mut cursor = String::new();
     let mut missing = items;
     let mut failures = 0;
@@ -46,11 +41,7 @@ pub(super) async fn follow(
             Ok(next) => next,
             Err(error @ ResultsError::Unreachable { .. }) if failures < RETRIES_MAX => {
                 failures += 1;
-                if news
-                    .send(News::Retry(error.to_string()))
-                    .await
-                    .is_err()
-                {
+                if news.send(News::Retry(error.to_string())).await.is_err() {
                     return;
                 }
                 tokio::time::sleep(RETRY_AFTER).await;

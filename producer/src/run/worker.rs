@@ -13,8 +13,8 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::task::TaskTracker;
 
-use crate::config::Stores;
 use crate::cli::Quantization;
+use crate::config::{Config, Stores};
 use crate::exit::{Exit, Stop};
 
 /// Lines of a worker's log that are kept to be shown when it fails.
@@ -69,8 +69,8 @@ impl ModelChoice {
 pub struct Workers {
     choice: ModelChoice,
     quantization: Option<Quantization>,
-    /// The embedded file; workers are started for nothing else.
-    embedded: Option<PathBuf>,
+    /// Workers are started for an embedded file only.
+    config: Config,
     wait: Duration,
     tasks: TaskTracker,
     started: Option<Started>,
@@ -94,14 +94,14 @@ impl Workers {
     pub fn new(
         choice: ModelChoice,
         quantization: Option<Quantization>,
-        embedded: Option<PathBuf>,
+        config: Config,
         wait: Duration,
         tasks: TaskTracker,
     ) -> Self {
         Self {
             choice,
             quantization,
-            embedded,
+            config,
             wait,
             tasks,
             started: None,
@@ -198,7 +198,7 @@ impl Workers {
 
     /// Starts a worker where that can be done and none lives.
     fn ensure_started(&mut self) -> Result<(), Stop> {
-        let Some(store) = self.embedded.clone() else {
+        let Some(store) = self.config.embedded.clone() else {
             return Ok(());
         };
         let ModelChoice::Path(model, name) = &self.choice else {
@@ -247,6 +247,9 @@ impl Workers {
             .stderr(Stdio::piped())
             // Ctrl-C is ours to handle: the worker stops when this process is gone.
             .process_group(0);
+        if let Some(media) = &self.config.urls.media {
+            command.args(["--media", media]);
+        }
         if let Some(quantization) = self.quantization {
             command.args(["--quantization", quantization.as_str()]);
         }

@@ -14,8 +14,14 @@ fn every_kind_of_document_gets_a_row() {
     let _worker = FakeWorker::start(&folder.store());
     folder.write("docs/a.txt", "Alpha is the first letter.");
     folder.write("docs/deep/b.md", "# Beta\n\nThe second letter.");
-    folder.write("docs/c.html", "<html><body><p>Gamma rays</p><script>no()</script></body></html>");
-    folder.write("docs/d.pdf", include_bytes!("../../../tests/fixtures/documents/two-pages.pdf"));
+    folder.write(
+        "docs/c.html",
+        "<html><body><p>Gamma rays</p><script>no()</script></body></html>",
+    );
+    folder.write(
+        "docs/d.pdf",
+        include_bytes!("../../../tests/fixtures/documents/two-pages.pdf"),
+    );
     folder.write("docs/e.png", "not read");
     let said = folder.caption(&["docs", "--out", "out.jsonl", "--prompt", "{text}"]);
     assert_eq!(said.code, Some(0), "{}", said.err);
@@ -28,7 +34,11 @@ fn every_kind_of_document_gets_a_row() {
     assert_eq!(text("docs/c.html"), " 2 words from Gamma");
     assert_eq!(text("docs/d.pdf"), " 17 words from A");
     assert!(said.err.contains("4 documents captioned"), "{}", said.err);
-    assert!(said.err.contains("1 files of other kinds passed over"), "{}", said.err);
+    assert!(
+        said.err.contains("1 files of other kinds passed over"),
+        "{}",
+        said.err
+    );
 }
 
 #[test]
@@ -37,12 +47,20 @@ fn bad_documents_fail_alone_and_by_name() {
     let _worker = FakeWorker::start(&folder.store());
     folder.write("docs/good.txt", "A good document.");
     folder.write("docs/empty.txt", "");
-    let noise: Vec<u8> = (0..5_000_u32).map(|i| u8::try_from(i * i % 251).unwrap()).collect();
+    let noise: Vec<u8> = (0..5_000_u32)
+        .map(|i| u8::try_from(i * i % 251).unwrap())
+        .collect();
     folder.write("docs/noise.txt", noise);
     folder.write("docs/broken.pdf", "%PDF-1.7\n1 0 obj << /Type");
-    folder.write("docs/no-text.pdf", include_bytes!("../../../tests/fixtures/documents/no-text.pdf"));
+    folder.write(
+        "docs/no-text.pdf",
+        include_bytes!("../../../tests/fixtures/documents/no-text.pdf"),
+    );
     folder.write("docs/huge.txt", "");
-    let huge = std::fs::File::options().write(true).open(folder.path("docs/huge.txt")).unwrap();
+    let huge = std::fs::File::options()
+        .write(true)
+        .open(folder.path("docs/huge.txt"))
+        .unwrap();
     huge.set_len(200 << 20).unwrap();
     let said = folder.caption(&["docs", "docs/gone*.txt", "--out", "out.jsonl"]);
     assert_eq!(said.code, Some(1), "{}", said.err);
@@ -51,7 +69,14 @@ fn bad_documents_fail_alone_and_by_name() {
     let mut failures: Vec<String> = rows
         .values()
         .filter_map(|row| row.failure.as_ref())
-        .map(|failure| failure.to_string().split(" offset ").next().unwrap().to_owned())
+        .map(|failure| {
+            failure
+                .to_string()
+                .split(" offset ")
+                .next()
+                .unwrap()
+                .to_owned()
+        })
         .collect();
     failures.sort();
     insta::assert_snapshot!(failures.join("\n"), @r"
@@ -61,7 +86,11 @@ fn bad_documents_fail_alone_and_by_name() {
     MEDIA_INVALID: docs/noise.txt is not text: byte 0x90 at
     MEDIA_TOO_LARGE: docs/huge.txt is 209715200 bytes, the limit of a document is 67108864
     ");
-    for line in ["5 documents failed:", "     4  MEDIA_INVALID", "     1  MEDIA_TOO_LARGE"] {
+    for line in [
+        "5 documents failed:",
+        "     4  MEDIA_INVALID",
+        "     1  MEDIA_TOO_LARGE",
+    ] {
         assert!(said.err.contains(line), "{}", said.err);
     }
 }
@@ -74,7 +103,10 @@ fn only_what_is_missing_is_done_again() {
         folder.write(&format!("docs/{i}.txt"), format!("Document {i}."));
     }
     folder.write("docs/bad.txt", "");
-    assert_eq!(folder.caption(&["docs", "--out", "out.jsonl"]).code, Some(1));
+    assert_eq!(
+        folder.caption(&["docs", "--out", "out.jsonl"]).code,
+        Some(1)
+    );
     assert_eq!(worker.answered(), 40);
     // One changed, one mended, one new; a crash tore the last line.
     folder.write("docs/3.txt", "Changed.");
@@ -89,10 +121,19 @@ fn only_what_is_missing_is_done_again() {
     let rows = folder.rows("out.jsonl");
     assert_eq!(rows.len(), 42);
     assert!(rows.values().all(|row| row.status == Status::Succeeded));
-    assert!(said.err.contains("39 documents done before"), "{}", said.err);
+    assert!(
+        said.err.contains("39 documents done before"),
+        "{}",
+        said.err
+    );
     let said = folder.caption(&["docs", "--out", "out.jsonl", "--temperature", "0"]);
     assert_eq!(said.code, Some(2));
-    assert!(said.err.contains("--temperature was not given, now it is 0"), "{}", said.err);
+    assert!(
+        said.err
+            .contains("--temperature was not given, now it is 0"),
+        "{}",
+        said.err
+    );
     assert_eq!(folder.rows("out.jsonl").len(), 42);
 }
 
@@ -103,17 +144,37 @@ fn a_long_document_is_captioned_in_parts() {
     // 20,000 words in 80 KB: over the context many times, and over what travels inline.
     folder.write("long.txt", "abc ".repeat(20_000));
     folder.write("dense.txt", "a ".repeat(1_200));
-    let said = folder.caption(&["long.txt", "dense.txt", "--out", "out.jsonl", "--prompt", "{text}"]);
+    let said = folder.caption(&[
+        "long.txt",
+        "dense.txt",
+        "--out",
+        "out.jsonl",
+        "--prompt",
+        "{text}",
+    ]);
     assert_eq!(said.code, Some(0), "{}", said.err);
     let rows = folder.rows("out.jsonl");
     assert!(rows["long.txt"].parts >= 23, "{:?}", rows["long.txt"]);
-    assert_eq!(rows["dense.txt"].parts, 2, "cut by the tokens that the failure named");
+    assert_eq!(
+        rows["dense.txt"].parts, 2,
+        "cut by the tokens that the failure named"
+    );
     assert!(worker.answered() > 25);
-    let said = folder.caption(&["long.txt", "--out", "cut.jsonl", "--prompt", "{text}", "--long", "truncate"]);
+    let said = folder.caption(&[
+        "long.txt",
+        "--out",
+        "cut.jsonl",
+        "--prompt",
+        "{text}",
+        "--long",
+        "truncate",
+    ]);
     assert_eq!(said.code, Some(0), "{}", said.err);
     let row = &folder.rows("cut.jsonl")["long.txt"];
     assert!(row.truncated && row.parts == 1);
-    let said = folder.caption(&["long.txt", "--out", "no.jsonl", "--prompt", "{text}", "--long", "refuse"]);
+    let said = folder.caption(&[
+        "long.txt", "--out", "no.jsonl", "--prompt", "{text}", "--long", "refuse",
+    ]);
     assert_eq!(said.code, Some(1));
     let failure = folder.rows("no.jsonl")["long.txt"].failure.clone().unwrap();
     assert_eq!(failure.code, FailureCode::PromptTooLong);
@@ -131,7 +192,16 @@ fn interrupted_and_started_again() {
     }
     let first = FakeWorker::with_limit(&folder.store(), 100);
     let mut child = folder
-        .command(&["caption", "docs", "--store", "lapidary.db", "--model", "pretender", "--out", "out.jsonl"])
+        .command(&[
+            "caption",
+            "docs",
+            "--store",
+            "lapidary.db",
+            "--model",
+            "pretender",
+            "--out",
+            "out.jsonl",
+        ])
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
@@ -142,11 +212,21 @@ fn interrupted_and_started_again() {
         assert!(std::time::Instant::now() < deadline, "no row came");
         std::thread::yield_now();
     }
-    let interrupt = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    let interrupt = std::process::Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status();
     assert!(interrupt.unwrap().success());
-    let lines: Vec<String> = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap).collect();
+    let lines: Vec<String> = BufReader::new(child.stderr.take().unwrap())
+        .lines()
+        .map(Result::unwrap)
+        .collect();
     assert_eq!(child.wait().unwrap().code(), Some(130), "{lines:?}");
-    assert!(lines.iter().any(|line| line.contains("the same command again does what is missing")), "{lines:?}");
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.contains("the same command again does what is missing")),
+        "{lines:?}"
+    );
     let done = u64::try_from(folder.rows("out.jsonl").len()).unwrap();
     assert!((1..600).contains(&done));
     drop(first);

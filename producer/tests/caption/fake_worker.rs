@@ -14,8 +14,10 @@ use lapidary_schemas::{
     WorkerInfo,
 };
 use lapidary_transport::queue::Settle;
-use lapidary_transport::results::Finished;
-use lapidary_transport::{Lane, Media as _, Place, PlaceUrls, Queue as _, Results as _, Steward, StewardOptions};
+use lapidary_transport::results::{Begin, Finished};
+use lapidary_transport::{
+    Lane, Media as _, Place, PlaceUrls, Queue as _, Results as _, Steward, StewardOptions,
+};
 use tokio_util::sync::CancellationToken;
 
 /// Name of the model it pretends to serve.
@@ -41,7 +43,10 @@ impl FakeWorker {
     pub(crate) fn with_limit(store: &Path, limit: u64) -> Self {
         let stop = CancellationToken::new();
         let answered = Arc::new(AtomicU64::new(0));
-        let urls = PlaceUrls { broker: format!("file:{}", store.display()), ..PlaceUrls::default() };
+        let urls = PlaceUrls {
+            broker: format!("file:{}", store.display()),
+            ..PlaceUrls::default()
+        };
         let (token, count) = (stop.clone(), Arc::clone(&answered));
         let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
         let thread = std::thread::spawn(move || {
@@ -52,13 +57,23 @@ impl FakeWorker {
                 .unwrap();
             runtime.block_on(async {
                 let place = Place::open(&urls).await.unwrap();
-                place.results.announce(&info(), Duration::from_secs(60)).await.unwrap();
+                place
+                    .results
+                    .announce(&info(), Duration::from_secs(60))
+                    .await
+                    .unwrap();
                 ready.send(()).unwrap();
-                token.run_until_cancelled(serve(place, count, limit, token.clone())).await;
+                token
+                    .run_until_cancelled(serve(place, count, limit, token.clone()))
+                    .await;
             });
         });
         is_ready.recv().unwrap();
-        Self { stop, thread: Some(thread), answered }
+        Self {
+            stop,
+            thread: Some(thread),
+            answered,
+        }
     }
 
     /// Jobs answered so far.
@@ -96,7 +111,11 @@ fn info() -> WorkerInfo {
 }
 
 async fn serve(place: Place, answered: Arc<AtomicU64>, limit: u64, stop: CancellationToken) {
-    let (queue, results, media) = (Arc::new(place.queue), Arc::new(place.results), Arc::new(place.media));
+    let (queue, results, media) = (
+        Arc::new(place.queue),
+        Arc::new(place.results),
+        Arc::new(place.media),
+    );
     let steward = Steward::new(
         Arc::clone(&queue),
         Arc::clone(&results),
@@ -104,17 +123,28 @@ async fn serve(place: Place, answered: Arc<AtomicU64>, limit: u64, stop: Cancell
         StewardOptions::new("fake"),
     );
     let work = async {
-        let lane = Lane::Jobs { model: MODEL.to_owned(), class: Class::Bulk };
+        let lane = Lane::Jobs {
+            model: MODEL.to_owned(),
+            class: Class::Bulk,
+        };
         while answered.load(Ordering::SeqCst) < limit {
             for delivery in queue.receive(&lane, 16).await.unwrap() {
                 let job = delivery.body.unwrap();
-                results.begin(std::slice::from_ref(&job), "fake").await.unwrap();
-                let text = prompt(&job, &media).await;
-                let finished = Finished { result: answer(&job, &text), dead_letter: None };
-                results.put_once(&[finished]).await.unwrap();
+                let begun = results
+                    .begin(std::slice::from_ref(&job), "fake")
+                    .await
+                    .unwrap();
+                if matches!(begun[0], Begin::Attempt(_)) {
+                    let text = prompt(&job, &media).await;
+                    let finished = Finished {
+                        result: answer(&job, &text),
+                        dead_letter: None,
+                    };
+                    results.put_once(&[finished]).await.unwrap();
+                    answered.fetch_add(1, Ordering::SeqCst);
+                }
                 let settled = queue.settle(vec![(delivery.receipt, Settle::Done)]).await;
                 assert!(settled.iter().all(Result::is_ok));
-                answered.fetch_add(1, Ordering::SeqCst);
             }
         }
         std::future::pending::<()>().await;

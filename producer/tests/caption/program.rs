@@ -20,7 +20,9 @@ pub(crate) struct Said {
 
 impl Folder {
     pub(crate) fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+        }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -40,7 +42,10 @@ impl Folder {
     /// The program, about to run in the folder on its store.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lapidary"));
-        command.current_dir(self.folder.path()).env_clear().args(args);
+        command
+            .current_dir(self.folder.path())
+            .env_clear()
+            .args(args);
         command
     }
 
@@ -50,7 +55,13 @@ impl Folder {
 
     /// `caption` with the model that the fake worker serves.
     pub(crate) fn caption(&self, args: &[&str]) -> Said {
-        let mut all = vec!["caption", "--store", "lapidary.db", "--model", super::fake_worker::MODEL];
+        let mut all = vec![
+            "caption",
+            "--store",
+            "lapidary.db",
+            "--model",
+            super::fake_worker::MODEL,
+        ];
         all.extend(args);
         self.run(&all)
     }
@@ -67,7 +78,10 @@ pub(crate) fn rows(file: &Path) -> BTreeMap<String, Row> {
     for line in text.lines() {
         let row: Row = serde_json::from_str(line).unwrap();
         let name = row.name.clone();
-        assert!(rows.insert(name.clone(), row).is_none(), "{name} has two rows");
+        assert!(
+            rows.insert(name.clone(), row).is_none(),
+            "{name} has two rows"
+        );
     }
     rows
 }
@@ -85,7 +99,12 @@ impl From<Output> for Said {
 impl Said {
     /// Everything, for a snapshot.
     pub(crate) fn whole(&self) -> String {
-        let code = self.code.map_or("signal".to_owned(), |code| code.to_string());
-        format!("exit code: {code}\n----- stdout -----\n{}----- stderr -----\n{}", self.out, self.err)
+        let code = self
+            .code
+            .map_or("signal".to_owned(), |code| code.to_string());
+        format!(
+            "exit code: {code}\n----- stdout -----\n{}----- stderr -----\n{}",
+            self.out, self.err
+        )
     }
 }

@@ -8,7 +8,10 @@ fn stable(folder: &Folder, said: &Said) -> String {
     said.whole()
         .replace(&folder.path("").display().to_string(), "[folder]/")
         .replace(env!("CARGO_BIN_EXE_lapidary"), "[bin]/lapidary")
-        .replace(env!("CARGO_BIN_EXE_lapidary").trim_end_matches("lapidary"), "[bin]/")
+        .replace(
+            env!("CARGO_BIN_EXE_lapidary").trim_end_matches("lapidary"),
+            "[bin]/",
+        )
 }
 
 #[test]
@@ -60,11 +63,24 @@ fn an_unreachable_broker() {
     let folder = Folder::new();
     folder.write("a.txt", "Alpha");
     let said = folder.run(&[
-        "caption", "a.txt", "--broker", "amqp://user:secret@127.0.0.1:1", "--results",
-        "redis://127.0.0.1:1", "--media", "file:///tmp/nowhere", "--model", "m",
+        "caption",
+        "a.txt",
+        "--broker",
+        "amqp://user:secret@127.0.0.1:1",
+        "--results",
+        "redis://127.0.0.1:1",
+        "--media",
+        "file:///tmp/nowhere",
+        "--model",
+        "m",
     ]);
     assert_eq!(said.code, Some(3));
-    assert!(said.err.starts_with("error: queue at amqp://127.0.0.1:1 is unreachable: "), "{}", said.err);
+    assert!(
+        said.err
+            .starts_with("error: queue at amqp://127.0.0.1:1 is unreachable: "),
+        "{}",
+        said.err
+    );
     assert!(!said.err.contains("secret"), "{}", said.err);
 }
 
@@ -72,7 +88,14 @@ fn an_unreachable_broker() {
 fn results_of_a_broker_must_be_named() {
     let folder = Folder::new();
     folder.write("a.txt", "Alpha");
-    let said = folder.run(&["caption", "a.txt", "--broker", "amqp://127.0.0.1:1", "--model", "m"]);
+    let said = folder.run(&[
+        "caption",
+        "a.txt",
+        "--broker",
+        "amqp://127.0.0.1:1",
+        "--model",
+        "m",
+    ]);
     insta::assert_snapshot!(stable(&folder, &said), @r"
     exit code: 2
     ----- stdout -----
@@ -108,8 +131,16 @@ fn a_foreign_file_is_not_written_over() {
     error: out.jsonl exists and out.jsonl.run.json does not say how it was made, so it cannot be continued
     hint: name another --out, or replace the file with --overwrite
     ");
-    assert_eq!(std::fs::read_to_string(folder.path("out.jsonl")).unwrap(), "precious\n");
-    assert_eq!(folder.caption(&["a.txt", "--out", "out.jsonl", "--overwrite"]).code, Some(0));
+    assert_eq!(
+        std::fs::read_to_string(folder.path("out.jsonl")).unwrap(),
+        "precious\n"
+    );
+    assert_eq!(
+        folder
+            .caption(&["a.txt", "--out", "out.jsonl", "--overwrite"])
+            .code,
+        Some(0)
+    );
     assert_eq!(folder.rows("out.jsonl").len(), 1);
 }
 
@@ -148,5 +179,12 @@ fn a_hostile_document_breaks_only_its_reader() {
     assert_eq!(said.code, Some(1), "{}", said.err);
     let rows = folder.rows("out.jsonl");
     assert!(rows["a.txt"].failure.is_none());
-    assert!(rows["loop.pdf"].failure.as_ref().unwrap().message.starts_with("loop.pdf "));
+    assert!(
+        rows["loop.pdf"]
+            .failure
+            .as_ref()
+            .unwrap()
+            .message
+            .starts_with("loop.pdf ")
+    );
 }
