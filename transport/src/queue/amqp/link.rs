@@ -222,7 +222,13 @@ impl Live {
 
     /// Why the broker takes nothing more for now, if it does not.
     pub(super) fn blocked(&self) -> Option<String> {
-        self.blocked.borrow().clone()
+        let unnamed = || {
+            self.connection
+                .status()
+                .blocked()
+                .then(|| "an alarm is set".to_owned())
+        };
+        self.blocked.borrow().clone().or_else(unnamed)
     }
 
     /// Waits until the broker takes messages again, at most `within`; the reason if it does not.

@@ -115,15 +115,13 @@ async fn round(
     if let Some(reason) = live.blocked() {
         return Err(full(&reason));
     }
+    // Silent: a broker that greets a new connection is there and takes no messages.
     link.forget(&live).await;
-    let message = format!(
-        "messages are not confirmed within {} s",
+    link.live(patience.reconnect).await?;
+    Err(full(&format!(
+        "they are not confirmed within {} s",
         patience.confirm.as_secs()
-    );
-    Err(QueueError::Unreachable {
-        url: link.place().to_owned(),
-        message,
-    })
+    )))
 }
 
 fn full(reason: &str) -> QueueError {
