@@ -1,5 +1,6 @@
 //! Progress on standard error: a bar on a terminal, plain lines elsewhere.
 
+use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
@@ -128,15 +129,17 @@ fn to_f64(count: u64) -> f64 {
 }
 
 fn line(reached: Reached, rates: &Rates) -> String {
+    // Writing to a string cannot fail.
     let mut line = match reached.total {
         Some(total) => format!("{}/{total}", reached.done),
         None => format!("{}/?", reached.done),
     };
     if reached.failed > 0 {
-        line += &format!(", {} failed", reached.failed);
+        let _ = write!(line, ", {} failed", reached.failed);
     }
     if rates.done_per_s > 0.0 {
-        line += &format!(
+        let _ = write!(
+            line,
             ", {:.1}/s, {:.0} tokens/s",
             rates.done_per_s, rates.tokens_per_s
         );
@@ -144,7 +147,7 @@ fn line(reached: Reached, rates: &Rates) -> String {
             .total
             .map(|total| total.saturating_sub(reached.done))
         {
-            line += &format!(", {} left", duration(to_f64(left) / rates.done_per_s));
+            let _ = write!(line, ", {} left", duration(to_f64(left) / rates.done_per_s));
         }
     }
     line

@@ -84,7 +84,7 @@ impl Template {
 
     /// Bytes of the prompt around the text.
     pub fn bytes(&self, name: &str) -> usize {
-        self.around(name).iter().map(|literal| literal.len()).sum()
+        self.around(name).iter().map(String::len).sum()
     }
 
     /// The prompt for a text short enough to travel in it; nothing in the text is a template.

@@ -165,7 +165,7 @@ fn print(results: &[lapidary_schemas::JobResult], format: Format) -> Result<(), 
     for result in results {
         match format {
             Format::Lapidary => {
-                serde_json::to_writer(&mut out, result).map_err(std::io::Error::from)?
+                serde_json::to_writer(&mut out, result).map_err(std::io::Error::from)?;
             }
             Format::Openai => {
                 serde_json::to_writer(&mut out, &OutputLine::from(result))

@@ -9,7 +9,7 @@ mod ship;
 mod tally;
 mod worker;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -79,7 +79,7 @@ pub struct Run {
     next_work: u64,
     questions: HashMap<JobId, Asked>,
     load: Load,
-    live: HashMap<BatchId, ()>,
+    live: HashSet<BatchId>,
     text_bytes: usize,
     news: (mpsc::Sender<News>, mpsc::Receiver<News>),
     progress: Progress,
@@ -130,7 +130,7 @@ impl Run {
             next_work: 0,
             questions: HashMap::new(),
             load: Load::default(),
-            live: HashMap::new(),
+            live: HashSet::new(),
             text_bytes: 0,
             news: mpsc::channel(NEWS_MAX),
             progress,
@@ -205,11 +205,11 @@ impl Run {
         let name = document.name;
         let text = match document.text {
             Ok(text) => text,
-            Err(failure) => return self.write(Row::refused(name, failure)),
+            Err(failure) => return self.write(&Row::refused(name, failure)),
         };
         let key = match self.parts.asking.key(&name, &text) {
             Ok(key) => key,
-            Err(failure) => return self.write(Row::refused(name, failure)),
+            Err(failure) => return self.write(&Row::refused(name, failure)),
         };
         if self.parts.output.is_done(&name, &key) {
             self.tally.skipped += 1;
@@ -256,7 +256,7 @@ impl Run {
                         ..Row::refused(work.name().to_owned(), failure)
                     };
                     self.forget(id);
-                    return self.write(row);
+                    return self.write(&row);
                 }
             }
             if self.load.items.len() >= LOAD_ITEMS_MAX {
@@ -289,7 +289,7 @@ impl Run {
                 asked.batch = Some(batch);
             }
         }
-        self.live.insert(batch, ());
+        self.live.insert(batch);
         let place = self.parts.place.clone();
         self.parts.tasks.spawn(follow::follow(
             place,
@@ -339,7 +339,7 @@ impl Run {
                 if row.status == Status::Cancelled && self.parts.stop.is_cancelled() {
                     return Ok(());
                 }
-                self.write(*row)
+                self.write(&row)
             }
         }
     }
@@ -376,12 +376,12 @@ impl Run {
         Ok(())
     }
 
-    fn write(&mut self, row: Row) -> Result<(), Stop> {
+    fn write(&mut self, row: &Row) -> Result<(), Stop> {
         if let Some(failure) = &row.failure {
             self.progress.note(&format!("failed: {}", failure.message));
         }
-        self.parts.output.write(&row)?;
-        self.tally.count(&row);
+        self.parts.output.write(row)?;
+        self.tally.count(row);
         Ok(())
     }
 
@@ -443,7 +443,7 @@ impl Run {
     /// Cancels what is under way and writes what is finished all the same.
     async fn call_off(&mut self) {
         self.load = Load::default();
-        for batch in self.live.keys() {
+        for batch in &self.live {
             // The batch may have ended, or the store may be gone: both are what we stop for.
             let _ = self.parts.place.results.cancel_batch(*batch).await;
         }

@@ -1,6 +1,7 @@
 //! What a run has done, for the progress line and for the summary.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use lapidary_schemas::{FailureCode, Status};
 
@@ -56,15 +57,17 @@ impl Tally {
     /// The summary, line by line.
     pub fn lines(&self, seconds: f64, others: u64) -> Vec<String> {
         let mut lines = Vec::new();
+        // Writing to a string cannot fail.
         let mut first = format!("{} captioned", documents(self.captioned));
         if self.split > 0 {
-            first += &format!(", {} of them in parts", self.split);
+            let _ = write!(first, ", {} of them in parts", self.split);
         }
         if self.truncated > 0 {
-            first += &format!(", {} of them truncated", self.truncated);
+            let _ = write!(first, ", {} of them truncated", self.truncated);
         }
         if self.captioned > 0 {
-            first += &format!(
+            let _ = write!(
+                first,
                 " in {seconds:.1} s ({} prompt and {} generated tokens)",
                 self.prompt_tokens, self.completion_tokens
             );

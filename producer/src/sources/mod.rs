@@ -84,7 +84,7 @@ pub fn start(
         move || {
             find(&roots, &stop, &|document| {
                 found_sender.blocking_send(document).is_ok()
-            })
+            });
         }
     });
     let (sender, documents) = mpsc::channel(DOCUMENTS_AHEAD_MAX);

@@ -21,7 +21,7 @@ pub const MEMORY_BYTES_MAX: u64 = 1 << 30;
 /// Seconds of CPU time a parser may use.
 pub const CPU_S_MAX: u64 = 30;
 /// Time after which a parser is stopped, whatever it does.
-pub const TIME_MAX: Duration = Duration::from_secs(120);
+pub const TIME_MAX: Duration = Duration::from_mins(2);
 /// Bytes of a child's complaint that are read.
 const COMPLAINT_BYTES_MAX: u64 = 4096;
 /// Exit code of a child that says itself what is wrong with the document.

@@ -29,7 +29,7 @@ pub enum PdfError {
 
 /// Writes the text of every page, a form feed between pages; returns how many pages there are.
 pub fn write_text(bytes: Vec<u8>, out: &mut impl Write) -> Result<usize, PdfError> {
-    let pdf = Pdf::new(bytes).map_err(|error| PdfError::Invalid(reason(&error)))?;
+    let pdf = Pdf::new(bytes).map_err(|error| PdfError::Invalid(reason(error)))?;
     let pages = pdf.pages();
     if pages.is_empty() {
         return Err(PdfError::Invalid("is a PDF without pages".to_owned()));
@@ -56,7 +56,7 @@ pub fn write_text(bytes: Vec<u8>, out: &mut impl Write) -> Result<usize, PdfErro
 }
 
 /// Why a file is no PDF that can be read.
-fn reason(error: &LoadPdfError) -> String {
+fn reason(error: LoadPdfError) -> String {
     match error {
         LoadPdfError::Decryption(DecryptionError::PasswordProtected) => {
             "is a PDF locked by a password".to_owned()

@@ -207,7 +207,7 @@ fn interrupted_and_started_again() {
         .unwrap();
     // The first row in the file is the sign that work has begun.
     let rows = folder.path("out.jsonl");
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_mins(1);
     while std::fs::metadata(&rows).map_or(0, |about| about.len()) == 0 {
         assert!(std::time::Instant::now() < deadline, "no row came");
         std::thread::yield_now();

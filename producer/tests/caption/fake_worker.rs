@@ -59,12 +59,12 @@ impl FakeWorker {
                 let place = Place::open(&urls).await.unwrap();
                 place
                     .results
-                    .announce(&info(), Duration::from_secs(60))
+                    .announce(&info(), Duration::from_mins(1))
                     .await
                     .unwrap();
                 ready.send(()).unwrap();
                 token
-                    .run_until_cancelled(serve(place, count, limit, token.clone()))
+                    .run_until_cancelled(Box::pin(serve(place, count, limit, token.clone())))
                     .await;
             });
         });

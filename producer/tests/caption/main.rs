@@ -1,6 +1,8 @@
 //! The program as a user runs it, on the embedded file, with a worker that answers without a model.
 
+#[expect(clippy::unwrap_used, reason = "helpers of tests")]
 mod fake_worker;
+#[expect(clippy::unwrap_used, reason = "helpers of tests")]
 mod program;
 
 mod captions;
