@@ -1,0 +1,85 @@
+//! What the steward remembers of an unfinished batch from tick to tick. Nothing of it must
+//! survive: another steward learns it again.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::delta;
+use crate::results::FeedPosition;
+
+/// Longest rest after failures, as a power of two of seconds.
+const REST_POWER_MAX: u32 = 6;
+/// How many times the time until jobs count as lost is doubled at most.
+const DOUBLINGS_MAX: u32 = 6;
+
+/// Shard and offset of the next item, and the items outstanding.
+type Mark = (Option<u32>, u32, u64);
+
+/// How a batch has moved, and whether it rests after failures.
+#[derive(Debug)]
+pub(super) struct Watch {
+    mark: Option<Mark>,
+    /// When it last moved, or was last helped.
+    pub(super) moved_at: DateTime<Utc>,
+    failures: u32,
+    rests_until: Option<DateTime<Utc>>,
+    /// How often its jobs were looked for since it last moved.
+    searches: u32,
+    /// The shard where the search for lost jobs goes on, if it is under way.
+    pub(super) search_next: Option<u32>,
+}
+
+impl Watch {
+    pub(super) fn new(now: DateTime<Utc>) -> Self {
+        Self {
+            mark: None,
+            moved_at: now,
+            failures: 0,
+            rests_until: None,
+            searches: 0,
+            search_next: None,
+        }
+    }
+
+    /// Notes where the batch stands.
+    pub(super) fn saw(&mut self, position: &FeedPosition, now: DateTime<Utc>) {
+        let shard = position.shard.as_ref().map(|shard| shard.index);
+        let mark = (shard, position.offset, position.outstanding);
+        if self.mark != Some(mark) {
+            self.mark = Some(mark);
+            self.moved_at = now;
+            self.searches = 0;
+            self.search_next = None;
+        }
+    }
+
+    /// A step failed: leave the batch alone for a while, longer each time.
+    pub(super) fn rest(&mut self, now: DateTime<Utc>) {
+        let rest = Duration::from_secs(1 << self.failures.min(REST_POWER_MAX));
+        self.failures += 1;
+        self.rests_until = Some(now + delta(rest));
+    }
+
+    /// A step went well.
+    pub(super) fn recovered(&mut self) {
+        self.failures = 0;
+        self.rests_until = None;
+    }
+
+    pub(super) fn is_resting(&self, now: DateTime<Utc>) -> bool {
+        self.rests_until.is_some_and(|until| now < until)
+    }
+
+    /// How long it must not have moved until its jobs are looked for: longer each time.
+    pub(super) fn patience(&self, lost_after: Duration) -> Duration {
+        lost_after * (1 << self.searches.min(DOUBLINGS_MAX))
+    }
+
+    /// Its jobs were looked for, in all its shards.
+    pub(super) fn searched(&mut self, now: DateTime<Utc>) {
+        self.moved_at = now;
+        self.searches += 1;
+        self.search_next = None;
+    }
+}
