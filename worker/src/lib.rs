@@ -1,1 +1,34 @@
-//! Placeholder.
+//! The life of one job, from its delivery to its settlement.
+//!
+//! A job goes through these modules in order: `consumer` receives its delivery, `job` is the straight
+//! line (validate, begin, `media`, `filter`, engine, `filter`, store the result, settle), `settle`
+//! decides what becomes of it, and `store` makes the calls, many at once. [`worker`] wires the parts,
+//! [`shutdown`] ends them in two steps, [`ops`] shows how they are.
+//!
+//! No tensors, and no types of a broker or of a store: those are behind the engine and the transport.
+
+pub mod bench;
+pub mod cli;
+pub mod config;
+mod consumer;
+pub mod filter;
+mod gather;
+mod gauges;
+pub mod health;
+mod idle;
+mod job;
+mod line;
+mod media;
+pub mod metrics;
+pub mod ops;
+pub mod outcome;
+pub mod parent;
+mod running;
+pub mod score;
+pub mod settle;
+pub mod shutdown;
+mod steward;
+mod store;
+pub mod telemetry;
+mod translate;
+pub mod worker;

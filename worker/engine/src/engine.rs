@@ -163,6 +163,21 @@ impl Engine {
     /// Submits a generation. Makes the prompt on this thread, which is CPU-bound: call it where
     /// blocking is allowed, or with [`Prompt::Tokens`].
     pub fn submit(&self, input: GenerateInput) -> Result<Generation, SubmitError> {
+        let end_tokens = self.inner.prompter.end_tokens().to_vec();
+        self.submit_until(input, end_tokens)
+    }
+
+    /// As [`Engine::submit`], but no token ends the answer: it has `max_tokens` tokens, unless a
+    /// stop string comes up. For measuring.
+    pub fn submit_unending(&self, input: GenerateInput) -> Result<Generation, SubmitError> {
+        self.submit_until(input, Vec::new())
+    }
+
+    fn submit_until(
+        &self,
+        input: GenerateInput,
+        end_tokens: Vec<TokenId>,
+    ) -> Result<Generation, SubmitError> {
         let GenerateInput {
             prompt,
             sampling,
@@ -182,7 +197,6 @@ impl Engine {
             return invalid(format!("logprobs is {asked}, the limit is {LOGPROBS_MAX}"));
         }
         let tokens = self.inner.prompter.tokens(&prompt)?;
-        let end_tokens = self.inner.prompter.end_tokens().to_vec();
         let rules = StopRules {
             end_tokens,
             strings: stop,

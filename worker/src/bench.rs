@@ -1,0 +1,193 @@
+//! `bench`: one workload, two speeds and a peak of memory.
+
+use std::io::Write;
+use std::path::Path;
+use std::time::Instant;
+
+use lapidary_engine::runner::{self, Loaded};
+use lapidary_engine::{Class, Engine, EngineOptions, GenerateInput, Prompt, Prompter, Sampling};
+use serde::Serialize;
+
+use crate::cli::BenchArgs;
+use crate::config::{load_options, model_name};
+use crate::health::{peak_resident_bytes, resident_bytes};
+
+/// Room for what a sequence needs beside prompt and answer.
+const SPARE_TOKENS: usize = 64;
+/// Memory for keys and values: whatever the workload needs, up to this.
+const KV_BYTES_MAX: usize = 16 << 30;
+
+/// What was run, and what came of it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// Name of the model.
+    pub model: String,
+    /// SHA-256 of its weights.
+    pub weights_sha256: String,
+    /// How they were held.
+    pub quantization: String,
+    /// Instruction tier.
+    pub tier: String,
+    /// Threads it computed on.
+    pub threads: usize,
+    /// Sequences at once.
+    pub batch: usize,
+    /// Tokens of each prompt.
+    pub prompt_tokens: usize,
+    /// Tokens generated for each.
+    pub generated_tokens: usize,
+    /// Prompt tokens of all sequences, by the wall-clock time until each had its first token.
+    pub prefill_tokens_per_second: f64,
+    /// Tokens of the steps that only continue answers, by the time of those steps.
+    pub decode_tokens_per_second: f64,
+    /// Seconds to load the model.
+    pub load_seconds: f64,
+    /// The most memory the process had resident, the tokenizer included.
+    pub peak_rss_bytes: u64,
+    /// Memory that became resident while the tokenizer was loaded.
+    pub tokenizer_rss_bytes: u64,
+}
+
+/// Runs the workload and prints what came of it.
+pub fn bench(args: &BenchArgs) -> anyhow::Result<()> {
+    anyhow::ensure!(args.batch > 0, "--batch is 0, it must be at least 1");
+    anyhow::ensure!(args.prompt > 0, "--prompt is 0, it must be at least 1");
+    anyhow::ensure!(
+        args.generate > 1,
+        "--generate is {}, it must be at least 2",
+        args.generate
+    );
+    let report = measure(args)?;
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string(&report)?)?;
+    } else {
+        write!(out, "{}", table(&report))?;
+    }
+    Ok(())
+}
+
+fn measure(args: &BenchArgs) -> anyhow::Result<Report> {
+    let started = Instant::now();
+    let path = &args.model.model;
+    // Checked first: the tokenizer's messages would name the wrong thing.
+    anyhow::ensure!(path.exists(), "there is no model at `{}`", path.display());
+    let before = resident_bytes().unwrap_or(0);
+    let prompter = Prompter::open(path, &[])?;
+    let tokenizer_rss_bytes = resident_bytes().unwrap_or(0).saturating_sub(before);
+    let loaded = runner::load(path, &load_options(&args.model))?;
+    let report = described(args, path, &loaded);
+    let options = EngineOptions {
+        slots_max: args.batch + 1,
+        interactive_slots_reserved: 1,
+        step_tokens_max: EngineOptions::default().step_tokens_max.max(args.batch + 1),
+        kv_bytes_max: KV_BYTES_MAX,
+        waiting_max: args.batch,
+        prefix_sharing: false,
+        context_tokens_max: Some(args.prompt + args.generate + SPARE_TOKENS),
+        atomic_tokens_max: 0,
+    };
+    let engine = Engine::start(Box::new(loaded.runner), prompter, &options)?;
+    let load_seconds = started.elapsed().as_secs_f64();
+    let prompts = prompts(args, engine.shape().vocab);
+    // Once over the pages and caches, unmeasured.
+    run(&engine, &prompts[..1], 2)?;
+    let prefill_started = Instant::now();
+    run(&engine, &prompts, 1)?;
+    let prefill_s = prefill_started.elapsed().as_secs_f64();
+    let before = engine.stats();
+    run(&engine, &prompts, args.generate)?;
+    let after = engine.stats();
+    let decode_s = (after.decode_busy - before.decode_busy).as_secs_f64();
+    #[expect(clippy::cast_precision_loss, reason = "a few million at most")]
+    let rate = |tokens: u64, seconds: f64| tokens as f64 / seconds.max(f64::MIN_POSITIVE);
+    Ok(Report {
+        prefill_tokens_per_second: rate((args.batch * args.prompt) as u64, prefill_s),
+        decode_tokens_per_second: rate(
+            after.decode_only_tokens - before.decode_only_tokens,
+            decode_s,
+        ),
+        load_seconds,
+        peak_rss_bytes: peak_resident_bytes().unwrap_or(0),
+        tokenizer_rss_bytes,
+        ..report
+    })
+}
+
+fn described(args: &BenchArgs, path: &Path, loaded: &Loaded) -> Report {
+    Report {
+        model: model_name(path),
+        weights_sha256: loaded.weights_sha256.clone(),
+        quantization: loaded.quantization.clone(),
+        tier: format!("{:?}", loaded.tier).to_lowercase(),
+        threads: args.model.threads.unwrap_or_else(|| {
+            std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+        }),
+        batch: args.batch,
+        prompt_tokens: args.prompt,
+        generated_tokens: args.generate,
+        prefill_tokens_per_second: 0.0,
+        decode_tokens_per_second: 0.0,
+        load_seconds: 0.0,
+        peak_rss_bytes: 0,
+        tokenizer_rss_bytes: 0,
+    }
+}
+
+/// Random ids, the same in every run.
+fn prompts(args: &BenchArgs, vocab: usize) -> Vec<Vec<u32>> {
+    let vocab = u32::try_from(vocab).unwrap_or(u32::MAX).max(1);
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut token = || {
+        // xorshift64*, Vigna, https://arxiv.org/abs/1402.6246.
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        let [.., a, b, c, d] = (state.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 32).to_be_bytes();
+        u32::from_be_bytes([a, b, c, d]) % vocab
+    };
+    (0..args.batch)
+        .map(|_| (0..args.prompt).map(|_| token()).collect())
+        .collect()
+}
+
+/// Generates for all prompts at once and waits for all.
+fn run(engine: &Engine, prompts: &[Vec<u32>], max_tokens: usize) -> anyhow::Result<()> {
+    let mut generations = Vec::with_capacity(prompts.len());
+    for prompt in prompts {
+        generations.push(engine.submit_unending(GenerateInput {
+            prompt: Prompt::Tokens(prompt.clone()),
+            sampling: Sampling::GREEDY,
+            max_tokens,
+            stop: Vec::new(),
+            logprobs: None,
+            class: Class::Bulk,
+        })?);
+    }
+    for generation in generations {
+        generation.wait()?;
+    }
+    Ok(())
+}
+
+fn table(report: &Report) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53 bytes")]
+    let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    format!(
+        "model      {} ({}, {}, {} threads)\nworkload   {} sequences, {} prompt and {} new tokens \
+         each\nprefill    {:.1} tokens/s\ndecode     {:.1} tokens/s\npeak rss   {:.0} MiB, of \
+         which tokenizer {:.0} MiB\nloaded in  {:.2} s\n",
+        report.model,
+        report.quantization,
+        report.tier,
+        report.threads,
+        report.batch,
+        report.prompt_tokens,
+        report.generated_tokens,
+        report.prefill_tokens_per_second,
+        report.decode_tokens_per_second,
+        mebibytes(report.peak_rss_bytes),
+        mebibytes(report.tokenizer_rss_bytes),
+        report.load_seconds,
+    )
+}

@@ -1,0 +1,174 @@
+//! The command line, and the only reader of the environment.
+//!
+//! Exit status: 0 done or stopped on request, 1 it failed, 2 it was called in a wrong way.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Serves a Gemma model: takes jobs from a queue, answers them in batches, stores the results.
+///
+/// Exit status: 0 when done or stopped on request, 1 on a failure, 2 on a wrong command line.
+#[derive(Debug, Parser)]
+#[command(name = "lapidary-worker", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to log, to standard error: a level, or directives such as `info,lapidary_engine=debug`.
+    #[arg(long, global = true, env = "LAPIDARY_LOG", default_value = "info")]
+    pub log: String,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Take jobs until told to stop.
+    ///
+    /// SIGTERM or SIGINT: no new jobs are taken, running ones may finish within `--soft-stop`, the
+    /// rest goes back to the queue uncounted. A second signal hands everything back at once.
+    Run(Box<RunArgs>),
+    /// Measure prefill and decode speed and peak memory of a model.
+    Bench(BenchArgs),
+    /// Print the log-probability of each token of a text file.
+    ///
+    /// One JSON line a token: `{"id", "logprob", "top": [[id, logprob] × 5]}`, each given the tokens
+    /// before it. The beginning-of-sequence token comes before the text where the model has one, and
+    /// has no line. A text longer than the window is scored in windows that overlap by half: every
+    /// token but those of the first window is given at least half a window of text before it.
+    Score(ScoreArgs),
+}
+
+/// Which model, and how it computes.
+#[derive(Debug, Clone, Args)]
+pub struct ModelArgs {
+    /// A GGUF file, or a folder with config.json and safetensors.
+    #[arg(long, env = "LAPIDARY_MODEL", value_name = "PATH")]
+    pub model: PathBuf,
+    /// Where it computes.
+    #[arg(long, env = "LAPIDARY_DEVICE", value_enum, default_value_t = Device::Cpu)]
+    pub device: Device,
+    /// How weights are held; by default a GGUF file's own quants, and a folder's weights as bf16.
+    #[arg(long, env = "LAPIDARY_QUANTIZATION", value_enum)]
+    pub quantization: Option<Quantization>,
+    /// Threads to compute on; by default one a core.
+    #[arg(long, env = "LAPIDARY_THREADS", value_name = "N")]
+    pub threads: Option<usize>,
+}
+
+/// Where a model computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Device {
+    /// The processor.
+    Cpu,
+}
+
+/// How weights are held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Quantization {
+    /// 32-bit floats: the reference, and slow.
+    F32,
+    /// bfloat16: performance.
+    Bf16,
+    /// 8 bits a weight: balanced.
+    Q8,
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// The name jobs ask for; by default the model's file or folder name without the quantisation.
+    #[arg(long, env = "LAPIDARY_MODEL_NAME", value_name = "MODEL")]
+    pub name: Option<String>,
+    /// Where jobs wait: `amqp://…`, `amqps://…` or `file:PATH`.
+    #[arg(long, env = "LAPIDARY_BROKER", value_name = "URL")]
+    pub broker: String,
+    /// Where results rest: `redis://…` or `file:PATH`; by default the broker's file.
+    #[arg(long, env = "LAPIDARY_RESULTS", value_name = "URL")]
+    pub results: Option<String>,
+    /// Where documents rest: `file:///FOLDER`; by default a folder beside the broker's file.
+    #[arg(long, env = "LAPIDARY_MEDIA", value_name = "URL")]
+    pub media: Option<String>,
+    /// Address of the operations endpoint (/metrics, /health); port 0 takes a free one. By default
+    /// there is none.
+    #[arg(long, env = "LAPIDARY_LISTEN", value_name = "ADDR")]
+    pub listen: Option<SocketAddr>,
+    /// Sequences that run at once.
+    #[arg(long, env = "LAPIDARY_SLOTS", value_name = "N", default_value_t = 32)]
+    pub slots: usize,
+    /// How many of those are kept free for interactive jobs and the health probe.
+    #[arg(
+        long,
+        env = "LAPIDARY_INTERACTIVE_SLOTS",
+        value_name = "N",
+        default_value_t = 2
+    )]
+    pub interactive_slots: usize,
+    /// Memory for keys and values, such as 512MiB.
+    #[arg(
+        long,
+        env = "LAPIDARY_KV_MEMORY",
+        value_name = "BYTES",
+        default_value = "512MiB"
+    )]
+    pub kv_memory: bytesize::ByteSize,
+    /// Longest prompt and answer together, in tokens; by default the model's own limit.
+    #[arg(long, env = "LAPIDARY_CONTEXT", value_name = "TOKENS")]
+    pub context: Option<usize>,
+    /// How long running jobs may take to finish after SIGTERM.
+    #[arg(long, env = "LAPIDARY_SOFT_STOP", value_name = "DURATION", default_value = "30s",
+          value_parser = humantime::parse_duration)]
+    pub soft_stop: Duration,
+    /// End when there has been no job and no open batch for this model for a while.
+    #[arg(long, env = "LAPIDARY_EXIT_WHEN_IDLE", value_name = "DURATION", num_args = 0..=1,
+          default_missing_value = "10s", value_parser = humantime::parse_duration)]
+    pub exit_when_idle: Option<Duration>,
+    /// End, as on SIGTERM, when this process is gone.
+    #[arg(long, env = "LAPIDARY_PARENT_PID", value_name = "PID")]
+    pub parent_pid: Option<i32>,
+    /// Accept a results store that may lose what it has confirmed.
+    #[arg(long, env = "LAPIDARY_ALLOW_LOSSY")]
+    pub allow_lossy: bool,
+    /// Do not stand for election as the steward, who feeds batches and sweeps up.
+    #[arg(long, env = "LAPIDARY_NO_STEWARD")]
+    pub no_steward: bool,
+}
+
+/// Arguments of `bench`.
+#[derive(Debug, Clone, Args)]
+pub struct BenchArgs {
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Sequences at once.
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    pub batch: usize,
+    /// Tokens of each prompt: random ids, the same in every run, no two prompts alike.
+    #[arg(long, value_name = "TOKENS", default_value_t = 128)]
+    pub prompt: usize,
+    /// Tokens to generate for each, greedily, end tokens ignored.
+    #[arg(long, value_name = "TOKENS", default_value_t = 128)]
+    pub generate: usize,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `score`.
+#[derive(Debug, Clone, Args)]
+pub struct ScoreArgs {
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// The text, UTF-8.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Tokens of a window; by default the model's context, at most 2048.
+    #[arg(long, value_name = "TOKENS")]
+    pub window: Option<usize>,
+}

@@ -1,0 +1,269 @@
+//! What a worker runs with: the command line, checked.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use lapidary_engine::{EngineOptions, LoadOptions};
+use lapidary_transport::PlaceUrls;
+
+use crate::cli::{ModelArgs, Quantization, RunArgs};
+
+/// Tokens of a step: enough that weights are read once for many rows, few enough that an
+/// interactive job waits for a fraction of a second.
+const STEP_TOKENS: usize = 512;
+
+/// What `run` runs with.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the model is.
+    pub model_path: PathBuf,
+    /// How it is loaded.
+    pub load: LoadOptions,
+    /// Bounds of the engine.
+    pub engine: EngineOptions,
+    /// The name jobs ask for.
+    pub model: String,
+    /// Where jobs, results and media are.
+    pub urls: PlaceUrls,
+    /// Where the operations endpoint listens.
+    pub listen: Option<SocketAddr>,
+    /// How long running jobs may take to finish.
+    pub soft_stop: Duration,
+    /// After how much idleness to end.
+    pub exit_when_idle: Option<Duration>,
+    /// Whose end is this worker's end.
+    pub parent_pid: Option<i32>,
+    /// Whether to stand for election as the steward.
+    pub steward: bool,
+}
+
+/// What does not go together on the command line.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ConfigError {
+    /// Which option, its value and its limit.
+    pub message: String,
+}
+
+impl Config {
+    /// Reads and checks the arguments of `run`.
+    pub fn new(args: &RunArgs) -> Result<Self, ConfigError> {
+        let config = Self {
+            model_path: args.model.model.clone(),
+            load: load_options(&args.model),
+            engine: EngineOptions {
+                slots_max: args.slots,
+                interactive_slots_reserved: args.interactive_slots,
+                step_tokens_max: STEP_TOKENS.max(args.slots),
+                kv_bytes_max: usize::try_from(args.kv_memory.as_u64()).unwrap_or(usize::MAX),
+                context_tokens_max: args.context,
+                ..EngineOptions::default()
+            },
+            model: args
+                .name
+                .clone()
+                .unwrap_or_else(|| model_name(&args.model.model)),
+            urls: PlaceUrls {
+                broker: args.broker.clone(),
+                results: args.results.clone(),
+                media: args.media.clone(),
+                lossy_allowed: args.allow_lossy,
+            },
+            listen: args.listen,
+            soft_stop: args.soft_stop,
+            exit_when_idle: args.exit_when_idle,
+            parent_pid: args.parent_pid,
+            steward: !args.no_steward,
+        };
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// The rules that no single option can keep.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let invalid = |message: String| Err(ConfigError { message });
+        if let Err(failure) = lapidary_schemas::validate::check_name("model", &self.model) {
+            return invalid(format!("--name: {}", failure.message));
+        }
+        let slots = self.engine.slots_max;
+        let reserved = self.engine.interactive_slots_reserved;
+        if slots < 2 {
+            return invalid(format!("--slots is {slots}, it must be at least 2"));
+        }
+        if reserved == 0 || reserved >= slots {
+            return invalid(format!(
+                "--interactive-slots is {reserved}, it must be 1 to {}: fewer than --slots, which \
+                 is {slots}",
+                slots - 1
+            ));
+        }
+        if self.load.threads == Some(0) {
+            return invalid("--threads is 0, it must be at least 1".to_owned());
+        }
+        if let Some(pid) = self.parent_pid.filter(|pid| *pid <= 0) {
+            return invalid(format!("--parent-pid is {pid}, it must be above 0"));
+        }
+        self.engine.validate().or_else(invalid)
+    }
+
+    /// Prints what it runs with, without secrets.
+    pub fn log(&self) {
+        let place = |url: &Option<String>| url.as_deref().map(shown);
+        tracing::info!(
+            model = self.model,
+            path = %self.model_path.display(),
+            quantization = ?self.load.quantization,
+            threads = self.load.threads,
+            slots = self.engine.slots_max,
+            interactive_slots = self.engine.interactive_slots_reserved,
+            kv_bytes_max = self.engine.kv_bytes_max,
+            broker = shown(&self.urls.broker),
+            results = place(&self.urls.results),
+            media = place(&self.urls.media),
+            listen = self.listen.map(|address| address.to_string()),
+            soft_stop_s = self.soft_stop.as_secs_f64(),
+            exit_when_idle_s = self.exit_when_idle.map(|idle| idle.as_secs_f64()),
+            steward = self.steward,
+            "starting"
+        );
+    }
+}
+
+/// How the engine loads the model of these arguments.
+pub fn load_options(args: &ModelArgs) -> LoadOptions {
+    let quantization = args.quantization.map(|quantization| match quantization {
+        Quantization::F32 => lapidary_engine::Quantization::F32,
+        Quantization::Bf16 => lapidary_engine::Quantization::Bf16,
+        Quantization::Q8 => lapidary_engine::Quantization::Q8,
+    });
+    LoadOptions {
+        quantization,
+        threads: args.threads,
+        tier: None,
+    }
+}
+
+/// The name of the model in this file or folder, without the way it is quantised:
+/// `gemma-3-270m` of `gemma-3-270m-q4_k_m.gguf`.
+pub fn model_name(path: &Path) -> String {
+    let name = path.canonicalize().ok();
+    let name = name
+        .as_deref()
+        .unwrap_or(path)
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy();
+    let name = name.strip_suffix(".gguf").unwrap_or(&name);
+    match name.rsplit_once(['-', '.']) {
+        Some((model, last)) if !model.is_empty() && is_quantization(last) => model.to_owned(),
+        _ => name.to_owned(),
+    }
+}
+
+/// Whether this is how model files call a quantisation: `q8_0`, `Q4_K_M`, `iq2_xs`, `bf16` …
+fn is_quantization(part: &str) -> bool {
+    let part = part.to_ascii_lowercase();
+    let quants = part.strip_prefix('i').unwrap_or(&part).strip_prefix('q');
+    quants.is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
+        || matches!(part.as_str(), "f32" | "fp32" | "f16" | "fp16" | "bf16")
+}
+
+/// A URL without user and password.
+fn shown(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    match rest[..end].rfind('@') {
+        Some(at) => format!("{scheme}://{}", &rest[at + 1..]),
+        None => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Cli, Command};
+    use clap::Parser;
+
+    fn config(more: &[&str]) -> Result<Config, ConfigError> {
+        let line = [
+            "lapidary-worker",
+            "run",
+            "--model",
+            "m.gguf",
+            "--broker",
+            "file:jobs.db",
+        ];
+        let cli = Cli::try_parse_from(line.iter().chain(more)).unwrap();
+        match cli.command {
+            Command::Run(args) => Config::new(&args),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn models_are_named_without_their_quantisation() {
+        for (path, name) in [
+            ("/m/gemma-3-270m-q4_k_m.gguf", "gemma-3-270m"),
+            ("gemma-3-4b-it.Q8_0.gguf", "gemma-3-4b-it"),
+            ("gemma-3-1b-it-bf16", "gemma-3-1b-it"),
+            ("gemma-3-1b-it/", "gemma-3-1b-it"),
+            ("gemma-3-1b-iq2_xs.gguf", "gemma-3-1b"),
+            ("q4_0.gguf", "q4_0"),
+            ("tiny-gemma", "tiny-gemma"),
+            ("gemma-quick", "gemma-quick"),
+        ] {
+            assert_eq!(model_name(Path::new(path)), name, "{path}");
+        }
+    }
+
+    #[test]
+    fn options_that_do_not_go_together_are_named() {
+        let said = |more: &[&str]| config(more).unwrap_err().to_string();
+        assert_eq!(
+            said(&["--slots", "1"]),
+            "--slots is 1, it must be at least 2"
+        );
+        assert_eq!(
+            said(&["--slots", "4", "--interactive-slots", "4"]),
+            "--interactive-slots is 4, it must be 1 to 3: fewer than --slots, which is 4"
+        );
+        assert_eq!(
+            said(&["--threads", "0"]),
+            "--threads is 0, it must be at least 1"
+        );
+        assert_eq!(
+            said(&["--parent-pid=-1"]),
+            "--parent-pid is -1, it must be above 0"
+        );
+        assert!(said(&["--name", "a b"]).starts_with("--name: `model` has ' '"));
+    }
+
+    #[test]
+    fn defaults_and_units() {
+        let defaults = config(&[]).unwrap();
+        assert_eq!(defaults.model, "m");
+        assert_eq!(defaults.engine.kv_bytes_max, 512 << 20);
+        assert_eq!(defaults.soft_stop, Duration::from_secs(30));
+        assert_eq!(defaults.exit_when_idle, None);
+        let given = config(&[
+            "--kv-memory",
+            "1GiB",
+            "--exit-when-idle",
+            "--soft-stop",
+            "500ms",
+        ]);
+        let given = given.unwrap();
+        assert_eq!(given.engine.kv_bytes_max, 1 << 30);
+        assert_eq!(given.exit_when_idle, Some(Duration::from_secs(10)));
+        assert_eq!(given.soft_stop, Duration::from_millis(500));
+    }
+
+    #[test]
+    fn what_is_logged_has_no_credentials() {
+        assert_eq!(shown("amqp://me:secret@host/v"), "amqp://host/v");
+        assert_eq!(shown("file:/tmp/a@b"), "file:/tmp/a@b");
+    }
+}

@@ -1,0 +1,38 @@
+//! How one attempt at a job ended.
+
+use std::time::Duration;
+
+use lapidary_schemas::Failure;
+use lapidary_schemas::result::Verdict;
+
+/// How one attempt at a job ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// There is an answer.
+    Answered(Box<Answer>),
+    /// A filter refused the request, or the answer.
+    Filtered(Box<(Failure, Answer)>),
+    /// There is no answer, and this is why.
+    Failed(Failure),
+    /// It was cancelled while it ran.
+    Cancelled,
+    /// Its deadline passed.
+    Expired,
+    /// The worker is stopping.
+    Interrupted,
+}
+
+/// What an attempt brought forth, as far as it came.
+#[derive(Debug, Default)]
+pub struct Answer {
+    /// What the engine made.
+    pub generated: Option<lapidary_engine::Outcome>,
+    /// What every filter decided.
+    pub verdicts: Vec<Verdict>,
+    /// Loading media.
+    pub media: Duration,
+    /// Filters, before and after.
+    pub filter: Duration,
+    /// From the start of the attempt until the engine had the request.
+    pub prepared: Duration,
+}

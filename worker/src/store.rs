@@ -1,0 +1,272 @@
+//! The calls a job makes on queue and results: gathered, and repeated while a store is away.
+//!
+//! While results cannot be reached, jobs wait where they are and keep what they have. Their number
+//! is bounded by the consumers, who take no more then, so nothing is lost and nothing grows.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lapidary_schemas::limits::CALL_ITEMS_MAX;
+use lapidary_schemas::{Job, JobId};
+use lapidary_transport::queue::QueueError;
+use lapidary_transport::results::{Begin, Finished, Put, ResultsError};
+use lapidary_transport::{AnyMedia, AnyQueue, AnyResults, Place, Queue, Receipt, Results, Settle};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::gather::Gather;
+use crate::health::{Health, Part};
+
+/// Waits between tries while a store is away: doubling from the first to the last.
+const AWAY_FIRST: Duration = Duration::from_millis(200);
+const AWAY_LONGEST: Duration = Duration::from_secs(5);
+/// How long handing one's jobs back may take.
+const INTERRUPT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The three stores, shared.
+#[derive(Debug, Clone)]
+pub(crate) struct Stores {
+    pub(crate) queue: Arc<AnyQueue>,
+    pub(crate) results: Arc<AnyResults>,
+    pub(crate) media: Arc<AnyMedia>,
+}
+
+impl From<Place> for Stores {
+    fn from(
+        Place {
+            queue,
+            results,
+            media,
+        }: Place,
+    ) -> Self {
+        Self {
+            queue: Arc::new(queue),
+            results: Arc::new(results),
+            media: Arc::new(media),
+        }
+    }
+}
+
+/// The store refused, or the worker stopped before it answered.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Refused(Arc<ResultsError>);
+
+/// The calls a job makes.
+#[derive(Debug)]
+pub(crate) struct Store {
+    begin: Gather<Job, Result<Begin, Refused>>,
+    put: Gather<Finished, Result<Put, Refused>>,
+    interrupt: Gather<JobId, ()>,
+    settle: Gather<(Receipt, Settle), Result<(), Arc<QueueError>>>,
+}
+
+/// What the calls are made with.
+#[derive(Debug, Clone)]
+pub(crate) struct StoreParts {
+    /// Queue and results.
+    pub(crate) stores: Stores,
+    /// Name of this worker.
+    pub(crate) worker: Arc<str>,
+    /// Where it is said that a store is away.
+    pub(crate) health: Arc<Health>,
+    /// After this a call is tried once more and then given up.
+    pub(crate) stop_working: CancellationToken,
+}
+
+impl Store {
+    /// Starts the tasks that make the calls.
+    pub(crate) fn start(tasks: &TaskTracker, parts: &StoreParts) -> Self {
+        let (begin, put) = (Begun(parts.clone()), Stored(parts.clone()));
+        let (interrupt, settle) = (parts.clone(), parts.clone());
+        Self {
+            begin: Gather::start(tasks, CALL_ITEMS_MAX, move |jobs| {
+                let begin = begin.clone();
+                async move { each(&begin, &jobs).await }
+            }),
+            put: Gather::start(tasks, CALL_ITEMS_MAX, move |finished| {
+                let put = put.clone();
+                async move { each(&put, &finished).await }
+            }),
+            interrupt: Gather::start(tasks, CALL_ITEMS_MAX, move |jobs: Vec<JobId>| {
+                let parts = interrupt.clone();
+                async move { parts.interrupt(&jobs).await }
+            }),
+            settle: Gather::start(tasks, CALL_ITEMS_MAX, move |settled| {
+                let parts = settle.clone();
+                async move {
+                    let answers = parts.stores.queue.settle(settled).await;
+                    answers
+                        .into_iter()
+                        .map(|answer| answer.map_err(Arc::new))
+                        .collect()
+                }
+            }),
+        }
+    }
+
+    /// Counts an attempt, see [`Results::begin`].
+    pub(crate) async fn begin(&self, job: Job) -> Result<Begin, Refused> {
+        self.begin
+            .call(job)
+            .await
+            .unwrap_or_else(|| Err(Refused::unanswered()))
+    }
+
+    /// Stores a job's result, see [`Results::put_once`].
+    pub(crate) async fn put_once(&self, finished: Finished) -> Result<Put, Refused> {
+        self.put
+            .call(finished)
+            .await
+            .unwrap_or_else(|| Err(Refused::unanswered()))
+    }
+
+    /// Undoes `begin`, as well as it can be done in a short time.
+    pub(crate) async fn interrupt(&self, job: JobId) {
+        self.interrupt.call(job).await;
+    }
+
+    /// Ends a loan. A receipt is good once, so there is no second try: a loan that was not ended
+    /// brings the job back, and `begin` finds its result.
+    pub(crate) async fn settle(
+        &self,
+        receipt: Receipt,
+        settle: Settle,
+    ) -> Result<(), Arc<QueueError>> {
+        self.settle
+            .call((receipt, settle))
+            .await
+            .unwrap_or(Err(Arc::new(QueueError::LoanEnded)))
+    }
+}
+
+impl Refused {
+    fn unanswered() -> Self {
+        Self(Arc::new(ResultsError::Conflict {
+            message: "the call was not answered".to_owned(),
+        }))
+    }
+}
+
+/// A call on the results store that takes many items and answers each in order.
+trait Call: Sync {
+    type Item: Sync;
+    type Answer: Send;
+
+    fn parts(&self) -> &StoreParts;
+
+    fn make(
+        &self,
+        items: &[Self::Item],
+    ) -> impl Future<Output = Result<Vec<Self::Answer>, ResultsError>> + Send;
+}
+
+/// [`Results::begin`].
+#[derive(Debug, Clone)]
+struct Begun(StoreParts);
+
+impl Call for Begun {
+    type Item = Job;
+    type Answer = Begin;
+
+    fn parts(&self) -> &StoreParts {
+        &self.0
+    }
+
+    async fn make(&self, jobs: &[Job]) -> Result<Vec<Begin>, ResultsError> {
+        self.0.stores.results.begin(jobs, &self.0.worker).await
+    }
+}
+
+/// [`Results::put_once`].
+#[derive(Debug, Clone)]
+struct Stored(StoreParts);
+
+impl Call for Stored {
+    type Item = Finished;
+    type Answer = Put;
+
+    fn parts(&self) -> &StoreParts {
+        &self.0
+    }
+
+    async fn make(&self, finished: &[Finished]) -> Result<Vec<Put>, ResultsError> {
+        self.0.stores.results.put_once(finished).await
+    }
+}
+
+/// One call for all items; where the store refuses it, one call each, so that an item that cannot be
+/// stored stands alone.
+async fn each<C: Call>(call: &C, items: &[C::Item]) -> Vec<Result<C::Answer, Refused>> {
+    match until_answered(call, items).await {
+        Ok(answers) => answers.into_iter().map(Ok).collect(),
+        Err(error) if items.len() == 1 || is_away(&error) => {
+            let refused = Refused(Arc::new(error));
+            items.iter().map(|_| Err(refused.clone())).collect()
+        }
+        Err(_) => {
+            let mut answers = Vec::with_capacity(items.len());
+            for item in items {
+                let answer = until_answered(call, std::slice::from_ref(item)).await;
+                answers.push(match answer.map(|mut answers| answers.pop()) {
+                    Ok(Some(answer)) => Ok(answer),
+                    Ok(None) => Err(Refused::unanswered()),
+                    Err(error) => Err(Refused(Arc::new(error))),
+                });
+            }
+            answers
+        }
+    }
+}
+
+/// Repeats a call while the store is away, until the worker stops.
+async fn until_answered<C: Call>(
+    call: &C,
+    items: &[C::Item],
+) -> Result<Vec<C::Answer>, ResultsError> {
+    let parts = call.parts();
+    let mut wait = AWAY_FIRST;
+    loop {
+        let error = match call.make(items).await {
+            Ok(answers) => {
+                parts.health.here(Part::Results);
+                return Ok(answers);
+            }
+            Err(error) if is_away(&error) => error,
+            Err(error) => return Err(error),
+        };
+        parts.health.away(Part::Results, &error);
+        tokio::select! {
+            () = parts.stop_working.cancelled() => return Err(error),
+            () = tokio::time::sleep(wait) => wait = (wait * 2).min(AWAY_LONGEST),
+        }
+    }
+}
+
+impl StoreParts {
+    async fn interrupt(&self, jobs: &[JobId]) -> Vec<()> {
+        let call = self.stores.results.interrupt(jobs, &self.worker);
+        match tokio::time::timeout(INTERRUPT_TIMEOUT, call).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(jobs = jobs.len(), %error, "attempts of jobs handed back count");
+            }
+            Err(_) => {
+                tracing::warn!(
+                    jobs = jobs.len(),
+                    "attempts of jobs handed back count: no answer"
+                );
+            }
+        }
+        vec![(); jobs.len()]
+    }
+}
+
+/// Whether the same call may succeed later.
+fn is_away(error: &ResultsError) -> bool {
+    matches!(
+        error,
+        ResultsError::Unreachable { .. } | ResultsError::StorageFull { .. }
+    )
+}

@@ -1,0 +1,20 @@
+//! Logs, to standard error.
+//!
+//! ERROR: data was lost or an operator must act. WARN: unexpected, recovered. INFO: starts, stops, a
+//! model loaded. DEBUG: a line a job. Never content.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+
+/// Sends logs of the given directives to standard error.
+pub fn start(directives: &str) -> Result<(), String> {
+    let filter = EnvFilter::try_new(directives)
+        .map_err(|error| format!("`--log {directives}` is not understood: {error}"))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .try_init()
+        .map_err(|error| format!("logs are set up already: {error}"))
+}

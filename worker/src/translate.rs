@@ -1,0 +1,345 @@
+//! The words of the wire to the engine's, and back: the only file that sees both.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use lapidary_engine::prompt::{PromptError, TemplateError};
+use lapidary_engine::{GenerateError, GenerateInput, Prompt, Sampling, SubmitError};
+use lapidary_schemas::request::{Content, Role};
+use lapidary_schemas::result::{ModelUsed, Timings, TokenLogprob, Usage};
+use lapidary_schemas::resume::seed_from;
+use lapidary_schemas::{
+    Class, Failure, FailureCode, FinishReason, Job, JobId, JobResult, Message, ModelInfo, Part,
+    Status, ValidRequest,
+};
+
+use crate::outcome::{Answer, Outcome};
+
+/// What is asked of the engine, documents in their places. `tokens_max`: see [`output_tokens`].
+pub(crate) fn generate_input(
+    job: &Job,
+    request: &ValidRequest,
+    prompt: Prompt,
+    tokens_max: usize,
+) -> GenerateInput {
+    let sampling = request.sampling();
+    let penalty = sampling.repetition_penalty;
+    GenerateInput {
+        prompt,
+        sampling: Sampling {
+            temperature: sampling.temperature,
+            top_k: sampling.top_k as usize,
+            top_p: sampling.top_p,
+            repetition_penalty: ((penalty - 1.0).abs() > f32::EPSILON).then_some(penalty),
+            seed: seed(job),
+        },
+        max_tokens: tokens_max,
+        stop: request.request().stop.clone(),
+        logprobs: request.request().logprobs.map(|count| count as usize),
+        class: match job.class {
+            Class::Interactive => lapidary_engine::Class::Interactive,
+            Class::Bulk => lapidary_engine::Class::Bulk,
+        },
+    }
+}
+
+/// The seed of a job's draws: its own, or made from its id.
+fn seed(job: &Job) -> u64 {
+    job.request
+        .seed
+        .unwrap_or_else(|| seed_from(&job.id.to_string()))
+}
+
+/// The conversation, each document's text in the place of its part.
+pub(crate) fn prompt(request: &ValidRequest, documents: Vec<String>) -> Prompt {
+    let mut documents = documents.into_iter();
+    let messages = request
+        .messages()
+        .iter()
+        .map(|message| message_of(message, &mut documents));
+    Prompt::Chat {
+        messages: messages.collect(),
+    }
+}
+
+fn message_of(
+    message: &Message,
+    documents: &mut impl Iterator<Item = String>,
+) -> lapidary_engine::Message {
+    let role = match message.role {
+        Role::System => lapidary_engine::Role::System,
+        Role::User => lapidary_engine::Role::User,
+        Role::Assistant => lapidary_engine::Role::Assistant,
+    };
+    let text = match &message.content {
+        Content::Text(text) => text.clone(),
+        // One text, so that a template that trims each part leaves the seams alone.
+        Content::Parts(parts) => parts
+            .iter()
+            .map(|part| part_text(part, documents))
+            .collect(),
+    };
+    lapidary_engine::Message::text(role, text)
+}
+
+/// Images and sound never get here: validation refuses what the model does not read.
+fn part_text(part: &Part, documents: &mut impl Iterator<Item = String>) -> String {
+    match part {
+        Part::Text { text } => text.clone(),
+        Part::File { .. } => documents.next().unwrap_or_default(),
+        Part::ImageUrl { .. } | Part::InputAudio { .. } => String::new(),
+    }
+}
+
+/// The texts of a prompt, for the filters.
+pub(crate) fn texts(prompt: &Prompt) -> Vec<&str> {
+    let Prompt::Chat { messages } = prompt else {
+        return Vec::new();
+    };
+    let parts = messages.iter().flat_map(|message| &message.parts);
+    parts
+        .map(|lapidary_engine::Part::Text(text)| text.as_str())
+        .collect()
+}
+
+/// Tokens a job may generate: what it asks for; if it names no ceiling, no more than there is room.
+pub(crate) fn output_tokens(
+    request: &ValidRequest,
+    prompt_tokens: usize,
+    sequence_tokens_max: usize,
+) -> usize {
+    let asked = request.sampling().max_tokens as usize;
+    match request.request().max_tokens {
+        Some(_) => asked,
+        None => asked
+            .min(sequence_tokens_max.saturating_sub(prompt_tokens))
+            .max(1),
+    }
+}
+
+/// Why the engine did not take a request, in the user's words.
+pub(crate) fn refused(error: &SubmitError, model: &str) -> Failure {
+    match error {
+        SubmitError::PromptTooLong {
+            tokens,
+            output_tokens,
+            limit,
+        } => Failure::new(
+            FailureCode::PromptTooLong,
+            format!(
+                "prompt is {tokens} tokens and asks for {output_tokens} more, the limit for \
+                 `{model}` is {limit} together"
+            ),
+        ),
+        SubmitError::Prompt(error) => unprompted(error),
+        SubmitError::Invalid { message } => Failure::new(FailureCode::ValidationError, message),
+        SubmitError::Full { .. } => Failure::new(FailureCode::RateLimitExceeded, error.to_string()),
+        SubmitError::Stopped => Failure::new(FailureCode::ModelUnavailable, error.to_string()),
+    }
+}
+
+/// Why no prompt could be made.
+pub(crate) fn unprompted(error: &PromptError) -> Failure {
+    match error {
+        PromptError::Template(TemplateError::Refused { .. })
+        | PromptError::NoGuard
+        | PromptError::UnknownToken { .. } => {
+            Failure::new(FailureCode::ValidationError, error.to_string())
+        }
+        PromptError::Template(_) | PromptError::Tokenizer(_) => {
+            let failure = Failure::new(FailureCode::GenerationError, error.to_string());
+            Failure {
+                retryable: false,
+                ..failure
+            }
+        }
+    }
+}
+
+/// Why the engine gave no answer.
+pub(crate) fn ungenerated(error: &GenerateError) -> Failure {
+    let code = match error {
+        GenerateError::Step { .. } | GenerateError::NotFinite { .. } => {
+            FailureCode::GenerationError
+        }
+        GenerateError::Cancelled | GenerateError::Stopped => FailureCode::ModelUnavailable,
+    };
+    let retryable = error.retryable() || matches!(error, GenerateError::Cancelled);
+    Failure {
+        code,
+        message: error.to_string(),
+        retryable,
+    }
+}
+
+/// What a result says of where and when it was made.
+#[derive(Debug, Clone)]
+pub(crate) struct Made<'a> {
+    /// Name of this worker.
+    pub(crate) worker: &'a str,
+    /// The model.
+    pub(crate) model: &'a ModelInfo,
+    /// Which attempt.
+    pub(crate) attempt: u32,
+    /// When the attempt began.
+    pub(crate) begun_at: DateTime<Utc>,
+    /// Now.
+    pub(crate) now: DateTime<Utc>,
+}
+
+/// The result of a job that ended.
+pub(crate) fn result(job: &Job, outcome: Outcome, made: &Made<'_>) -> JobResult {
+    let (status, answer, failure) = match outcome {
+        Outcome::Answered(answer) => (Status::Succeeded, *answer, None),
+        Outcome::Filtered(refused) => {
+            let (failure, mut answer) = *refused;
+            // What a filter refused is not handed out.
+            if let Some(generated) = &mut answer.generated {
+                generated.text.clear();
+            }
+            (Status::Filtered, answer, Some(failure))
+        }
+        Outcome::Failed(failure) => (Status::Failed, Answer::default(), Some(failure)),
+        Outcome::Cancelled | Outcome::Interrupted => {
+            let failure = Failure::new(FailureCode::Cancelled, "cancelled on request");
+            (Status::Cancelled, Answer::default(), Some(failure))
+        }
+        Outcome::Expired => (Status::Expired, Answer::default(), Some(expired(job))),
+    };
+    let succeeded = status == Status::Succeeded;
+    let generated = answer.generated.as_ref();
+    JobResult {
+        job_id: job.id,
+        batch_id: job.batch_id,
+        item: job.item,
+        custom_id: job.custom_id.clone(),
+        status,
+        text: generated
+            .filter(|_| succeeded)
+            .map(|generated| generated.text.clone()),
+        finish_reason: generated.map(|generated| match generated.finish_reason {
+            _ if !succeeded => FinishReason::ContentFilter,
+            lapidary_engine::FinishReason::Length => FinishReason::Length,
+            lapidary_engine::FinishReason::Stop | lapidary_engine::FinishReason::Cancelled => {
+                FinishReason::Stop
+            }
+        }),
+        usage: generated.map(usage).unwrap_or_default(),
+        timings: timings(job, &answer, made),
+        tokens_per_second: generated.and_then(tokens_per_second),
+        logprobs: generated
+            .filter(|_| succeeded)
+            .map(logprobs)
+            .unwrap_or_default(),
+        filter: answer.verdicts,
+        failure,
+        attempt: made.attempt,
+        worker: Some(made.worker.to_owned()),
+        model: Some(model_used(made.model)),
+        seed: succeeded.then(|| seed(job)),
+        finished_at: made.now,
+    }
+}
+
+fn expired(job: &Job) -> Failure {
+    let deadline = job
+        .deadline
+        .map(|deadline| deadline.to_rfc3339())
+        .unwrap_or_default();
+    Failure::new(
+        FailureCode::DeadlineExceeded,
+        format!("its deadline was {deadline}"),
+    )
+}
+
+fn model_used(model: &ModelInfo) -> ModelUsed {
+    ModelUsed {
+        name: model.name.clone(),
+        weights_sha256: model.weights_sha256.clone(),
+        quantization: model.quantization.clone(),
+        tier: model.tier.clone(),
+    }
+}
+
+fn usage(generated: &lapidary_engine::Outcome) -> Usage {
+    let count = |tokens: usize| u32::try_from(tokens).unwrap_or(u32::MAX);
+    Usage {
+        prompt_tokens: count(generated.usage.prompt_tokens),
+        image_tokens: 0,
+        cached_tokens: count(generated.usage.cached_tokens),
+        completion_tokens: count(generated.usage.completion_tokens),
+    }
+}
+
+fn timings(job: &Job, answer: &Answer, made: &Made<'_>) -> Timings {
+    let since = |from: DateTime<Utc>, to: DateTime<Utc>| {
+        (to - from).to_std().unwrap_or(Duration::ZERO).as_secs_f64()
+    };
+    let engine = answer
+        .generated
+        .as_ref()
+        .map(|generated| generated.timings)
+        .unwrap_or_default();
+    let first_token = match &answer.generated {
+        Some(_) => (answer.prepared + engine.first_token).as_secs_f64(),
+        None => 0.0,
+    };
+    Timings {
+        queue: since(job.created_at, made.begun_at),
+        media: answer.media.as_secs_f64(),
+        filter: answer.filter.as_secs_f64(),
+        prefill: engine.prefill.as_secs_f64(),
+        first_token,
+        decode: engine.decode.as_secs_f64(),
+        total: since(job.created_at, made.now),
+    }
+}
+
+/// Tokens after the first, by the time they took.
+fn tokens_per_second(generated: &lapidary_engine::Outcome) -> Option<f64> {
+    let after_first = u32::try_from(generated.usage.completion_tokens)
+        .ok()?
+        .checked_sub(1)?;
+    let seconds = generated.timings.decode.as_secs_f64();
+    (after_first > 0 && seconds > 0.0).then(|| f64::from(after_first) / seconds)
+}
+
+fn logprobs(generated: &lapidary_engine::Outcome) -> Vec<TokenLogprob> {
+    let tokens = generated.logprobs.iter().flatten();
+    tokens
+        .map(|token| TokenLogprob {
+            id: token.token,
+            logprob: token.logprob,
+            top: token.top.clone(),
+        })
+        .collect()
+}
+
+/// The result of a message that is no job.
+pub(crate) fn unreadable(
+    job_id: JobId,
+    failure: Failure,
+    worker: &str,
+    now: DateTime<Utc>,
+) -> JobResult {
+    JobResult {
+        job_id,
+        batch_id: None,
+        item: None,
+        custom_id: None,
+        status: Status::Failed,
+        text: None,
+        finish_reason: None,
+        usage: Usage::default(),
+        timings: Timings::default(),
+        tokens_per_second: None,
+        filter: Vec::new(),
+        failure: Some(failure),
+        logprobs: Vec::new(),
+        attempt: 0,
+        worker: Some(worker.to_owned()),
+        model: None,
+        seed: None,
+        finished_at: now,
+    }
+}

@@ -1,0 +1,323 @@
+//! Wires the parts of a worker, and owns both steps of stopping.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use chrono::Utc;
+use lapidary_engine::{Engine, EngineError};
+use lapidary_schemas::metrics;
+use lapidary_schemas::{Class, JobId, ModelInfo, Policy, WorkerInfo};
+use lapidary_transport::{OpenError, Place, Results};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Config;
+use crate::consumer::consume;
+use crate::filter::Filters;
+use crate::health::Part;
+use crate::line::Line;
+use crate::metrics::Metrics;
+use crate::ops::{self, Ops};
+use crate::running::Running;
+use crate::settle::RetryPolicy;
+use crate::shutdown::{Signals, Stop, stop_in_steps};
+use crate::store::{Store, StoreParts, Stores};
+use crate::{gauges, idle, parent, steward};
+
+/// How long an announcement holds, and how often it is renewed.
+const ANNOUNCE_TTL: Duration = Duration::from_secs(15);
+const ANNOUNCE_EVERY: Duration = Duration::from_secs(5);
+/// How long taking the announcement back may take.
+const RETIRE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often it is checked that the engine runs.
+const ENGINE_CHECK: Duration = Duration::from_millis(500);
+/// Prompts that are made at once.
+const PREPARING_MAX: usize = 2;
+
+/// Why a worker did not start, or ended before it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The operations endpoint's address is taken, or is not this machine's.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Broker, results or media could not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The model was not loaded.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The engine broke down while serving. What ran goes to other workers.
+    #[error("the engine broke down: {message}")]
+    EngineFailed {
+        /// What happened.
+        message: String,
+    },
+    /// The metrics do not fit together.
+    #[error("metrics cannot be registered")]
+    Metrics(#[from] prometheus::Error),
+    /// The system refused something a worker needs.
+    #[error("cannot {what}")]
+    System {
+        /// What was to be done.
+        what: &'static str,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Runs a worker until it is told to stop.
+pub async fn run(config: Config) -> Result<(), WorkerError> {
+    config.log();
+    let system = |what| move |source| WorkerError::System { what, source };
+    let mut signals = Signals::listen().map_err(system("listen for signals"))?;
+    let stop = Stop::default();
+    let ops = Arc::new(Ops {
+        metrics: Arc::new(Metrics::new(&config.model)?),
+        health: Arc::default(),
+        engine: OnceLock::new(),
+        stop: stop.clone(),
+    });
+    let background = TaskTracker::new();
+    let end = CancellationToken::new();
+    let listen = listen(&config, &ops, &background, &end).await?;
+    let started = async {
+        let stores = Stores::from(Place::open(&config.urls).await?);
+        Ok::<_, WorkerError>((stores, load(&config).await?))
+    };
+    let (stores, engine) = tokio::select! {
+        started = started => started?,
+        signal = signals.next() => {
+            tracing::info!(signal, "stopped before the model was loaded");
+            return Ok(());
+        }
+    };
+    let info = announcement(&config, &engine, listen);
+    tracing::info!(worker = info.id, model = ?info.model, listen = info.listen, "serving");
+    // The endpoint is ready from here on.
+    let _ = ops.engine.set(engine.clone());
+    let line = line(
+        stores,
+        engine,
+        info.model.clone(),
+        &info.id,
+        &ops,
+        &background,
+    );
+    let served = serve(&config, line, info, signals, &background).await;
+    end.cancel();
+    background.close();
+    background.wait().await;
+    tracing::info!("stopped");
+    served
+}
+
+/// Starts the operations endpoint; returns where it listens.
+async fn listen(
+    config: &Config,
+    ops: &Arc<Ops>,
+    background: &TaskTracker,
+    end: &CancellationToken,
+) -> Result<Option<SocketAddr>, WorkerError> {
+    let Some(address) = config.listen else {
+        return Ok(None);
+    };
+    let failed = |source| WorkerError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    let (ops, end) = (ops.clone(), end.clone());
+    background.spawn(async move {
+        if let Err(error) = ops::serve(listener, ops, end).await {
+            tracing::error!(%error, "operations endpoint ended");
+        }
+    });
+    Ok(Some(bound))
+}
+
+async fn load(config: &Config) -> Result<Engine, WorkerError> {
+    let config = config.clone();
+    let load = move || Engine::load(&config.model_path, &config.load, &config.engine);
+    let loaded = tokio::task::spawn_blocking(load).await;
+    let loaded = loaded.map_err(|error| WorkerError::EngineFailed {
+        message: error.to_string(),
+    })?;
+    Ok(loaded?)
+}
+
+fn announcement(config: &Config, engine: &Engine, listen: Option<SocketAddr>) -> WorkerInfo {
+    let now = Utc::now();
+    let model = engine.model();
+    let model = ModelInfo {
+        name: config.model.clone(),
+        weights_sha256: model
+            .map(|model| model.weights_sha256.clone())
+            .unwrap_or_default(),
+        quantization: model
+            .map(|model| model.quantization.clone())
+            .unwrap_or_default(),
+        template_sha256: engine.prompter().template_version().to_owned(),
+        chat: engine.prompter().has_template(),
+        context_tokens_max: u32::try_from(engine.sequence_tokens_max()).unwrap_or(u32::MAX),
+        modalities: Vec::new(),
+        tier: model.map(|model| model.tier.clone()).unwrap_or_default(),
+    };
+    let host = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    let unique = JobId::new(now).0.simple().to_string();
+    WorkerInfo {
+        id: format!("{host}-{}-{}", std::process::id(), &unique[24..]),
+        model,
+        listen: listen.map(|address| address.to_string()),
+        slots: u32::try_from(config.engine.slots_max).unwrap_or(u32::MAX),
+        started_at: now,
+    }
+}
+
+fn line(
+    stores: Stores,
+    engine: Engine,
+    model: ModelInfo,
+    worker: &str,
+    ops: &Ops,
+    background: &TaskTracker,
+) -> Arc<Line> {
+    let worker: Arc<str> = worker.into();
+    let parts = StoreParts {
+        stores: stores.clone(),
+        worker: worker.clone(),
+        health: ops.health.clone(),
+        stop_working: ops.stop.working.clone(),
+    };
+    Arc::new(Line {
+        worker,
+        request_policy: Policy::of_model(&model),
+        model,
+        engine,
+        store: Store::start(background, &parts),
+        stores,
+        running: Arc::new(Running::default()),
+        preparing: Semaphore::new(PREPARING_MAX),
+        filters: Filters::default(),
+        policy: RetryPolicy::default(),
+        metrics: ops.metrics.clone(),
+        health: ops.health.clone(),
+        stop: ops.stop.clone(),
+    })
+}
+
+/// Takes jobs until told to stop, by a signal, by idleness, by the parent's end, or by the engine's.
+async fn serve(
+    config: &Config,
+    line: Arc<Line>,
+    info: WorkerInfo,
+    signals: Signals,
+    background: &TaskTracker,
+) -> Result<(), WorkerError> {
+    let jobs = TaskTracker::new();
+    let (stop, finished) = (line.stop.clone(), CancellationToken::new());
+    let stopping = stop_in_steps(signals, stop.clone(), config.soft_stop, finished.clone());
+    let stopping = background.spawn(stopping);
+    let slots = config.engine.slots_max;
+    for (class, in_flight_max) in [(Class::Interactive, slots), (Class::Bulk, 2 * slots)] {
+        let consumer = consume(line.clone(), class, in_flight_max, jobs.clone());
+        jobs.spawn(consumer);
+    }
+    jobs.close();
+    line.metrics
+        .set(&metrics::MODEL_LOADED, &[&line.model.name], 1.0);
+    line.metrics.set(&metrics::UP, &[], 1.0);
+    if config.steward {
+        let (stores, metrics, stop) = (
+            line.stores.clone(),
+            line.metrics.clone(),
+            stop.fetching.clone(),
+        );
+        let holder = info.id.clone();
+        background.spawn(async move { steward::run(stores, &holder, metrics, stop).await });
+    }
+    let upkeep = async {
+        tokio::join!(
+            announce(&line, &info),
+            gauges::read(&line.engine, &line.metrics),
+            line.running.watch_cancellations(&*line.stores.results),
+            stop_when_over(config, &line),
+        )
+    };
+    tokio::select! {
+        () = jobs.wait() => {}
+        _ = upkeep => {}
+    }
+    line.metrics.set(&metrics::UP, &[], 0.0);
+    finished.cancel();
+    // It has no more to do; what it might report is that it was aborted.
+    let _ = stopping.await;
+    let retired = line.stores.results.retire(&info.id);
+    if !matches!(
+        tokio::time::timeout(RETIRE_TIMEOUT, retired).await,
+        Ok(Ok(()))
+    ) {
+        tracing::warn!("announcement not taken back; it ends by itself");
+    }
+    match line.engine.health() {
+        lapidary_engine::Health::Failed { message } => Err(WorkerError::EngineFailed { message }),
+        _ => Ok(()),
+    }
+}
+
+/// Says for ever that this worker lives.
+async fn announce(line: &Line, info: &WorkerInfo) {
+    let mut ticks = tokio::time::interval(ANNOUNCE_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match line.stores.results.announce(info, ANNOUNCE_TTL).await {
+            Ok(()) => line.health.here(Part::Results),
+            Err(error) => line.health.away(Part::Results, &error),
+        }
+    }
+}
+
+/// Begins to stop when there is nothing to do, when the parent is gone, or when the engine broke
+/// down; then waits for ever.
+async fn stop_when_over(config: &Config, line: &Line) {
+    let idle = async {
+        match config.exit_when_idle {
+            Some(idle_max) => idle::idle(line, idle_max).await,
+            None => std::future::pending().await,
+        }
+    };
+    let orphaned = async {
+        match config.parent_pid {
+            Some(pid) => parent::gone(pid).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = idle => tracing::info!("stopping: idle"),
+        gone = orphaned => match gone {
+            Ok(()) => tracing::info!("stopping: the parent process is gone"),
+            Err(error) => tracing::error!(%error, "stopping: cannot watch the parent process"),
+        },
+        () = engine_failed(&line.engine) => line.stop.working.cancel(),
+    }
+    line.stop.fetching.cancel();
+    std::future::pending().await
+}
+
+async fn engine_failed(engine: &Engine) {
+    let mut ticks = tokio::time::interval(ENGINE_CHECK);
+    while engine.health() == lapidary_engine::Health::Running {
+        ticks.tick().await;
+    }
+}
