@@ -139,7 +139,10 @@ impl Workers {
         if self.served(place).await?.is_some() {
             return Ok(true);
         }
-        self.ensure_started()?;
+        // Workers that others run may come back; only one's own can be started again.
+        if matches!(self.choice, ModelChoice::Path(..)) {
+            self.ensure_started()?;
+        }
         Ok(false)
     }
 
