@@ -77,7 +77,7 @@ impl StewardOptions {
             tick_busy: Duration::from_millis(50),
             sweep_every: Duration::from_secs(2),
             lost_after: Duration::from_secs(30),
-            collect_every: Duration::from_secs(3_600),
+            collect_every: Duration::from_hours(1),
         }
     }
 }
@@ -138,10 +138,8 @@ impl TickReport {
             StepError::Results(_) => self.results_errors += 1,
             StepError::Media(_) => self.media_errors += 1,
         }
-        match batch {
-            Some(batch) => tracing::warn!(step, %batch, %error, "steward: step failed"),
-            None => tracing::warn!(step, %error, "steward: step failed"),
-        }
+        let batch = batch.map(tracing::field::display);
+        tracing::warn!(step, batch, %error, "steward: step failed");
     }
 
     /// Whether any step failed.

@@ -6,6 +6,8 @@
 //! can be made by [`validate`] only.
 
 mod envelope;
+#[cfg(test)]
+mod envelope_tests;
 mod media;
 mod messages;
 #[cfg(test)]

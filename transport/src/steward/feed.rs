@@ -26,6 +26,13 @@ struct Share {
     waiting: VecDeque<FeedPosition>,
 }
 
+/// What every turn of a tick shares.
+struct Round<'a> {
+    lease: &'a Lease,
+    now: DateTime<Utc>,
+    report: &'a mut TickReport,
+}
+
 impl<Q: Queue, R: Results, M: Media> Steward<Q, R, M> {
     /// Fills the windows, tenant by tenant, a turn at a time.
     pub(super) async fn feed(
@@ -44,6 +51,7 @@ impl<Q: Queue, R: Results, M: Media> Steward<Q, R, M> {
         self.turn = (self.turn + 1) % shares.len();
         shares.rotate_left(self.turn);
         let turn_items = (CALL_ITEMS_MAX / shares.len()).max(TURN_ITEMS_MIN);
+        let mut round = Round { lease, now, report };
         let mut budget = TICK_ITEMS_MAX;
         while budget > 0 && !shares.is_empty() {
             let mut next_round = Vec::with_capacity(shares.len());
@@ -53,7 +61,7 @@ impl<Q: Queue, R: Results, M: Media> Steward<Q, R, M> {
                 };
                 let items = self.room(&share, &position).min(turn_items).min(budget);
                 if items > 0 {
-                    let fed = self.turn_of(lease, position, items, now, report).await;
+                    let fed = self.turn_of(&mut round, position, items).await;
                     if let Some((position, fed)) = fed {
                         budget -= fed.min(budget);
                         share.outstanding += fed;
@@ -82,23 +90,18 @@ impl<Q: Queue, R: Results, M: Media> Steward<Q, R, M> {
     /// it failed and rests.
     async fn turn_of(
         &mut self,
-        lease: &Lease,
+        round: &mut Round<'_>,
         mut position: FeedPosition,
         items: usize,
-        now: DateTime<Utc>,
-        report: &mut TickReport,
     ) -> Option<(FeedPosition, usize)> {
         let id = position.batch.id;
-        match self
-            .feed_items(lease, &mut position, items, now, report)
-            .await
-        {
+        match self.feed_items(round, &mut position, items).await {
             Ok(fed) => {
                 if let Some(watch) = self.watches.get_mut(&id) {
                     watch.recovered();
                 }
-                report.fed += fed as u64;
-                report.outstanding += fed as u64;
+                round.report.fed += fed as u64;
+                round.report.outstanding += fed as u64;
                 Some((position, fed))
             }
             Err(error) => {
@@ -110,9 +113,9 @@ impl<Q: Queue, R: Results, M: Media> Steward<Q, R, M> {
                     self.held = None;
                 }
                 if let Some(watch) = self.watches.get_mut(&id) {
-                    watch.rest(now);
+                    watch.rest(round.now);
                 }
-                report.failed("feeding", Some(id), &error);
+                round.report.failed("feeding", Some(id), &error);
                 None
             }
         }
@@ -122,11 +125,9 @@ impl<Q: Queue, R: Results, M: Media> Steward<Q, R, M> {
     /// them again, under the same job ids.
     async fn feed_items(
         &mut self,
-        lease: &Lease,
+        round: &mut Round<'_>,
         position: &mut FeedPosition,
         items: usize,
-        now: DateTime<Utc>,
-        report: &mut TickReport,
     ) -> Result<usize, StepError> {
         let Some(shard) = position.shard.clone() else {
             return Ok(0);
@@ -139,7 +140,7 @@ impl<Q: Queue, R: Results, M: Media> Steward<Q, R, M> {
         let items = u32::try_from(items.min(CALL_ITEMS_MAX)).unwrap_or(u32::MAX);
         let (mut jobs, mut refused) = (Vec::new(), Vec::new());
         for offset in position.offset..position.offset + items {
-            match lines.job(batch, offset, now) {
+            match lines.job(batch, offset, round.now) {
                 Ok(job) => jobs.push(job),
                 Err(finished) => refused.push(*finished),
             }
@@ -149,9 +150,9 @@ impl<Q: Queue, R: Results, M: Media> Steward<Q, R, M> {
         }
         if !refused.is_empty() {
             self.results.put_once(&refused).await?;
-            report.refused += refused.len() as u64;
+            round.report.refused += refused.len() as u64;
         }
-        self.results.mark_fed(lease, position, items).await?;
+        self.results.mark_fed(round.lease, position, items).await?;
         position.offset += items;
         position.outstanding += u64::from(items);
         if position.offset >= shard.items {

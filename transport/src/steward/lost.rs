@@ -18,6 +18,14 @@ const SHARDS_MAX: u32 = 8;
 /// How many times longer a batch may stand still while others keep its lane busy.
 const BUSY_FACTOR: u32 = 10;
 
+/// What a search of one batch goes by.
+struct Search<'a> {
+    batch: &'a Batch,
+    /// Ids of the workers that live.
+    alive: HashSet<String>,
+    now: DateTime<Utc>,
+}
+
 impl<Q: Queue, R: Results, M: Media> Steward<Q, R, M> {
     /// Looks for lost jobs in batches that have not moved for long.
     pub(super) async fn sweep_batches(
@@ -65,10 +73,11 @@ impl<Q: Queue, R: Results, M: Media> Steward<Q, R, M> {
             None => self.last_fed_shard(position).await?,
         };
         let alive = self.results.workers().await?;
-        let alive: HashSet<String> = alive.into_iter().map(|worker| worker.id).collect();
+        let alive = alive.into_iter().map(|worker| worker.id).collect();
+        let search = Search { batch, alive, now };
         let first = (last + 1).saturating_sub(SHARDS_MAX);
         for index in (first..=last).rev() {
-            self.search_shard(batch, index, &alive, now, report).await?;
+            self.search_shard(&search, index, report).await?;
         }
         if let Some(watch) = self.watches.get_mut(&batch.id) {
             match first.checked_sub(1) {
@@ -95,12 +104,11 @@ impl<Q: Queue, R: Results, M: Media> Steward<Q, R, M> {
 
     async fn search_shard(
         &mut self,
-        batch: &Batch,
+        search: &Search<'_>,
         index: u32,
-        alive: &HashSet<String>,
-        now: DateTime<Utc>,
         report: &mut TickReport,
     ) -> Result<(), StepError> {
+        let (batch, now) = (search.batch, search.now);
         let unfinished = self.results.unfinished(batch.id, index).await?;
         if unfinished.is_empty() {
             return Ok(());
@@ -124,7 +132,7 @@ impl<Q: Queue, R: Results, M: Media> Steward<Q, R, M> {
             let states = self.results.get(&ids).await?;
             let mut again = Vec::new();
             for (job, state) in jobs.into_iter().zip(states) {
-                match fate(&job, state.as_ref(), alive) {
+                match fate(&job, state.as_ref(), &search.alive) {
                     Fate::Leave => {}
                     Fate::PublishAgain => again.push(job),
                     Fate::GiveUp { attempts } => refused.push(worker_lost(job, attempts, now)),

@@ -1,5 +1,6 @@
 //! Sweeping what is no batch's: single jobs that nobody begins, and media that nobody needs.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
@@ -60,9 +61,9 @@ impl<Q: Queue, R: Results, M: Media> Steward<Q, R, M> {
     async fn idle_lanes(&self, jobs: &[Job]) -> Result<HashSet<Lane>, StepError> {
         let mut depths: HashMap<Lane, u64> = HashMap::new();
         for lane in jobs.iter().map(lane_of) {
-            if !depths.contains_key(&lane) {
-                let depth = self.queue.depth(&lane).await?;
-                depths.insert(lane, depth);
+            if let Entry::Vacant(unknown) = depths.entry(lane) {
+                let depth = self.queue.depth(unknown.key()).await?;
+                unknown.insert(depth);
             }
         }
         Ok(depths
