@@ -1,6 +1,6 @@
 //! Where jobs wait and results rest.
 //!
-//! Three seams, two makers of each, one conformance suite: [`Queue`] on RabbitMQ or on the embedded
+//! Three seams, two makers of each, one conformance suite: [`Queue`] on `RabbitMQ` or on the embedded
 //! file, [`Results`] on Redis or on the same file, [`Media`] on an object store or on a folder
 //! beside the file. The steward, who feeds and sweeps, uses only those three.
 //!

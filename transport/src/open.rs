@@ -116,7 +116,7 @@ impl AnyResults {
             (Some(path), _) => EmbeddedResults::open_path(&path).await.map(Self::Embedded),
             (None, Some("redis" | "rediss")) => RedisResults::open(url, lossy_allowed)
                 .await
-                .map(Self::Redis),
+                .map(|results| Self::Redis(Box::new(results))),
             _ => Err(ResultsError::Unusable {
                 message: refused("results store", url, "`redis:`, `file:`"),
             }),

@@ -202,7 +202,7 @@ async fn unfinished_batches_are_listed_oldest_first<E: ResultsEnvironment>(envir
     let mut expected = Vec::new();
     for minute in 0..4 {
         let mut batch = batch();
-        batch.created_at += Duration::from_secs(60 * minute);
+        batch.created_at += Duration::from_mins(minute);
         results.open_batch(&batch).await.unwrap();
         expected.push(batch.id);
     }

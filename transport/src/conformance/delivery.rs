@@ -214,7 +214,7 @@ async fn depth_counts_what_waits<E: QueueEnvironment>(environment: &E) {
     until_depth(&queue, &lane, 4).await;
     let mut lent = receive_all(&queue, &lane, 2).await;
     let later = Settle::Retry {
-        after: std::time::Duration::from_secs(3_600),
+        after: std::time::Duration::from_hours(1),
     };
     settle_all(&queue, lent.split_off(1), &later).await;
     // One is lent, one waits for its retry, two are ready.

@@ -8,7 +8,7 @@ use lapidary_schemas::{ModelInfo, WorkerInfo};
 use super::{Case, ResultsEnvironment, cases, until};
 use crate::results::Results;
 
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 const SHORT: Duration = Duration::from_millis(50);
 
 pub(super) fn cases<E: ResultsEnvironment>() -> Vec<Case<E>> {

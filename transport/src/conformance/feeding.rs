@@ -29,7 +29,7 @@ async fn fed_batch(results: &impl Results, sizes: &[u32]) -> (Batch, Lease) {
             .unwrap();
     }
     let lease = results
-        .lease("steward", "me", Duration::from_secs(60))
+        .lease("steward", "me", Duration::from_mins(1))
         .await
         .unwrap()
         .unwrap();
@@ -66,7 +66,7 @@ async fn only_the_holder_may_feed<E: ResultsEnvironment>(environment: &E) {
     let position = position(&results, &batch).await;
     results.release(&old).await.unwrap();
     let new = results
-        .lease("steward", "other", Duration::from_secs(60))
+        .lease("steward", "other", Duration::from_mins(1))
         .await
         .unwrap()
         .unwrap();

@@ -196,13 +196,13 @@ async fn a_thousand_jobs_in_a_call<E: ResultsEnvironment>(environment: &E) {
 
 async fn registered_jobs_that_nobody_began_are_stale<E: ResultsEnvironment>(environment: &E) {
     let results = environment.open().await;
-    let long_ago = Utc::now() - Duration::from_secs(60);
+    let long_ago = Utc::now() - Duration::from_mins(1);
     let jobs: Vec<_> = (0..4).map(|_| job("m", Class::Interactive)).collect();
     results.register(&jobs).await.unwrap();
     results.register(&jobs[..1]).await.unwrap();
     begin(&results, &jobs[1]).await;
     results.put_once(&[done(&jobs[2])]).await.unwrap();
-    let soon = Utc::now() + Duration::from_secs(60);
+    let soon = Utc::now() + Duration::from_mins(1);
     let mut stale = results.stale(soon, 10).await.unwrap();
     stale.sort_by_key(|job| job.id);
     let mut waiting = vec![jobs[0].clone(), jobs[3].clone()];
@@ -270,7 +270,7 @@ async fn dead_letters_are_listed_shown_and_taken_once<E: ResultsEnvironment>(env
     for (minute, job) in (0..).zip(&jobs) {
         let mut finished = dead(job, "three attempts failed");
         if let Some(letter) = &mut finished.dead_letter {
-            letter.at += Duration::from_secs(60 * minute);
+            letter.at += Duration::from_mins(minute);
             letters.push(letter.clone());
         }
         results.put_once(&[finished]).await.unwrap();

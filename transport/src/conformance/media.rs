@@ -10,7 +10,7 @@ use super::{Case, MediaEnvironment, cases};
 use crate::media::{Collected, Media, MediaError};
 
 const TENANT: &str = "../odd tenant/🙂";
-const DAY: Duration = Duration::from_secs(24 * 3_600);
+const DAY: Duration = Duration::from_hours(24);
 
 pub(super) fn cases<E: MediaEnvironment>() -> Vec<Case<E>> {
     cases![

@@ -142,10 +142,10 @@ async fn a_loan_that_has_ended_cannot_be_settled<E: QueueEnvironment>(environmen
     let stale = receive_all(&killed, &lane, 1).await.remove(0);
     environment.crash(killed).await;
     let lent = receive_all(&other, &lane, 1).await;
-    let late = other.settle(vec![(stale.receipt, Settle::Done)]).await;
+    let answer = other.settle(vec![(stale.receipt, Settle::Done)]).await;
     assert!(
-        matches!(late.as_slice(), [Err(QueueError::LoanEnded)]),
-        "{late:?}"
+        matches!(answer.as_slice(), [Err(QueueError::LoanEnded)]),
+        "{answer:?}"
     );
     // The one who has it now is not disturbed.
     settle_all(&other, lent, &Settle::Done).await;
@@ -157,7 +157,7 @@ async fn answers_come_in_the_order_of_the_settlements<E: QueueEnvironment>(envir
     let published = jobs(&model, 50);
     queue.publish(&published).await.unwrap();
     let lent = receive_all(&queue, &lane, 50).await;
-    let settled: Vec<_> = lent
+    let halves: Vec<_> = lent
         .into_iter()
         .enumerate()
         .map(|(index, delivery)| {
@@ -169,7 +169,7 @@ async fn answers_come_in_the_order_of_the_settlements<E: QueueEnvironment>(envir
             (delivery.receipt, how)
         })
         .collect();
-    let answers = queue.settle(settled).await;
+    let answers = queue.settle(halves).await;
     assert_eq!(answers.len(), 50);
     assert!(answers.iter().all(Result::is_ok), "{answers:?}");
     let back = receive_all(&queue, &lane, 25).await;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::error::StoreError;
 
@@ -61,17 +61,24 @@ pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
     let mut db = Connection::open_with_flags(path, flags).map_err(|error| {
         StoreError::Unusable(format!("{} cannot be opened: {error}", path.display()))
     })?;
-    let tries_max = LOCK_WAIT_MAX.as_millis() / LOCK_RETRY.as_millis();
-    db.busy_handler(Some(move |tries: i32| {
-        std::thread::sleep(LOCK_RETRY);
-        u128::try_from(tries).is_ok_and(|tries| tries < tries_max)
-    }))?;
+    set_up(&mut db).map_err(|error| unusable(path, &error))?;
+    Ok(db)
+}
+
+fn set_up(db: &mut Connection) -> rusqlite::Result<()> {
+    db.busy_handler(Some(wait_for_lock))?;
     db.set_prepared_statement_cache_capacity(128);
     db.pragma_update(None, "synchronous", "FULL")?;
     db.pragma_update(None, "temp_store", "MEMORY")?;
     db.pragma_update(None, "cache_size", -16_384)?;
-    db.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
-    Ok(db)
+    db.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)
+}
+
+/// Called when a lock is taken, with the number of tries so far: whether to try again.
+fn wait_for_lock(tries: i32) -> bool {
+    std::thread::sleep(LOCK_RETRY);
+    let waited = LOCK_RETRY.saturating_mul(u32::try_from(tries).unwrap_or(u32::MAX));
+    waited < LOCK_WAIT_MAX
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, StoreError> {
@@ -111,12 +118,27 @@ fn refuse_network(path: &Path) -> Result<(), StoreError> {
     }
 }
 
+/// Sets the journal mode; answers the one there is then.
+///
+/// `SQLite` does not wait for a lock here, because two connections that both want to change the mode
+/// of a new file would wait for each other for ever. One of them gives way and comes again.
+fn write_ahead(db: &Connection) -> rusqlite::Result<String> {
+    let mut tries = 0;
+    loop {
+        let set = db.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0));
+        let busy = matches!(&set, Err(error)
+            if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy));
+        if !busy || !wait_for_lock(tries) {
+            return set;
+        }
+        tries += 1;
+    }
+}
+
 /// Makes the tables of a new file, or checks that the file is ours and of our version.
 fn prepare(db: &mut Connection, path: &Path) -> Result<(), StoreError> {
     let name = path.display();
-    let mode: String = db
-        .query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
-        .map_err(|error| not_ours(&name, &error))?;
+    let mode = write_ahead(db).map_err(|error| unusable(path, &error))?;
     if mode != "wal" {
         return Err(StoreError::Unusable(format!(
             "{name} cannot be shared between processes: its journal mode is `{mode}`, not `wal`"
@@ -148,13 +170,16 @@ fn prepare(db: &mut Connection, path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn not_ours(name: &std::path::Display<'_>, error: &rusqlite::Error) -> StoreError {
+fn unusable(path: &Path, error: &rusqlite::Error) -> StoreError {
+    let name = path.display();
     match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::NotADatabase) => {
-            StoreError::Unusable(format!("{name} is not a database"))
-        }
-        Some(rusqlite::ErrorCode::ReadOnly | rusqlite::ErrorCode::CannotOpen) => {
+        Some(ErrorCode::NotADatabase) => StoreError::Unusable(format!("{name} is not a database")),
+        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
             StoreError::Unusable(format!("{name} or its folder cannot be written: {error}"))
+        }
+        Some(ErrorCode::DiskFull) => StoreError::Full(format!("{name}: {error}")),
+        Some(ErrorCode::DatabaseBusy) => {
+            StoreError::Unavailable(format!("{name} stayed locked for {LOCK_WAIT_MAX:?}"))
         }
         _ => StoreError::Unusable(format!("{name} cannot be used: {error}")),
     }

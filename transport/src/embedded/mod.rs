@@ -13,6 +13,8 @@
 //! `PATH.media/` beside it is [`crate::media::FolderMedia`]'s.
 
 mod error;
+#[cfg(test)]
+mod faults;
 mod file;
 mod retention;
 mod session;
@@ -177,6 +179,17 @@ impl EmbeddedFile {
     pub(crate) async fn begin_session(&self) -> Result<i64, StoreError> {
         let sessions = Arc::clone(&self.inner.sessions);
         self.write(move |db| sessions.begin(db)).await
+    }
+
+    /// Ends the sessions of others as if they had expired, without waiting for it.
+    #[cfg(test)]
+    pub(crate) async fn expire_other_sessions(&self) -> Result<(), StoreError> {
+        let sessions = Arc::clone(&self.inner.sessions);
+        self.write(move |db| {
+            db.execute("UPDATE session SET expires_ms = 0", [])?;
+            sessions.renew(db)
+        })
+        .await
     }
 
     /// Ends a session with the writer's next transaction, without waiting for it.

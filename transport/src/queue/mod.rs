@@ -61,8 +61,8 @@ pub struct Receipt {
 /// A maker's own name for a loan.
 #[derive(Debug)]
 pub(crate) enum Loan {
-    /// RabbitMQ's delivery, kept whole to acknowledge or republish it.
-    Amqp(amqp::AmqpLoan),
+    /// `RabbitMQ`'s delivery, kept whole to acknowledge or republish it.
+    Amqp(Box<amqp::AmqpLoan>),
     /// Message and session of the embedded file.
     Embedded(embedded::LoanId),
 }

@@ -16,7 +16,7 @@ use super::{
 #[derive(Debug)]
 pub enum AnyResults {
     /// On Redis.
-    Redis(RedisResults),
+    Redis(Box<RedisResults>),
     /// In the embedded file.
     Embedded(EmbeddedResults),
 }

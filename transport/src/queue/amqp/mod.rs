@@ -175,7 +175,7 @@ impl Queue for AmqpQueue {
                 let after = remaining(&taken.0, now).unwrap_or_default();
                 (
                     Receipt {
-                        loan: Loan::Amqp(loan(taken)),
+                        loan: Loan::Amqp(Box::new(loan(taken))),
                     },
                     Settle::Retry { after },
                 )

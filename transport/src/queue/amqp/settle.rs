@@ -40,7 +40,7 @@ impl AmqpLoan {
         Delivery {
             body,
             receipt: Receipt {
-                loan: Loan::Amqp(self),
+                loan: Loan::Amqp(Box::new(self)),
             },
         }
     }
