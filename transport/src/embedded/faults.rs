@@ -44,8 +44,10 @@ async fn works_until_it_is_killed() {
     let (file, queue) = queue_at(Path::new(path.trim())).await;
     let results = EmbeddedResults::new(&file);
     let say = |what: &str, ids: &[JobId]| {
-        let lines: String = ids.iter().map(|id| format!("{what} {id}\n")).collect();
-        std::io::stdout().write_all(lines.as_bytes()).unwrap();
+        let mut output = std::io::stdout().lock();
+        for id in ids {
+            writeln!(output, "{what} {id}").unwrap();
+        }
     };
     loop {
         let published = jobs(MODEL, 5);

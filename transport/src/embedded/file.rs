@@ -184,3 +184,18 @@ fn unusable(path: &Path, error: &rusqlite::Error) -> StoreError {
         _ => StoreError::Unusable(format!("{name} cannot be used: {error}")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn network_file_systems_are_known_by_number() {
+        assert_eq!(network_file_system(0x6969), Some("NFS"));
+        assert_eq!(network_file_system(0xff53_4d42), Some("CIFS"));
+        // ext4, btrfs, tmpfs, overlayfs.
+        for local in [0xef53, 0x9123_683e, 0x0102_1994, 0x794c_7630] {
+            assert_eq!(network_file_system(local), None);
+        }
+    }
+}

@@ -52,3 +52,60 @@ fn forget_results(db: &Connection, results: &[(i64, [u8; 16])]) -> Result<(), St
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use lapidary_schemas::Class;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::conformance::samples::{batch, done, item, job, shard};
+    use crate::embedded::EmbeddedFile;
+    use crate::results::{EmbeddedResults, Results};
+
+    #[tokio::test]
+    async fn what_was_kept_long_enough_is_forgotten_and_nothing_else() {
+        let folder = TempDir::new().unwrap();
+        let file = EmbeddedFile::open(&folder.path().join("jobs.db"))
+            .await
+            .unwrap();
+        let results = EmbeddedResults::new(&file);
+        let (old, young) = (batch(), batch());
+        for batch in [&old, &young] {
+            results.open_batch(batch).await.unwrap();
+            results.append_shard(batch.id, &shard(0, 2)).await.unwrap();
+            results.seal_batch(batch.id).await.unwrap();
+            let finished = [done(&item(batch, 0)), done(&item(batch, 1))];
+            results.put_once(&finished).await.unwrap();
+        }
+        let (gone, kept) = (job("m", Class::Interactive), job("m", Class::Interactive));
+        results.put_once(&[done(&gone), done(&kept)]).await.unwrap();
+        let (batch_id, job_id) = (old.id, gone.id);
+        file.write(move |db| {
+            let id = batch_id.0.as_bytes();
+            db.execute("UPDATE batch SET forget_ms = 1 WHERE id = ?1", params![id])?;
+            let id = job_id.0.as_bytes();
+            db.execute(
+                "UPDATE result SET forget_ms = 1 WHERE job = ?1",
+                params![id],
+            )?;
+            // Its results first, then the batch itself.
+            forget(db)?;
+            forget(db)
+        })
+        .await
+        .unwrap();
+        assert_eq!(results.batch(old.id).await.unwrap(), None);
+        let states = results.get(&[gone.id, kept.id]).await.unwrap();
+        assert!(states[0].is_none() && states[1].is_some(), "{states:?}");
+        assert_eq!(
+            results.tail(young.id, "", 10).await.unwrap().results.len(),
+            2
+        );
+        let rows: i64 = file
+            .read(|db| Ok(db.query_row("SELECT count(*) FROM job", [], |row| row.get(0))?))
+            .await
+            .unwrap();
+        assert_eq!(rows, 3, "two items and a single job");
+    }
+}

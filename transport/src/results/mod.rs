@@ -64,7 +64,8 @@ pub enum Begin {
     Attempt(u32),
     /// It has its result already; only settle it.
     Finished,
-    /// It, or its batch, was cancelled; its result is stored as cancelled in this very step.
+    /// It, or its batch, was cancelled or its batch expired; its result, which says so, is stored in
+    /// this very step.
     Cancelled,
 }
 
@@ -188,7 +189,7 @@ pub trait Results: Send + Sync {
         batch: BatchId,
     ) -> impl Future<Output = Result<Option<Batch>, ResultsError>> + Send;
 
-    /// Unfinished batches, oldest first, at most `max`.
+    /// Batches that are open or in progress, oldest first, at most `max`.
     fn open_batches(
         &self,
         max: usize,
@@ -290,7 +291,7 @@ pub trait Results: Send + Sync {
     ) -> impl Future<Output = Result<Vec<Put>, ResultsError>> + Send;
 
     /// Adds generated text of a running job at a byte offset; a repeated piece changes nothing, and
-    /// offset 0 starts over.
+    /// offset 0 starts over. A job that does not run is left as it is.
     fn append_tokens(
         &self,
         job: JobId,
@@ -305,20 +306,23 @@ pub trait Results: Send + Sync {
     ) -> impl Future<Output = Result<Vec<Option<JobState>>, ResultsError>> + Send;
 
     /// Cancels jobs: those not begun get their result at once, a running one when its worker
-    /// notices. Finished ones stay as they are. Answers in order: whether it was still unfinished.
+    /// notices. Finished ones stay as they are. Answers in order: whether it was still unfinished;
+    /// `false` for a job that the store does not know.
     fn cancel_jobs(
         &self,
         jobs: &[JobId],
     ) -> impl Future<Output = Result<Vec<bool>, ResultsError>> + Send;
 
-    /// Which of these running jobs shall stop, their own or their batch's cancellation asked for.
+    /// Which of these running jobs shall stop: their own cancellation was asked for, or their batch
+    /// was cancelled or has expired.
     fn cancelled(
         &self,
         jobs: &[JobId],
     ) -> impl Future<Output = Result<Vec<bool>, ResultsError>> + Send;
 
     /// Puts `job` in the place of the finished job it `replaces`: the batch item moves to it, the
-    /// counters move, a finished batch is in progress again. The old result stays readable.
+    /// counters move, a finished batch is in progress again. The old result stays readable. Refused
+    /// if the batch was cancelled or has expired.
     fn replace(&self, job: &Job) -> impl Future<Output = Result<(), ResultsError>> + Send;
 
     // Dead letters.
