@@ -98,7 +98,10 @@ fn measure(args: &BenchArgs) -> anyhow::Result<Report> {
     let before = engine.stats();
     run(&engine, &prompts, args.generate)?;
     let after = engine.stats();
-    let decode_s = (after.decode_busy - before.decode_busy).as_secs_f64();
+    let decode_s = after
+        .decode_busy
+        .saturating_sub(before.decode_busy)
+        .as_secs_f64();
     #[expect(clippy::cast_precision_loss, reason = "a few million at most")]
     let rate = |tokens: u64, seconds: f64| tokens as f64 / seconds.max(f64::MIN_POSITIVE);
     Ok(Report {
@@ -119,7 +122,7 @@ fn described(args: &BenchArgs, path: &Path, loaded: &Loaded) -> Report {
         model: model_name(path),
         weights_sha256: loaded.weights_sha256.clone(),
         quantization: loaded.quantization.clone(),
-        tier: format!("{:?}", loaded.tier).to_lowercase(),
+        tier: loaded.tier.to_string(),
         threads: args.model.threads.unwrap_or_else(|| {
             std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
         }),

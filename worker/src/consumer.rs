@@ -25,7 +25,7 @@ pub(crate) async fn consume(
     in_flight_max: usize,
     jobs: TaskTracker,
 ) {
-    let lane = Lane::Jobs {
+    let source = Lane::Jobs {
         model: line.model.name.clone(),
         class,
     };
@@ -34,7 +34,7 @@ pub(crate) async fn consume(
     loop {
         let (mut permits, received) = tokio::select! {
             () = line.stop.fetching.cancelled() => return,
-            received = receive(&line, &lane, &room) => received,
+            received = receive(&line, &source, &room) => received,
         };
         match received {
             Ok(deliveries) => {
@@ -69,7 +69,7 @@ type Received = Result<Vec<lapidary_transport::Delivery>, lapidary_transport::qu
 /// Waits for room and then for deliveries, at most as many as there is room for.
 async fn receive(
     line: &Line,
-    lane: &Lane,
+    source: &Lane,
     room: &Arc<Semaphore>,
 ) -> (OwnedSemaphorePermit, Received) {
     // The semaphore is never closed.
@@ -79,6 +79,10 @@ async fn receive(
     while let Ok(more) = room.clone().try_acquire_owned() {
         permits.merge(more);
     }
-    let received = line.stores.queue.receive(lane, permits.num_permits()).await;
+    let received = line
+        .stores
+        .queue
+        .receive(source, permits.num_permits())
+        .await;
     (permits, received)
 }

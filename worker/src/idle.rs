@@ -37,11 +37,11 @@ pub(crate) async fn idle(line: &Line, idle_max: Duration) {
 
 async fn jobs_wait(line: &Line) -> bool {
     for class in Class::ALL {
-        let lane = Lane::Jobs {
+        let source = Lane::Jobs {
             model: line.model.name.clone(),
             class,
         };
-        if !matches!(line.stores.queue.depth(&lane).await, Ok(0)) {
+        if !matches!(line.stores.queue.depth(&source).await, Ok(0)) {
             return true;
         }
     }

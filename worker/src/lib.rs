@@ -29,6 +29,8 @@ pub mod settle;
 pub mod shutdown;
 mod steward;
 mod store;
+#[cfg(test)]
+mod straight_line;
 pub mod telemetry;
 mod translate;
 pub mod worker;

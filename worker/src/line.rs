@@ -25,7 +25,7 @@ use crate::translate::{self, Made};
 /// When a job comes back that was delivered while it runs here.
 pub(crate) const RUNNING_HERE_DELAY: Duration = Duration::from_secs(5);
 /// When a job comes back whose state the results store refused to change.
-const REFUSED_DELAY: Duration = Duration::from_secs(60);
+const REFUSED_DELAY: Duration = Duration::from_mins(1);
 /// Bytes of an unreadable message that are kept.
 const DEAD_BODY_BYTES_MAX: usize = 4096;
 

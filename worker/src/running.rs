@@ -10,7 +10,7 @@ use lapidary_transport::Results;
 use tokio_util::sync::CancellationToken;
 
 /// How often it is asked which jobs were cancelled. A running job must stop within two seconds.
-const CANCEL_POLL: Duration = Duration::from_millis(500);
+pub(crate) const CANCEL_POLL: Duration = Duration::from_millis(500);
 
 /// The jobs under way in this worker.
 #[derive(Debug, Default)]
@@ -58,9 +58,9 @@ impl Running {
         self.entered.load(Ordering::Relaxed)
     }
 
-    /// Asks every half second, in one call, which jobs were cancelled, and tells them.
-    pub(crate) async fn watch_cancellations(&self, results: &impl Results) {
-        let mut ticks = tokio::time::interval(CANCEL_POLL);
+    /// Asks in one call once `every`, which jobs were cancelled, and tells them.
+    pub(crate) async fn watch_cancellations(&self, results: &impl Results, every: Duration) {
+        let mut ticks = tokio::time::interval(every);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;

@@ -168,13 +168,11 @@ impl<R: BufRead> Pieces<R> {
 /// Where the last whole character of cut text ends.
 fn last_boundary(bytes: &[u8]) -> usize {
     let start = bytes.len().saturating_sub(4);
-    match std::str::from_utf8(&bytes[start..]) {
-        Ok(_) => bytes.len(),
-        Err(_) => {
-            let lead = bytes[start..].iter().rposition(|byte| byte & 0xC0 != 0x80);
-            lead.map_or(bytes.len(), |lead| start + lead)
-        }
+    if std::str::from_utf8(&bytes[start..]).is_ok() {
+        return bytes.len();
     }
+    let lead = bytes[start..].iter().rposition(|byte| byte & 0xC0 != 0x80);
+    lead.map_or(bytes.len(), |lead| start + lead)
 }
 
 #[cfg(test)]
@@ -194,7 +192,7 @@ mod tests {
     fn pieces_join_to_the_text_and_break_after_line_ends() {
         let mut text = String::new();
         for line in 0..20_000 {
-            text.push_str(&format!("line {line}\n"));
+            text.extend(["line ", &line.to_string(), "\n"]);
             if line % 7 == 0 {
                 text.push_str("\n\n");
             }

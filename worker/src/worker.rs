@@ -1,14 +1,16 @@
 //! Wires the parts of a worker, and owns both steps of stopping.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use chrono::Utc;
-use lapidary_engine::{Engine, EngineError};
+use lapidary_engine::{Engine, EngineError, Prompter};
 use lapidary_schemas::metrics;
 use lapidary_schemas::{Class, JobId, ModelInfo, Policy, WorkerInfo};
 use lapidary_transport::{OpenError, Place, Results};
+use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +23,7 @@ use crate::health::Part;
 use crate::line::Line;
 use crate::metrics::Metrics;
 use crate::ops::{self, Ops};
-use crate::running::Running;
+use crate::running::{CANCEL_POLL, Running};
 use crate::settle::RetryPolicy;
 use crate::shutdown::{Signals, Stop, stop_in_steps};
 use crate::store::{Store, StoreParts, Stores};
@@ -101,18 +103,12 @@ pub async fn run(config: Config) -> Result<(), WorkerError> {
             return Ok(());
         }
     };
-    let info = announcement(&config, &engine, listen);
+    let slots = config.engine.slots_max;
+    let info = announcement(&config.model, slots, &engine, listen);
     tracing::info!(worker = info.id, model = ?info.model, listen = info.listen, "serving");
     // The endpoint is ready from here on.
     let _ = ops.engine.set(engine.clone());
-    let line = line(
-        stores,
-        engine,
-        info.model.clone(),
-        &info.id,
-        &ops,
-        &background,
-    );
+    let line = line(stores, engine, &info, &ops, &background);
     let served = serve(&config, line, info, signals, &background).await;
     end.cancel();
     background.close();
@@ -153,23 +149,14 @@ async fn load(config: &Config) -> Result<Engine, WorkerError> {
     Ok(loaded?)
 }
 
-fn announcement(config: &Config, engine: &Engine, listen: Option<SocketAddr>) -> WorkerInfo {
+/// What this process tells the others of itself.
+pub(crate) fn announcement(
+    name: &str,
+    slots: usize,
+    engine: &Engine,
+    listen: Option<SocketAddr>,
+) -> WorkerInfo {
     let now = Utc::now();
-    let model = engine.model();
-    let model = ModelInfo {
-        name: config.model.clone(),
-        weights_sha256: model
-            .map(|model| model.weights_sha256.clone())
-            .unwrap_or_default(),
-        quantization: model
-            .map(|model| model.quantization.clone())
-            .unwrap_or_default(),
-        template_sha256: engine.prompter().template_version().to_owned(),
-        chat: engine.prompter().has_template(),
-        context_tokens_max: u32::try_from(engine.sequence_tokens_max()).unwrap_or(u32::MAX),
-        modalities: Vec::new(),
-        tier: model.map(|model| model.tier.clone()).unwrap_or_default(),
-    };
     let host = rustix::system::uname()
         .nodename()
         .to_string_lossy()
@@ -177,22 +164,51 @@ fn announcement(config: &Config, engine: &Engine, listen: Option<SocketAddr>) ->
     let unique = JobId::new(now).0.simple().to_string();
     WorkerInfo {
         id: format!("{host}-{}-{}", std::process::id(), &unique[24..]),
-        model,
+        model: model_info(name, engine),
         listen: listen.map(|address| address.to_string()),
-        slots: u32::try_from(config.engine.slots_max).unwrap_or(u32::MAX),
+        slots: u32::try_from(slots).unwrap_or(u32::MAX),
         started_at: now,
     }
 }
 
-fn line(
+/// The model as this worker serves it.
+fn model_info(name: &str, engine: &Engine) -> ModelInfo {
+    let model = engine.model().cloned().unwrap_or_default();
+    ModelInfo {
+        name: name.to_owned(),
+        weights_sha256: model.weights_sha256,
+        quantization: model.quantization,
+        template_sha256: template_sha256(engine.prompter()),
+        chat: engine.prompter().has_template(),
+        context_tokens_max: u32::try_from(engine.sequence_tokens_max()).unwrap_or(u32::MAX),
+        modalities: Vec::new(),
+        tier: model.tier,
+    }
+}
+
+/// The hash of the chat template; of nothing for a model without one.
+fn template_sha256(prompter: &Prompter) -> String {
+    if prompter.has_template() {
+        return prompter.template_version().to_owned();
+    }
+    let digest = Sha256::digest(b"");
+    digest.iter().fold(String::new(), |mut hex, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+/// What every job goes through.
+pub(crate) fn line(
     stores: Stores,
     engine: Engine,
-    model: ModelInfo,
-    worker: &str,
+    info: &WorkerInfo,
     ops: &Ops,
     background: &TaskTracker,
 ) -> Arc<Line> {
-    let worker: Arc<str> = worker.into();
+    let worker: Arc<str> = info.id.as_str().into();
+    let model = info.model.clone();
     let parts = StoreParts {
         stores: stores.clone(),
         worker: worker.clone(),
@@ -250,7 +266,8 @@ async fn serve(
         tokio::join!(
             announce(&line, &info),
             gauges::read(&line.engine, &line.metrics),
-            line.running.watch_cancellations(&*line.stores.results),
+            line.running
+                .watch_cancellations(&*line.stores.results, CANCEL_POLL),
             stop_when_over(config, &line),
         )
     };
@@ -312,7 +329,7 @@ async fn stop_when_over(config: &Config, line: &Line) {
         () = engine_failed(&line.engine) => line.stop.working.cancel(),
     }
     line.stop.fetching.cancel();
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 async fn engine_failed(engine: &Engine) {

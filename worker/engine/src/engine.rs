@@ -47,7 +47,7 @@ pub enum EngineError {
 }
 
 /// What a result records of the model that made it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ModelInfo {
     /// SHA-256 of the weights, in hexadecimal.
     pub weights_sha256: String,
@@ -92,7 +92,7 @@ impl Engine {
         let model = ModelInfo {
             weights_sha256: loaded.weights_sha256,
             quantization: loaded.quantization,
-            tier: format!("{:?}", loaded.tier).to_lowercase(),
+            tier: loaded.tier.to_string(),
         };
         Self::start_with(Box::new(loaded.runner), prompter, Some(model), options)
     }

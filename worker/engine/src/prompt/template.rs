@@ -96,7 +96,7 @@ impl ChatTemplate {
             .add_template_owned(NAME, source.to_owned())
             .map_err(TemplateError::Broken)?;
         let digest = Sha256::digest(source.as_bytes());
-        let version = digest.iter().take(8).fold(String::new(), |mut hex, byte| {
+        let version = digest.iter().fold(String::new(), |mut hex, byte| {
             // Writing to a string cannot fail.
             let _ = write!(hex, "{byte:02x}");
             hex
@@ -107,7 +107,7 @@ impl ChatTemplate {
         })
     }
 
-    /// Names this template's text: two templates that differ have different versions.
+    /// Names this template's text: its SHA-256, in hexadecimal.
     pub fn version(&self) -> &str {
         &self.version
     }

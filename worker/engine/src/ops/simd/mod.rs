@@ -31,6 +31,16 @@ enum Level {
     Portable,
 }
 
+impl std::fmt::Display for Tier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self.0 {
+            Level::Avx512Vnni => "avx512-vnni",
+            Level::Avx2Fma => "avx2-fma",
+            Level::Portable => "portable",
+        })
+    }
+}
+
 impl Tier {
     /// The best tier this processor has.
     pub fn detect() -> Self {
