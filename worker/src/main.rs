@@ -1,7 +1,6 @@
 //! The program `lapidary-worker`.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Parser;
 use lapidary_worker::cli::{Cli, Command};
@@ -19,7 +18,7 @@ fn main() -> ExitCode {
     }
     let done = match &cli.command {
         Command::Run(args) => match Config::new(args) {
-            Ok(config) => run(config),
+            Ok(config) => worker::run_blocking(config).map_err(Into::into),
             Err(error) => {
                 eprintln!("error: {error}");
                 return ExitCode::from(USAGE);
@@ -28,21 +27,9 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::bench(args),
         Command::Score(args) => score::score(args),
     };
-    done.map_or_else(failed, |()| ExitCode::SUCCESS)
-}
-
-/// Runs a worker on two threads: connections need few, the engine has its own.
-fn run(config: Config) -> anyhow::Result<()> {
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    let runtime = runtime.worker_threads(2).enable_all().build()?;
-    let done = runtime.block_on(worker::run(config));
-    // A model that is still being loaded is not waited for.
-    runtime.shutdown_timeout(Duration::from_millis(100));
-    Ok(done?)
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "it is the end of the error")]
-fn failed(error: anyhow::Error) -> ExitCode {
-    eprintln!("error: {error:#}");
-    ExitCode::FAILURE
+    if let Err(error) = done {
+        eprintln!("error: {error:#}");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
 }

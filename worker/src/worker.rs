@@ -36,6 +36,8 @@ const ANNOUNCE_EVERY: Duration = Duration::from_secs(5);
 const RETIRE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often it is checked that the engine runs.
 const ENGINE_CHECK: Duration = Duration::from_millis(500);
+/// How long a model that is still being loaded is waited for when the worker stops.
+const LOAD_ABANDONED: Duration = Duration::from_millis(100);
 /// Prompts that are made at once.
 const PREPARING_MAX: usize = 2;
 
@@ -75,6 +77,25 @@ pub enum WorkerError {
         #[source]
         source: std::io::Error,
     },
+}
+
+/// Runs a worker until it is told to stop, on two threads: connections need few, and the engine has
+/// its own.
+pub fn run_blocking(config: Config) -> Result<(), WorkerError> {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime
+        .worker_threads(2)
+        .thread_name("io")
+        .enable_all()
+        .build();
+    let runtime = runtime.map_err(|source| WorkerError::System {
+        what: "start threads",
+        source,
+    })?;
+    let done = runtime.block_on(run(config));
+    // A model that is still being loaded is not waited for.
+    runtime.shutdown_timeout(LOAD_ABANDONED);
+    done
 }
 
 /// Runs a worker until it is told to stop.
