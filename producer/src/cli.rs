@@ -113,6 +113,8 @@ pub enum Quantization {
     Bf16,
     /// 8 bits a weight.
     Q8,
+    /// 4 bits a weight.
+    Q4,
 }
 
 impl Quantization {
@@ -122,6 +124,7 @@ impl Quantization {
             Self::F32 => "f32",
             Self::Bf16 => "bf16",
             Self::Q8 => "q8",
+            Self::Q4 => "q4",
         }
     }
 }

@@ -42,3 +42,41 @@ pub struct WorkerInfo {
     /// When it started.
     pub started_at: DateTime<Utc>,
 }
+
+/// The name a model is served under when nobody says otherwise: that of its file or folder without
+/// the way it is quantised, `gemma-3-270m` of `gemma-3-270m-q4_k_m.gguf`.
+pub fn model_name(file_name: &str) -> &str {
+    let name = file_name.strip_suffix(".gguf").unwrap_or(file_name);
+    match name.rsplit_once(['-', '.']) {
+        Some((model, last)) if !model.is_empty() && is_quantization(last) => model,
+        _ => name,
+    }
+}
+
+/// Whether this is how model files call a quantisation: `q8_0`, `Q4_K_M`, `iq2_xs`, `bf16` …
+fn is_quantization(part: &str) -> bool {
+    let part = part.to_ascii_lowercase();
+    let quants = part.strip_prefix('i').unwrap_or(&part).strip_prefix('q');
+    quants.is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
+        || matches!(part.as_str(), "f32" | "fp32" | "f16" | "fp16" | "bf16")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_are_named_without_their_quantisation() {
+        for (file, name) in [
+            ("gemma-3-270m-q4_k_m.gguf", "gemma-3-270m"),
+            ("gemma-3-4b-it.Q8_0.gguf", "gemma-3-4b-it"),
+            ("gemma-3-1b-it-bf16", "gemma-3-1b-it"),
+            ("gemma-3-1b-it", "gemma-3-1b-it"),
+            ("gemma-3-1b-iq2_xs.gguf", "gemma-3-1b"),
+            ("q4_0.gguf", "q4_0"),
+            ("tiny-gemma", "tiny-gemma"),
+        ] {
+            assert_eq!(model_name(file), name);
+        }
+    }
+}

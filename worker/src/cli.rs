@@ -74,6 +74,8 @@ pub enum Quantization {
     Bf16,
     /// 8 bits a weight: balanced.
     Q8,
+    /// 4 bits a weight: maximum efficiency.
+    Q4,
 }
 
 /// Arguments of `run`.

@@ -136,6 +136,7 @@ pub fn load_options(args: &ModelArgs) -> LoadOptions {
         Quantization::F32 => lapidary_engine::Quantization::F32,
         Quantization::Bf16 => lapidary_engine::Quantization::Bf16,
         Quantization::Q8 => lapidary_engine::Quantization::Q8,
+        Quantization::Q4 => lapidary_engine::Quantization::Q4,
     });
     LoadOptions {
         quantization,
@@ -144,29 +145,11 @@ pub fn load_options(args: &ModelArgs) -> LoadOptions {
     }
 }
 
-/// The name of the model in this file or folder, without the way it is quantised:
-/// `gemma-3-270m` of `gemma-3-270m-q4_k_m.gguf`.
-pub fn model_name(path: &Path) -> String {
-    let name = path.canonicalize().ok();
-    let name = name
-        .as_deref()
-        .unwrap_or(path)
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy();
-    let name = name.strip_suffix(".gguf").unwrap_or(&name);
-    match name.rsplit_once(['-', '.']) {
-        Some((model, last)) if !model.is_empty() && is_quantization(last) => model.to_owned(),
-        _ => name.to_owned(),
-    }
-}
-
-/// Whether this is how model files call a quantisation: `q8_0`, `Q4_K_M`, `iq2_xs`, `bf16` …
-fn is_quantization(part: &str) -> bool {
-    let part = part.to_ascii_lowercase();
-    let quants = part.strip_prefix('i').unwrap_or(&part).strip_prefix('q');
-    quants.is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
-        || matches!(part.as_str(), "f32" | "fp32" | "f16" | "fp16" | "bf16")
+/// The name of the model in this file or folder.
+pub(crate) fn model_name(path: &Path) -> String {
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    lapidary_schemas::worker::model_name(&name).to_owned()
 }
 
 /// A URL without user and password.
@@ -200,22 +183,6 @@ mod tests {
         match cli.command {
             Command::Run(args) => Config::new(&args),
             other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn models_are_named_without_their_quantisation() {
-        for (path, name) in [
-            ("/m/gemma-3-270m-q4_k_m.gguf", "gemma-3-270m"),
-            ("gemma-3-4b-it.Q8_0.gguf", "gemma-3-4b-it"),
-            ("gemma-3-1b-it-bf16", "gemma-3-1b-it"),
-            ("gemma-3-1b-it/", "gemma-3-1b-it"),
-            ("gemma-3-1b-iq2_xs.gguf", "gemma-3-1b"),
-            ("q4_0.gguf", "q4_0"),
-            ("tiny-gemma", "tiny-gemma"),
-            ("gemma-quick", "gemma-quick"),
-        ] {
-            assert_eq!(model_name(Path::new(path)), name, "{path}");
         }
     }
 

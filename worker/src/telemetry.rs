@@ -7,9 +7,13 @@ use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 
+/// The AMQP client reports as errors what the transport asks on purpose (whether a queue is there)
+/// and what it recovers from and reports itself. Directives that follow may turn it on again.
+const BROKER_CLIENT_OFF: &str = "lapin=off";
+
 /// Sends logs of the given directives to standard error.
 pub fn start(directives: &str) -> Result<(), String> {
-    let filter = EnvFilter::try_new(directives)
+    let filter = EnvFilter::try_new(format!("{BROKER_CLIENT_OFF},{directives}"))
         .map_err(|error| format!("`--log {directives}` is not understood: {error}"))?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)

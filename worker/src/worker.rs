@@ -283,9 +283,9 @@ async fn serve(
         let holder = info.id.clone();
         background.spawn(async move { steward::run(stores, &holder, metrics, stop).await });
     }
+    background.spawn(announce(line.clone(), info));
     let upkeep = async {
         tokio::join!(
-            announce(&line, &info),
             gauges::read(&line.engine, &line.metrics),
             line.running
                 .watch_cancellations(&*line.stores.results, CANCEL_POLL),
@@ -300,29 +300,31 @@ async fn serve(
     finished.cancel();
     // It has no more to do; what it might report is that it was aborted.
     let _ = stopping.await;
-    let retired = line.stores.results.retire(&info.id);
-    if !matches!(
-        tokio::time::timeout(RETIRE_TIMEOUT, retired).await,
-        Ok(Ok(()))
-    ) {
-        tracing::warn!("announcement not taken back; it ends by itself");
-    }
     match line.engine.health() {
         lapidary_engine::Health::Failed { message } => Err(WorkerError::EngineFailed { message }),
         _ => Ok(()),
     }
 }
 
-/// Says for ever that this worker lives.
-async fn announce(line: &Line, info: &WorkerInfo) {
+/// Says that this worker lives, until it takes no more jobs; then takes that back at once, so that
+/// nobody counts on a worker that is ending.
+async fn announce(line: Arc<Line>, info: WorkerInfo) {
+    let results = &line.stores.results;
     let mut ticks = tokio::time::interval(ANNOUNCE_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        match line.stores.results.announce(info, ANNOUNCE_TTL).await {
-            Ok(()) => line.health.here(Part::Results),
-            Err(error) => line.health.away(Part::Results, &error),
+    let renewals = async {
+        loop {
+            ticks.tick().await;
+            match results.announce(&info, ANNOUNCE_TTL).await {
+                Ok(()) => line.health.here(Part::Results),
+                Err(error) => line.health.away(Part::Results, &error),
+            }
         }
+    };
+    line.stop.fetching.run_until_cancelled(renewals).await;
+    let retired = tokio::time::timeout(RETIRE_TIMEOUT, results.retire(&info.id)).await;
+    if !matches!(retired, Ok(Ok(()))) {
+        tracing::warn!("announcement not taken back; it ends by itself");
     }
 }
 

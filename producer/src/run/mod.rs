@@ -17,6 +17,7 @@ use chrono::Utc;
 use lapidary_schemas::result::{Timings, Usage};
 use lapidary_schemas::{BatchId, BatchState, Failure, FailureCode, JobId, JobResult, Status};
 use lapidary_transport::Results as _;
+use lapidary_transport::results::ResultsError;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -46,6 +47,8 @@ const LOADS_EAGER_MAX: usize = 3;
 const TICK: Duration = Duration::from_millis(100);
 /// Ticks between two looks for a worker.
 const LOOK_TICKS: u64 = 50;
+/// How long a run's sign of life holds in the results store.
+const ALIVE_TTL: Duration = Duration::from_secs(15);
 /// Time that cancelled questions get to come back after an interruption.
 const STOP_MAX: Duration = Duration::from_secs(5);
 /// News of batches that wait to be taken in.
@@ -406,6 +409,7 @@ impl Run {
         if self.questions.is_empty() {
             return Ok(());
         }
+        self.sign_of_life().await?;
         match self.parts.workers.look_after(&self.parts.place).await {
             Ok(true) => self.last_served = Instant::now(),
             Ok(false) if self.last_served.elapsed() > self.parts.worker_wait => {
@@ -417,6 +421,18 @@ impl Run {
             Err(stop) => return Err(stop),
         }
         Ok(())
+    }
+
+    /// Writes to the results store: one without room answers reads as ever, and would be waited
+    /// for in vain.
+    async fn sign_of_life(&self) -> Result<(), Stop> {
+        let run = &self.sender.run;
+        let name = format!("run-{run}");
+        match self.parts.place.results.lease(&name, run, ALIVE_TTL).await {
+            Ok(_) | Err(ResultsError::Unreachable { .. }) => Ok(()),
+            Err(error) => Err(Stop::from(error)
+                .hint("with more room, the same command again does what is missing")),
+        }
     }
 
     /// Batches of an earlier start that was killed: nobody would read their results.

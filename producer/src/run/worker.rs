@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use lapidary_schemas::worker::model_name;
 use lapidary_schemas::{ModelInfo, WorkerInfo};
 use lapidary_transport::Results as _;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -48,10 +49,10 @@ impl ModelChoice {
             return Self::Name(written.to_owned());
         }
         let name = path
-            .file_stem()
+            .file_name()
             .unwrap_or(path.as_os_str())
-            .to_string_lossy()
-            .into_owned();
+            .to_string_lossy();
+        let name = model_name(&name).to_owned();
         Self::Path(path, name)
     }
 
