@@ -19,6 +19,8 @@ pub fn start(directives: &str) -> Result<(), String> {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
+        // Who read the log may be gone before this program; the report of that would be a panic.
+        .log_internal_errors(false)
         .try_init()
         .map_err(|error| format!("logs are set up already: {error}"))
 }
