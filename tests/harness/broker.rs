@@ -62,6 +62,27 @@ impl Broker {
         format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port)
     }
 
+    /// Makes `count` virtual hosts, each like a broker of its own, and returns their names.
+    ///
+    /// # Panics
+    /// If they cannot be made.
+    #[track_caller]
+    pub fn hosts(&self, count: usize) -> Vec<String> {
+        let names: Vec<String> = (0..count).map(|number| format!("host-{number}")).collect();
+        // One call: each starts an Erlang machine of its own.
+        let all: Vec<String> = names.iter().map(|name| format!("<<\"{name}\">>")).collect();
+        self.ctl(&[
+            "eval",
+            &format!(
+                "[begin rabbit_vhost:add(H, <<\"test\">>), \
+                 rabbit_auth_backend_internal:set_permissions(<<\"guest\">>, H, <<\".*\">>, \
+                 <<\".*\">>, <<\".*\">>, <<\"test\">>) end || H <- [{}]].",
+                all.join(", ")
+            ),
+        ]);
+        names
+    }
+
     /// The port it listens on.
     pub fn port(&self) -> u16 {
         self.port

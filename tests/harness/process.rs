@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -15,33 +15,39 @@ use nix::unistd::Pid;
 
 /// Lines a program may be ahead of who reads them.
 const LINES_MAX: usize = 1_024;
+/// Becomes the program it is given, beside a guard that kills the whole group once the test's end of
+/// the guard's pipe is closed: however the test ends, it leaves no servers behind.
+const GUARDED: &str = r#"
+exec 3<&0 < /dev/null
+{ read -r _ <&3; kill -KILL 0; } > /dev/null 2>&1 &
+exec 3<&-
+exec "$@"
+"#;
+/// What a shell answers for a program it cannot find.
+const NOT_FOUND: i32 = 127;
 
 /// A program in a process group of its own, killed with all its children when dropped.
 #[derive(Debug)]
 pub struct Program {
     child: Child,
+    // Apart from the child, whose `wait` would close it.
+    _guard: Option<ChildStdin>,
     name: String,
+    package: String,
     lines: Receiver<String>,
 }
 
 impl Program {
-    /// Starts `command` with its output read by line.
+    /// Starts `command`, its arguments, environment and folder, with its output read by line.
+    /// `package` is the Debian package that holds it, for the message where it is missing.
     ///
     /// # Panics
-    /// If the program is not installed; names the Debian package that holds it.
+    /// If it does not start.
     #[track_caller]
     pub fn start(command: &mut Command, package: &str) -> Self {
         let name = command.get_program().to_string_lossy().into_owned();
-        command
-            .process_group(0)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = match command.spawn() {
+        let mut child = match guarded(command).spawn() {
             Ok(child) => child,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                panic!("`{name}` is not installed: apt-get install {package}")
-            }
             Err(error) => panic!("`{name}` does not start: {error}"),
         };
         let (sender, lines) = sync_channel(LINES_MAX);
@@ -58,7 +64,13 @@ impl Program {
                 }
             });
         }
-        Self { child, name, lines }
+        Self {
+            _guard: child.stdin.take(),
+            child,
+            name,
+            package: package.to_owned(),
+            lines,
+        }
     }
 
     /// Waits until the program prints a line with `mark` in it.
@@ -84,6 +96,15 @@ impl Program {
                         RecvTimeoutError::Timeout => format!("did not say `{mark}` in {within:?}"),
                         RecvTimeoutError::Disconnected => "ended".to_owned(),
                     };
+                    if let Ok(Some(status)) = self.child.try_wait()
+                        && status.code() == Some(NOT_FOUND)
+                    {
+                        let package = &self.package;
+                        panic!(
+                            "`{}` is not installed: apt-get install {package}",
+                            self.name
+                        );
+                    }
                     let said: Vec<String> = last.into();
                     panic!(
                         "`{}` {end}; its last lines:\n{}",
@@ -119,6 +140,30 @@ impl Drop for Program {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// The same command behind its guard, in a process group of its own. The guard's pipe is the child's
+/// standard input, and closes with the last of this process.
+fn guarded(command: &Command) -> Command {
+    let mut shell = Command::new("/bin/sh");
+    shell
+        .args(["-c", GUARDED, "sh"])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .process_group(0)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    if let Some(folder) = command.get_current_dir() {
+        shell.current_dir(folder);
+    }
+    shell
 }
 
 /// A port on which nobody listens.

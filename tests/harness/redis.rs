@@ -57,6 +57,11 @@ impl Redis {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// Where one of its databases is, from 0; nobody else uses it.
+    pub fn database(&self, number: usize) -> String {
+        format!("{}/{number}", self.url())
+    }
+
     /// The port it listens on.
     pub fn port(&self) -> u16 {
         self.port
@@ -67,6 +72,7 @@ impl Redis {
     pub fn run(&mut self) {
         let mut command = Command::new("redis-server");
         command.args(["--bind", "127.0.0.1", "--daemonize", "no", "--save", ""]);
+        command.args(["--databases", "1024"]);
         command.arg("--port").arg(self.port.to_string());
         command
             .arg("--dir")

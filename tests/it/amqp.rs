@@ -76,9 +76,9 @@ fn sorted(mut ids: Vec<JobId>) -> Vec<JobId> {
 }
 
 /// Publishes bytes as they are, as another program would.
-async fn publish_raw(broker: &Broker, queue: &str, body: &[u8], properties: BasicProperties) {
+pub(crate) async fn publish_raw(url: &str, queue: &str, body: &[u8], properties: BasicProperties) {
     let options = ConnectionProperties::default();
-    let connection = Connection::connect(&broker.url(), options).await.unwrap();
+    let connection = Connection::connect(url, options).await.unwrap();
     let channel = connection.create_channel().await.unwrap();
     channel
         .confirm_select(lapin::options::ConfirmSelectOptions::default())
@@ -212,7 +212,7 @@ async fn what_is_no_job_is_handed_over(broker: &Broker) {
     queue.publish(std::slice::from_ref(&good)).await.unwrap();
     let id = JobId::new(Utc::now());
     let named = BasicProperties::default().with_message_id(id.to_string().into());
-    publish_raw(broker, "lapidary.jobs.raw.bulk", b"{}", named).await;
+    publish_raw(&broker.url(), "lapidary.jobs.raw.bulk", b"{}", named).await;
     let mut lent = receive_all(&queue, &lane, 2).await;
     let bad = lent.pop().unwrap();
     let refused = bad.body.unwrap_err();
@@ -271,7 +271,7 @@ async fn a_message_that_is_not_due_waits_on(broker: &Broker) {
         .with_message_id(sent[1].id.to_string().into())
         .with_headers(headers);
     let body = serde_json::to_vec(&sent[1]).unwrap();
-    publish_raw(broker, "lapidary.jobs.due.bulk", &body, properties).await;
+    publish_raw(&broker.url(), "lapidary.jobs.due.bulk", &body, properties).await;
     let lent = receive_all(&queue, &lane, 2).await;
     assert!(Utc::now() >= due);
     assert_eq!(received_ids(&lent), ids(&sent));
@@ -310,6 +310,7 @@ async fn a_broker_in_trouble_loses_nothing() {
     a_restart_is_survived(&mut broker).await;
     a_broker_that_stays_away_is_told(&mut broker).await;
     a_queue_deleted_under_us_is_made_again(&broker).await;
+    a_rung_deleted_under_us_is_made_again(&broker).await;
 }
 
 async fn closed_connections_end_loans(broker: &Broker) {
@@ -341,6 +342,21 @@ async fn a_queue_deleted_under_us_is_made_again(broker: &Broker) {
     // The publishing connection still believes in the queue: the return must be seen.
     let sent = jobs("deleted", 1);
     queue.publish(&sent).await.unwrap();
+    assert_eq!(received_ids(&receive(&queue, &lane, 1).await), ids(&sent));
+}
+
+async fn a_rung_deleted_under_us_is_made_again(broker: &Broker) {
+    let (queue, lane) = (open(broker).await, lane("rung"));
+    let sent = jobs("rung", 1);
+    queue.publish(&sent).await.unwrap();
+    let soon = Settle::Retry {
+        after: Duration::from_millis(500),
+    };
+    settle(&queue, receive(&queue, &lane, 1).await, &soon).await;
+    let back = receive(&queue, &lane, 1).await;
+    // Its exchange is still there and routes to nobody.
+    delete(broker, "lapidary.delay.1s").await;
+    settle(&queue, back, &soon).await;
     assert_eq!(received_ids(&receive(&queue, &lane, 1).await), ids(&sent));
 }
 

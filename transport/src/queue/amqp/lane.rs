@@ -20,8 +20,8 @@ use crate::queue::QueueError;
 /// is the broker's own for quorum queues.
 const PREFETCH_MIN: usize = 2;
 const PREFETCH_MAX: usize = 2_000;
-/// First and longest pause after a subscription that ended at once.
-const PAUSE_MIN: Duration = Duration::from_millis(20);
+/// First and longest pause after a subscription that ended: its queue may be gone.
+const PAUSE_MIN: Duration = topology::GONE_PAUSE;
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// A queue's deliveries to this process.

@@ -264,10 +264,4 @@ impl Live {
             .unwrap_or_else(PoisonError::into_inner)
             .remove(queue);
     }
-
-    /// Publishes on a new channel from now on. A channel numbers what it sends to a quorum queue;
-    /// one that is deleted and made again confirms what an old channel sends, and drops it.
-    pub(super) async fn renew_publisher(&self) {
-        *self.publisher.lock().await = None;
-    }
 }

@@ -45,15 +45,20 @@ pub(super) async fn publish(
 ) -> Vec<Result<(), QueueError>> {
     let mut answers: Vec<Result<(), QueueError>> = messages.iter().map(|_| Ok(())).collect();
     let mut open: Vec<usize> = (0..messages.len()).collect();
+    let mut gone = false;
     for _ in 0..ROUNDS_MAX {
         if open.is_empty() {
             break;
+        }
+        if std::mem::take(&mut gone) {
+            tokio::time::sleep(topology::GONE_PAUSE).await;
         }
         let mut again = Vec::new();
         match round(link, patience, messages, &open).await {
             Ok(fates) => {
                 for (index, fate) in open.into_iter().zip(fates) {
                     answers[index] = verdict(link, &messages[index], &fate);
+                    gone |= matches!(fate, Fate::Returned);
                     if matches!(fate, Fate::Returned | Fate::Lost(_)) {
                         again.push(index);
                     }
@@ -168,7 +173,6 @@ async fn fate(live: &Live, message: &Outgoing, sent: lapin::Result<PublisherConf
             } else {
                 message.exchange
             });
-            live.renew_publisher().await;
             Fate::Returned
         }
         Ok(Confirmation::Nack(_)) => Fate::Refused,

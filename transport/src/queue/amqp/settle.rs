@@ -98,8 +98,11 @@ impl AmqpLoan {
     }
 }
 
-/// Ends loans; answers in order. Where the successor of a loan cannot be stored the job goes back
-/// on its queue at once, so that it is never stuck, and the answer is that error.
+/// Ends loans; answers in order.
+///
+/// Where the successor of a loan cannot be stored (its delay, its dead letter) the job goes back on its
+/// queue at once: it comes earlier than asked for rather than being lost or stuck, its attempts count
+/// in the results store all the same, and the answer is that error.
 pub(super) async fn settle(
     link: &Link,
     patience: Patience,
