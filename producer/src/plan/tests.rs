@@ -1,3 +1,5 @@
+//! Plans of documents: what is asked, and what comes of the answers.
+
 use chrono::DateTime;
 use lapidary_schemas::result::Timings;
 use lapidary_schemas::{FinishReason, JobId};

@@ -1,4 +1,5 @@
 //! The engine on a model that computes nothing: what it promises to those who use it.
+#![expect(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
 
 mod common;
 
@@ -38,7 +39,7 @@ fn requests() -> Vec<GenerateInput> {
     };
     let request = |index: usize| {
         let base = input(&text(index), 20 + index * 2);
-        if index % 2 == 0 {
+        if index.is_multiple_of(2) {
             base
         } else {
             seeded(base, index as u64)
@@ -220,11 +221,11 @@ fn scores_are_the_logprobs_of_the_same_tokens() {
     let prompt = engine.prepare(&request.prompt).unwrap();
     let outcome = engine.submit(request).unwrap().wait().unwrap();
     let tokens = [prompt.clone(), outcome.tokens].concat();
-    let scores = engine.score(&tokens, 5).unwrap().wait().unwrap();
-    assert_eq!(scores.len(), tokens.len() - 1);
-    assert_eq!(scores[prompt.len() - 1..], outcome.logprobs.unwrap());
-    let scored: Vec<u32> = scores.iter().map(|score| score.token).collect();
-    assert_eq!(scored, tokens[1..]);
+    let scored = engine.score(&tokens, 5).unwrap().wait().unwrap();
+    assert_eq!(scored.len(), tokens.len() - 1);
+    assert_eq!(scored[prompt.len() - 1..], outcome.logprobs.unwrap());
+    let ids: Vec<u32> = scored.iter().map(|score| score.token).collect();
+    assert_eq!(ids, tokens[1..]);
 }
 
 #[test]

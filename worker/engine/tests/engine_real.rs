@@ -1,4 +1,5 @@
 //! The engine on real weights: the same request gives the same text, whatever else is going on.
+#![expect(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
 
 mod common;
 
@@ -43,7 +44,7 @@ fn requests() -> Vec<GenerateInput> {
     };
     let request = |index: usize| {
         let base = input(&text(index), 6 + index % 20);
-        if index % 2 == 0 {
+        if index.is_multiple_of(2) {
             base
         } else {
             seeded(base, index as u64)

@@ -1,6 +1,7 @@
 //! The tokenizer against the reference, from both of its sources, and prompts of Gemma 3.
 //!
 //! Reference ids: `reference/tokenizer_golden.jsonl`, see the script beside it.
+#![expect(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
 
 mod common;
 

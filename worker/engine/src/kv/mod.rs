@@ -51,7 +51,12 @@ impl KvBlocks {
     /// Pools of `global` and `local` blocks. Without a `window` the local pool is not used.
     /// `sharing`: whether a sequence may take up blocks that another one filled.
     pub fn new(global: u32, local: u32, window: Option<usize>, sharing: bool) -> Self {
-        Self { global: BlockPool::new(global), local: BlockPool::new(local), window, sharing }
+        Self {
+            global: BlockPool::new(global),
+            local: BlockPool::new(local),
+            window,
+            sharing,
+        }
     }
 
     /// The global pool.
@@ -74,7 +79,8 @@ impl KvBlocks {
 
     /// Local blocks that a sequence of `tokens` needs at once, if it is computed in small chunks.
     pub fn local_blocks_for(&self, tokens: usize) -> usize {
-        self.window.map_or(0, |window| blocks_for(tokens).min(blocks_for(window) + 2))
+        self.window
+            .map_or(0, |window| blocks_for(tokens).min(blocks_for(window) + 2))
     }
 
     /// Adds blocks to `table` until it has room for `tokens` positions; false, and nothing
@@ -85,9 +91,13 @@ impl KvBlocks {
             return false;
         }
         for _ in 0..missing {
-            let Some(global) = self.global.take() else { return false };
+            let Some(global) = self.global.take() else {
+                return false;
+            };
             table.global.push(global);
-            table.local.push(self.window.and_then(|_| self.local.take()));
+            table
+                .local
+                .push(self.window.and_then(|_| self.local.take()));
         }
         true
     }
@@ -109,12 +119,20 @@ impl KvBlocks {
             boundary_allowed,
         );
         let tokens = blocks * BLOCK_TOKENS;
-        let first_local = self.window.map_or(blocks, |window| first_visible_block(tokens, window));
+        let first_local = self
+            .window
+            .map_or(blocks, |window| first_visible_block(tokens, window));
         for (index, hash) in hashes[..blocks].iter().enumerate() {
-            let Some(global) = self.global.find(hash) else { break };
+            let Some(global) = self.global.find(hash) else {
+                break;
+            };
             self.global.hold(global);
             table.global.push(global);
-            let local = if index < first_local { None } else { self.local.find(hash) };
+            let local = if index < first_local {
+                None
+            } else {
+                self.local.find(hash)
+            };
             if let Some(local) = local {
                 self.local.hold(local);
             }
@@ -168,7 +186,11 @@ impl KvBlocks {
         let mut global: HashMap<BlockId, u32> = HashMap::new();
         let mut local: HashMap<BlockId, u32> = HashMap::new();
         for table in tables {
-            assert_eq!(table.global.len(), table.local.len(), "tables of unequal length");
+            assert_eq!(
+                table.global.len(),
+                table.local.len(),
+                "tables of unequal length"
+            );
             for id in &table.global {
                 *global.entry(*id).or_default() += 1;
             }
