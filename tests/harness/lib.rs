@@ -2,10 +2,12 @@
 
 mod broker;
 mod process;
+mod programs;
 mod proxy;
 mod redis;
 
 pub use broker::Broker;
 pub use process::{Program, free_port};
+pub use programs::own;
 pub use proxy::{Proxy, Wire};
 pub use redis::Redis;

@@ -319,13 +319,13 @@ async fn closed_connections_end_loans(broker: &Broker) {
     let mut lent = receive_all(&queue, &lane, 2).await;
     broker.ctl(&["close_all_connections", "a test"]);
     let again = receive_all(&queue, &lane, 2).await;
-    let late = settle_one(&queue, lent.pop().unwrap().receipt, Settle::Done).await;
-    assert!(matches!(late, Err(QueueError::LoanEnded)), "{late:?}");
+    let ended = settle_one(&queue, lent.pop().unwrap().receipt, Settle::Done).await;
+    assert!(matches!(ended, Err(QueueError::LoanEnded)), "{ended:?}");
     let retry = Settle::Retry {
         after: Duration::ZERO,
     };
-    let late = settle_one(&queue, lent.pop().unwrap().receipt, retry).await;
-    assert!(matches!(late, Err(QueueError::LoanEnded)), "{late:?}");
+    let ended = settle_one(&queue, lent.pop().unwrap().receipt, retry).await;
+    assert!(matches!(ended, Err(QueueError::LoanEnded)), "{ended:?}");
     settle(&queue, again, &Settle::Done).await;
     assert_eq!(
         queue.depth(&lane).await.unwrap(),
@@ -457,14 +457,14 @@ async fn a_silent_wire_is_noticed(broker: &Broker) {
     while received_ids(&again) != received_ids(&first) {
         again = receive(&queue, &lane, 1).await;
     }
-    let late = queue.settle(
+    let ending = queue.settle(
         first
             .into_iter()
             .map(|one| (one.receipt, Settle::Done))
             .collect(),
     );
     assert!(matches!(
-        late.await.as_slice(),
+        ending.await.as_slice(),
         [Err(QueueError::LoanEnded)]
     ));
     again.extend(receive(&queue, &lane, 8).await);

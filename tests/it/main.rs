@@ -1,7 +1,11 @@
 //! Tests that need more than one room, or real servers.
 
+#![expect(clippy::unwrap_used, reason = "what fails ends its test")]
+
 mod amqp;
+mod conformance;
 mod media;
 mod redis_store;
 mod samples;
+mod straight_line;
 mod tidy;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lapidary_schemas::{Class, Status};
+use lapidary_schemas::{Batch, Class, JobId, Status};
 use lapidary_tests::Redis;
 use lapidary_transport::Results;
 use lapidary_transport::results::redis::RedisResults;
@@ -37,21 +37,7 @@ async fn a_batch_is_counted_in_step(results: &RedisResults) {
     ));
     results.append_shard(batch.id, &shard(1, 1)).await.unwrap();
     results.seal_batch(batch.id).await.unwrap();
-    let held = results
-        .lease("feed", "me", Duration::from_secs(5))
-        .await
-        .unwrap()
-        .unwrap();
-    let position = results.feed_position(batch.id).await.unwrap();
-    results.mark_fed(&held, &position, 3).await.unwrap();
-    let position = results.feed_position(batch.id).await.unwrap();
-    assert_eq!(
-        (position.shard.as_ref().unwrap().index, position.offset),
-        (1, 0)
-    );
-    results.mark_fed(&held, &position, 1).await.unwrap();
-    let position = results.feed_position(batch.id).await.unwrap();
-    assert_eq!((position.shard, position.outstanding), (None, 4));
+    feed_everything(results, &batch).await;
     let items: Vec<_> = (0..4).map(|index| item(&batch, index)).collect();
     let begun = results.begin(&items, "w").await.unwrap();
     assert_eq!(begun, vec![Begin::Attempt(1); 4]);
@@ -101,17 +87,37 @@ async fn a_batch_is_counted_in_step(results: &RedisResults) {
             .unwrap()
             .contains(&batch.id)
     );
+    results_come_in_pages(results, &batch, [items[0].id, items[2].id]).await;
+}
+
+/// Of four results, the first two are `first`.
+async fn results_come_in_pages(results: &RedisResults, batch: &Batch, first: [JobId; 2]) {
     let page = results.tail(batch.id, "", 3).await.unwrap();
     let order: Vec<_> = page.results.iter().map(|one| one.job_id).collect();
-    assert_eq!(
-        order,
-        [items[0].id, items[2].id],
-        "a change of state takes a place in a page"
-    );
+    assert_eq!(order, first, "a change of state takes a place in a page");
     let rest = results.tail(batch.id, &page.cursor, 10).await.unwrap();
     assert_eq!(rest.results.len(), 2);
     let end = results.tail(batch.id, &rest.cursor, 10).await.unwrap();
     assert_eq!((end.results.len(), end.cursor), (0, rest.cursor));
+}
+
+/// Feeds shards of three items and of one.
+async fn feed_everything(results: &RedisResults, batch: &Batch) {
+    let held = results
+        .lease("feed", "me", Duration::from_secs(5))
+        .await
+        .unwrap()
+        .unwrap();
+    let position = results.feed_position(batch.id).await.unwrap();
+    results.mark_fed(&held, &position, 3).await.unwrap();
+    let position = results.feed_position(batch.id).await.unwrap();
+    assert_eq!(
+        (position.shard.as_ref().unwrap().index, position.offset),
+        (1, 0)
+    );
+    results.mark_fed(&held, &position, 1).await.unwrap();
+    let position = results.feed_position(batch.id).await.unwrap();
+    assert_eq!((position.shard, position.outstanding), (None, 4));
 }
 
 async fn done_as_stored(

@@ -263,9 +263,9 @@ async fn results_are_read_by_cursor_while_they_are_written<E: ResultsEnvironment
             let page = reader.tail(batch.id, &cursor, 9).await.unwrap();
             assert!(page.results.len() <= 9);
             if page.results.is_empty() {
-                assert_eq!(page.cursor, cursor, "an empty page moves nothing");
+                // Its cursor may move all the same: over a change of the batch's state.
                 reader
-                    .changed(batch.id, &cursor, Duration::from_secs(5))
+                    .changed(batch.id, &page.cursor, Duration::from_secs(5))
                     .await
                     .unwrap();
             }

@@ -88,7 +88,7 @@ impl ObjectMedia {
     /// Tenant and content of everything pinned, as they stand in both kinds of path.
     async fn pins(&self) -> Result<HashSet<(String, String)>, MediaError> {
         let all = self.names(&Path::from("pins")).await?;
-        Ok(all.iter().filter_map(|path| tail_of(path)).collect())
+        Ok(all.iter().filter_map(tail_of).collect())
     }
 }
 

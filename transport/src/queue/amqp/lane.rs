@@ -168,23 +168,18 @@ impl State {
         {
             return Ok(());
         }
-        let (channel, lent) = match self.subscription.take() {
-            Some(held) => {
-                let (channel, lent) = (held.channel.clone(), Arc::clone(&held.lent));
-                self.unsubscribe(held).await;
-                (channel, lent)
-            }
-            None => {
-                let live = link.live(patience).await?;
-                let opening = async {
-                    topology::ensure(&live, queue).await?;
-                    live.channel().await
-                };
-                (
-                    opening.await.map_err(|error| link.fault(&error))?,
-                    Arc::default(),
-                )
-            }
+        let (channel, lent) = if let Some(held) = self.subscription.take() {
+            let (channel, lent) = (held.channel.clone(), Arc::clone(&held.lent));
+            self.unsubscribe(held).await;
+            (channel, lent)
+        } else {
+            let live = link.live(patience).await?;
+            let opening = async {
+                topology::ensure(&live, queue).await?;
+                live.channel().await
+            };
+            let channel = opening.await.map_err(|error| link.fault(&error))?;
+            (channel, Arc::default())
         };
         let consuming = async {
             let count = u16::try_from(prefetch).unwrap_or(u16::MAX);

@@ -5,7 +5,7 @@ use lapidary_schemas::job::ENVELOPE_VERSION;
 use lapidary_schemas::limits::QUEUE_MESSAGE_BYTES_MAX;
 use lapidary_schemas::{Job, JobId};
 use lapin::BasicProperties;
-use lapin::types::{AMQPValue, FieldTable};
+use lapin::types::AMQPValue;
 
 use crate::queue::{QueueError, Undecodable};
 
@@ -106,10 +106,7 @@ pub(super) fn with_reason(properties: BasicProperties, reason: &str) -> BasicPro
 }
 
 fn with_header(properties: BasicProperties, key: &str, value: AMQPValue) -> BasicProperties {
-    let mut headers = properties
-        .headers()
-        .clone()
-        .unwrap_or_else(FieldTable::default);
+    let mut headers = properties.headers().clone().unwrap_or_default();
     headers.insert(key.into(), value);
     properties.with_headers(headers)
 }

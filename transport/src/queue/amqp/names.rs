@@ -32,15 +32,15 @@ pub(super) const RUNGS: [Rung; 6] = [
     },
     Rung {
         name: "lapidary.delay.1m",
-        delay: Duration::from_secs(60),
+        delay: Duration::from_mins(1),
     },
     Rung {
         name: "lapidary.delay.5m",
-        delay: Duration::from_secs(5 * 60),
+        delay: Duration::from_mins(5),
     },
     Rung {
         name: "lapidary.delay.15m",
-        delay: Duration::from_secs(15 * 60),
+        delay: Duration::from_mins(15),
     },
 ];
 
@@ -128,7 +128,7 @@ mod tests {
         assert_eq!(delay(1), Duration::from_secs(1));
         assert_eq!(delay(1_000), Duration::from_secs(1));
         assert_eq!(delay(1_001), Duration::from_secs(5));
-        assert_eq!(delay(61_000), Duration::from_secs(300));
-        assert_eq!(delay(90_000_000), Duration::from_secs(900));
+        assert_eq!(delay(61_000), Duration::from_mins(5));
+        assert_eq!(delay(90_000_000), Duration::from_mins(15));
     }
 }

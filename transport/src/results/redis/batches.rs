@@ -23,8 +23,8 @@ fn missing(batch_id: BatchId) -> ResultsError {
 }
 
 /// What a script answered: done, a contradiction, or no such batch.
-fn said(batch_id: BatchId, answer: Option<String>) -> Result<(), ResultsError> {
-    match answer.as_deref() {
+fn said(batch_id: BatchId, answer: Option<&str>) -> Result<(), ResultsError> {
+    match answer {
         None => Err(missing(batch_id)),
         Some("OK") => Ok(()),
         Some(why) => Err(ResultsError::Conflict {
@@ -63,12 +63,11 @@ impl RedisResults {
             write("shard", shard)?,
         ];
         let keys = Home::Batch(batch).keys();
-        said(
-            batch,
-            self.store
-                .run(&self.scripts.append_shard, &keys, &args)
-                .await?,
-        )
+        let answer: Option<String> = self
+            .store
+            .run(&self.scripts.append_shard, &keys, &args)
+            .await?;
+        said(batch, answer.as_deref())
     }
 
     pub(super) async fn seal_batch_(&self, batch: BatchId) -> Result<(), ResultsError> {
@@ -245,8 +244,8 @@ impl RedisResults {
         &self,
         batch: BatchId,
     ) -> Result<FeedPosition, ResultsError> {
-        let keys = Home::Batch(batch).keys();
         type Row = (String, String, String, u32, u64);
+        let keys = Home::Batch(batch).keys();
         let row: Option<Row> = self
             .store
             .run(&self.scripts.feed_position, &keys, &[])
@@ -289,12 +288,11 @@ impl RedisResults {
             items.to_string(),
         ];
         let keys = Home::Batch(batch).keys();
-        said(
-            batch,
-            self.store
-                .run_once(&self.scripts.mark_fed, &keys, &args)
-                .await?,
-        )
+        let answer: Option<String> = self
+            .store
+            .run_once(&self.scripts.mark_fed, &keys, &args)
+            .await?;
+        said(batch, answer.as_deref())
     }
 
     pub(super) async fn unfinished_(
