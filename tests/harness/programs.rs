@@ -22,5 +22,7 @@ pub fn own(program: &str) -> Command {
 fn built(program: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a running program has a path");
     let folder = test.parent().and_then(std::path::Path::parent);
-    folder.expect("test programs are two folders deep").join(program)
+    folder
+        .expect("test programs are two folders deep")
+        .join(program)
 }

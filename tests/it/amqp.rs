@@ -491,13 +491,16 @@ async fn a_restart_is_survived(broker: &mut Broker) {
 }
 
 async fn a_broker_that_stays_away_is_told(broker: &mut Broker) {
+    // A queue the broker has stopped with before: it writes the place of a new one down some time
+    // after it was made, and one that is killed before that never finds the queue again. Jobs lost
+    // so are fed again by the steward.
     let (queue, lane) = (
         AmqpQueue::open_with(&broker.url(), impatient())
             .await
             .unwrap(),
-        lane("away"),
+        lane("restart"),
     );
-    let sent = jobs("away", 2);
+    let sent = jobs("restart", 2);
     queue.publish(&sent).await.unwrap();
     tokio::task::block_in_place(|| broker.kill());
     let lost = queue.receive(&lane, 1).await;

@@ -27,24 +27,37 @@ struct Place {
 
 impl Place {
     fn arguments(&self) -> [&str; 6] {
-        let Self { broker, results, media } = self;
+        let Self {
+            broker,
+            results,
+            media,
+        } = self;
         ["--broker", broker, "--results", results, "--media", media]
     }
 
     fn worker(&self) -> Program {
         let mut command = own("lapidary-worker");
-        command.args(["run", "--name", MODEL, "--model"]).arg(tiny_model());
+        command
+            .args(["run", "--name", MODEL, "--model"])
+            .arg(tiny_model());
         command.args(self.arguments());
         Program::start(&mut command, "lapidary-worker")
     }
 
     fn submit(&self, lines: &Path) -> BatchId {
         let mut command = own("lapidary");
-        command.args(["submit", "--model", MODEL]).args(self.arguments()).arg(lines);
+        command
+            .args(["submit", "--model", MODEL])
+            .args(self.arguments())
+            .arg(lines);
         let output = command.output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "submit failed: {said}");
-        String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap()
     }
 }
 
@@ -55,7 +68,10 @@ fn tiny_model() -> PathBuf {
 /// Requests of about sixty tokens, no two alike.
 fn requests(folder: &Path) -> PathBuf {
     let lines = (0..DOCUMENTS).map(|number| {
-        let text = format!("Document {number} of the archive, on page {}.", number * 7 % 300);
+        let text = format!(
+            "Document {number} of the archive, on page {}.",
+            number * 7 % 300
+        );
         let body = json!({
             "model": MODEL,
             "messages": [{"role": "user", "content": text}],
@@ -88,7 +104,10 @@ async fn run(place: &Place) -> BTreeMap<String, String> {
                 break progress;
             }
             assert!(started.elapsed() < RUN_MAX, "stuck at {progress:?}");
-            results.changed(batch, &cursor, Duration::from_secs(1)).await.unwrap();
+            results
+                .changed(batch, &cursor, Duration::from_secs(1))
+                .await
+                .unwrap();
         }
         rows.extend(page.results);
         cursor = page.cursor;
@@ -97,7 +116,11 @@ async fn run(place: &Place) -> BTreeMap<String, String> {
             workers[1] = place.worker();
         }
     };
-    assert_eq!(kills.next(), None, "the batch was done before its workers were killed");
+    assert_eq!(
+        kills.next(),
+        None,
+        "the batch was done before its workers were killed"
+    );
     assert_eq!(progress.succeeded, DOCUMENTS as u64, "{progress:?}");
     assert_eq!(rows.len(), DOCUMENTS, "a result is missing, or there twice");
     let texts: BTreeMap<_, _> = rows
@@ -115,12 +138,20 @@ async fn run(place: &Place) -> BTreeMap<String, String> {
 async fn nothing_is_lost_or_doubled_and_every_place_gives_the_same_text() {
     let folder = TempDir::new().unwrap();
     let file = format!("file:{}", folder.path().join("lapidary.db").display());
-    let embedded = Place { broker: file.clone(), results: file.clone(), media: file };
+    let embedded = Place {
+        broker: file.clone(),
+        results: file.clone(),
+        media: file,
+    };
     let on_file = run(&embedded).await;
 
     let (broker, redis) = (Broker::start(), Redis::start());
     let media = format!("file://{}", folder.path().join("media").display());
-    let servers = Place { broker: broker.url(), results: redis.url(), media };
+    let servers = Place {
+        broker: broker.url(),
+        results: redis.url(),
+        media,
+    };
     let on_servers = run(&servers).await;
     assert_eq!(on_file, on_servers, "the same request gave another text");
 }

@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 const FILE_LINES_MAX: usize = 600;
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_path_buf()
 }
 
 /// Every file below `folder` whose name ends in `suffix`, build and cache folders left out.
@@ -33,13 +36,21 @@ fn sources() -> Vec<(PathBuf, String)> {
             (path.strip_prefix(root()).unwrap().to_path_buf(), text)
         })
         .collect();
-    assert!(sources.len() > 40, "only {} sources found: looking in the wrong place", sources.len());
+    assert!(
+        sources.len() > 40,
+        "only {} sources found: looking in the wrong place",
+        sources.len()
+    );
     sources
 }
 
 #[track_caller]
 fn none(what: &str, offenders: &[String]) {
-    assert!(offenders.is_empty(), "{what}:\n  {}", offenders.join("\n  "));
+    assert!(
+        offenders.is_empty(),
+        "{what}:\n  {}",
+        offenders.join("\n  ")
+    );
 }
 
 #[test]
@@ -76,7 +87,9 @@ fn rooms_depend_only_along_the_arrows() {
         let manifest = fs::read_to_string(root().join(room).join("Cargo.toml")).unwrap();
         let before_tests = manifest.split("[dev-dependencies]").next().unwrap();
         for line in before_tests.lines() {
-            let Some(name) = line.strip_prefix("lapidary-") else { continue };
+            let Some(name) = line.strip_prefix("lapidary-") else {
+                continue;
+            };
             let name = name.split(['.', ' ', '=']).next().unwrap();
             if !arrows.contains(&name) {
                 offenders.push(format!("{room} -> {name}"));
@@ -89,11 +102,28 @@ fn rooms_depend_only_along_the_arrows() {
 #[test]
 fn rooms_stay_free_of_what_is_not_theirs() {
     let forbidden = [
-        ("schemas/src", &["tokio", "candle", "std::fs", "std::net", "async fn"][..]),
+        (
+            "schemas/src",
+            &["tokio", "candle", "std::fs", "std::net", "async fn"][..],
+        ),
         ("transport/src", &["candle", "axum"][..]),
-        ("producer/src", &["candle", "lapin::", "redis::", "rusqlite::"][..]),
-        ("worker/src", &["candle", "lapin::", "redis::", "rusqlite::"][..]),
-        ("worker/engine/src", &["axum", "tokio::net", "lapidary_schemas", "lapidary_transport"][..]),
+        (
+            "producer/src",
+            &["candle", "lapin::", "redis::", "rusqlite::"][..],
+        ),
+        (
+            "worker/src",
+            &["candle", "lapin::", "redis::", "rusqlite::"][..],
+        ),
+        (
+            "worker/engine/src",
+            &[
+                "axum",
+                "tokio::net",
+                "lapidary_schemas",
+                "lapidary_transport",
+            ][..],
+        ),
         ("worker/engine/src/scheduler", &["candle"][..]),
         ("worker/engine/src/kv/pool", &["candle"][..]),
         ("worker/engine/src/kv/prefix", &["candle"][..]),
@@ -117,16 +147,22 @@ fn rooms_stay_free_of_what_is_not_theirs() {
 
 #[test]
 fn the_two_lines_fit_on_one_screen() {
-    for (file, function) in
-        [("worker/src/job.rs", "fn work_job"), ("worker/engine/src/step.rs", "fn step")]
-    {
+    for (file, function) in [
+        ("worker/src/job.rs", "fn work_job"),
+        ("worker/engine/src/step.rs", "fn step"),
+    ] {
         let text = fs::read_to_string(root().join(file)).unwrap();
-        let start = text.find(function).unwrap_or_else(|| panic!("no `{function}` in {file}"));
+        let start = text
+            .find(function)
+            .unwrap_or_else(|| panic!("no `{function}` in {file}"));
         let indent = text[..start].lines().last().unwrap_or("");
         let indent = &indent[..indent.len() - indent.trim_start().len()];
         let end = text[start..].find(&format!("\n{indent}}}\n")).unwrap();
         let lines = text[start..start + end].lines().count() + 1;
-        assert!(lines <= 50, "`{function}` in {file} has {lines} lines, a screen has 50");
+        assert!(
+            lines <= 50,
+            "`{function}` in {file} has {lines} lines, a screen has 50"
+        );
     }
 }
 
@@ -136,7 +172,11 @@ fn links_in_the_documents_lead_somewhere() {
     let mut links = 0;
     for path in files(&root(), ".md") {
         let text = fs::read_to_string(&path).unwrap();
-        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+        for target in text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next())
+        {
             let file = target.split('#').next().unwrap();
             if file.is_empty() || file.contains("://") || file.starts_with("mailto:") {
                 continue;
@@ -147,7 +187,10 @@ fn links_in_the_documents_lead_somewhere() {
             }
         }
     }
-    assert!(links > 5, "only {links} links found: looking in the wrong place");
+    assert!(
+        links > 5,
+        "only {links} links found: looking in the wrong place"
+    );
     none("links to nowhere", &offenders);
 }
 

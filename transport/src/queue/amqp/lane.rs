@@ -20,6 +20,8 @@ use crate::queue::QueueError;
 /// is the broker's own for quorum queues.
 const PREFETCH_MIN: usize = 2;
 const PREFETCH_MAX: usize = 2_000;
+/// Longest time a subscription may take, a broker that is away not counted.
+const SUBSCRIBE_MAX: Duration = Duration::from_secs(20);
 /// First and longest pause after a subscription that ended: its queue may be gone.
 const PAUSE_MIN: Duration = topology::GONE_PAUSE;
 const PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -112,7 +114,15 @@ impl LaneReader {
     ) -> Result<(OwnedMutexGuard<State>, Result<(), QueueError>), QueueError> {
         let (owned, queue) = (Arc::clone(link), self.queue.clone());
         let subscribing = link.io().run(async move {
-            let subscribed = state.subscribe(&owned, patience, &queue, max).await;
+            let subscribing = state.subscribe(&owned, patience, &queue, max);
+            // A queue without a leader answers nothing; the channel is of no use after that.
+            let subscribed = tokio::time::timeout(patience + SUBSCRIBE_MAX, subscribing).await;
+            let subscribed = subscribed.unwrap_or_else(|_| {
+                state.forget();
+                let message = format!("no subscription to `{queue}` was confirmed");
+                let url = owned.place().to_owned();
+                Err(QueueError::Unreachable { url, message })
+            });
             (state, subscribed)
         });
         subscribing.await.ok_or_else(|| QueueError::Unusable {
@@ -153,8 +163,7 @@ impl State {
             .as_ref()
             .is_some_and(|held| !held.channel.status().connected())
         {
-            self.subscription = None;
-            self.ready.clear();
+            self.forget();
         }
         let lent = self
             .subscription
@@ -202,6 +211,12 @@ impl State {
             lent,
         });
         Ok(())
+    }
+
+    /// Gives the subscription up, with what it had been lent: the broker lends it again.
+    fn forget(&mut self) {
+        self.subscription = None;
+        self.ready.clear();
     }
 
     /// Ends a subscription and keeps what it had been lent.
