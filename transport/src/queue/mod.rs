@@ -70,7 +70,8 @@ pub(crate) enum Loan {
 /// What becomes of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Settle {
-    /// It has its result.
+    /// It has its result. A worker that dies in this very moment may bring it back all the same;
+    /// whoever gets it then finds that result.
     Done,
     /// It shall come back, and not earlier than this.
     Retry {
