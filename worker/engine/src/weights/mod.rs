@@ -1,7 +1,7 @@
 //! Stored weights, whatever they lie in: a folder of safetensors or a GGUF file.
 //!
 //! Both are read as mapped bytes under one set of names (`layers.N.self_attn.q_proj.weight`, see
-//! [`names`]); what is packed from them is copied, so the maps can be given back after loading.
+//! `names`); what is packed from them is copied, so the maps can be given back after loading.
 
 pub(crate) mod blocks;
 mod gguf;

@@ -1,6 +1,6 @@
 //! Sixteen lanes of f32 on three instruction tiers, chosen at run time.
 //!
-//! Kernels are written once over [`Simd`] and run by [`Tier::run`]. Each operation is one IEEE
+//! Kernels are written once over `Simd` and run by `Tier::run`. Each operation is one IEEE
 //! operation a lane (fused multiply-add included) and reductions follow one fixed tree, so all
 //! tiers give the same bits.
 #![expect(unsafe_code, reason = "vector intrinsics and raw loads")]
