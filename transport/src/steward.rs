@@ -23,7 +23,7 @@ mod watch;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use lapidary_schemas::limits::FEED_WINDOW;
@@ -117,6 +117,8 @@ pub struct TickReport {
     pub results_errors: u64,
     /// Steps that failed at the media store; they are tried again.
     pub media_errors: u64,
+    /// How long it took.
+    pub took: Duration,
 }
 
 /// A step that failed, by the store that failed.
@@ -200,7 +202,9 @@ impl<Q: Queue, R: Results, M: Media> Steward<Q, R, M> {
         let intake = Intake::new(&self.queue, &self.results);
         let ticks = async {
             loop {
+                let started = Instant::now();
                 let mut done = self.tick(Utc::now()).await;
+                done.took = started.elapsed();
                 done.dropped = intake.taken_since();
                 report(&done);
                 if stop

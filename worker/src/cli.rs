@@ -1,6 +1,7 @@
 //! The command line, and the only reader of the environment.
 //!
-//! Exit status: 0 done or stopped on request, 1 it failed, 2 it was called in a wrong way.
+//! Exit status: 0 done or stopped on request, 1 it failed, 2 it was called in a wrong way, 3 a store
+//! stayed out of reach.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,7 +11,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Serves a Gemma model: takes jobs from a queue, answers them in batches, stores the results.
 ///
-/// Exit status: 0 when done or stopped on request, 1 on a failure, 2 on a wrong command line.
+/// Exit status: 0 when done or stopped on request, 1 on a failure, 2 on a wrong command line, 3 when
+/// queue, results or media stayed out of reach.
 #[derive(Debug, Parser)]
 #[command(name = "lapidary-worker", version, max_term_width = 100)]
 pub struct Cli {
@@ -122,6 +124,10 @@ pub struct RunArgs {
     /// Longest prompt and answer together, in tokens; by default the model's own limit.
     #[arg(long, env = "LAPIDARY_CONTEXT", value_name = "TOKENS")]
     pub context: Option<usize>,
+    /// How long stores that are out of reach are waited for at the start; then the exit status is 3.
+    #[arg(long, env = "LAPIDARY_STORE_WAIT", value_name = "DURATION", default_value = "60s",
+          value_parser = humantime::parse_duration)]
+    pub store_wait: Duration,
     /// How long running jobs may take to finish after SIGTERM.
     #[arg(long, env = "LAPIDARY_SOFT_STOP", value_name = "DURATION", default_value = "30s",
           value_parser = humantime::parse_duration)]

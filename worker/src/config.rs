@@ -28,6 +28,8 @@ pub struct Config {
     pub urls: PlaceUrls,
     /// Where the operations endpoint listens.
     pub listen: Option<SocketAddr>,
+    /// How long stores that are out of reach are waited for at the start.
+    pub store_wait: Duration,
     /// How long running jobs may take to finish.
     pub soft_stop: Duration,
     /// After how much idleness to end.
@@ -71,6 +73,7 @@ impl Config {
                 lossy_allowed: args.allow_lossy,
             },
             listen: args.listen,
+            store_wait: args.store_wait,
             soft_stop: args.soft_stop,
             exit_when_idle: args.exit_when_idle,
             parent_pid: args.parent_pid,
@@ -122,6 +125,7 @@ impl Config {
             results = place(&self.urls.results),
             media = place(&self.urls.media),
             listen = self.listen.map(|address| address.to_string()),
+            store_wait_s = self.store_wait.as_secs_f64(),
             soft_stop_s = self.soft_stop.as_secs_f64(),
             exit_when_idle_s = self.exit_when_idle.map(|idle| idle.as_secs_f64()),
             steward = self.steward,

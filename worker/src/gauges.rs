@@ -1,9 +1,10 @@
-//! What is read off the engine and the process once in a while, rather than counted as it happens.
+//! What the engine and the process tell of themselves: each step as it happens, the rest read once in
+//! a while.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use lapidary_engine::{Engine, Stats};
+use lapidary_engine::{Engine, Stats, StepReport};
 use lapidary_schemas::metrics;
 
 use crate::health::resident_bytes;
@@ -13,6 +14,19 @@ use crate::metrics::Metrics;
 const INTERVAL: Duration = Duration::from_millis(250);
 /// Busy time that the decode rate is taken over.
 const RATE_WINDOW: Duration = Duration::from_secs(10);
+
+/// Records a step.
+pub(crate) fn record_step(step: &StepReport, metrics: &Metrics) {
+    let tokens = step.prefill_tokens + step.decode_tokens;
+    metrics.observe(&metrics::BATCH_SIZE, &[], number(step.sequences as u64));
+    metrics.observe(&metrics::STEP_TOKENS, &[], number(tokens as u64));
+    metrics.observe(&metrics::STEP_DURATION, &[], step.duration.as_secs_f64());
+}
+
+#[expect(clippy::cast_precision_loss, reason = "exact up to 2^53")]
+fn number(count: u64) -> f64 {
+    count as f64
+}
 
 /// Reads for ever.
 pub(crate) async fn read(engine: &Engine, metrics: &Metrics) {
@@ -34,8 +48,6 @@ struct Gauges {
 
 impl Gauges {
     fn record(&mut self, stats: Stats, metrics: &Metrics) {
-        #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53")]
-        let number = |count: u64| count as f64;
         let since = |now: u64, before: u64| number(now.saturating_sub(before));
         let last = std::mem::replace(&mut self.last, stats);
         metrics.add(
@@ -79,16 +91,10 @@ impl Gauges {
         if let Some(bytes) = resident_bytes() {
             metrics.set(&metrics::RESIDENT_MEMORY, &[], number(bytes));
         }
-        if stats.steps > last.steps {
-            // Of the steps since the last reading, the last one stands for all.
-            let step = stats.last_step;
-            let tokens = step.prefill_tokens + step.decode_tokens;
-            metrics.observe(&metrics::BATCH_SIZE, &[], number(step.sequences as u64));
-            metrics.observe(&metrics::STEP_TOKENS, &[], number(tokens as u64));
-            metrics.observe(&metrics::STEP_DURATION, &[], step.duration.as_secs_f64());
-            if let Some(rate) = self.decode_rate(stats.busy, stats.decode_tokens) {
-                metrics.set(&metrics::DECODE_RATE, &[], rate);
-            }
+        if stats.steps > last.steps
+            && let Some(rate) = self.decode_rate(stats.busy, stats.decode_tokens)
+        {
+            metrics.set(&metrics::DECODE_RATE, &[], rate);
         }
     }
 
@@ -100,8 +106,7 @@ impl Gauges {
         }
         let (busy_before, tokens_before) = *self.readings.front()?;
         let seconds = busy.saturating_sub(busy_before).as_secs_f64();
-        #[expect(clippy::cast_precision_loss, reason = "a few million at most")]
-        let decoded = tokens.saturating_sub(tokens_before) as f64;
+        let decoded = number(tokens.saturating_sub(tokens_before));
         (seconds > 0.0).then(|| decoded / seconds)
     }
 }

@@ -15,7 +15,7 @@ use crate::filter::Stage;
 use crate::line::{Ended, Line, RUNNING_HERE_DELAY};
 use crate::outcome::{Answer, Outcome};
 use crate::settle::{Attempt, settle_for};
-use crate::{media, translate};
+use crate::{media, stream, translate};
 
 /// Works on one delivery until it is settled.
 pub(crate) async fn work_job(line: &Line, class: Class, delivery: Delivery) {
@@ -102,7 +102,7 @@ async fn answer(line: &Line, job: &Job) -> Result<Answer, Outcome> {
         .await
         .map_err(Outcome::Failed)?;
     answer.prepared = started.elapsed();
-    let generated = generation.finish().await;
+    let generated = stream::finish(line, job, generation).await;
     let generated = generated.map_err(|error| Outcome::Failed(translate::ungenerated(&error)))?;
     let text = generated.text.clone();
     answer.generated = Some(generated);

@@ -31,6 +31,7 @@ mod steward;
 mod store;
 #[cfg(test)]
 mod straight_line;
+mod stream;
 pub mod telemetry;
 mod translate;
 pub mod worker;

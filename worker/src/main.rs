@@ -5,10 +5,13 @@ use std::process::ExitCode;
 use clap::Parser;
 use lapidary_worker::cli::{Cli, Command};
 use lapidary_worker::config::Config;
+use lapidary_worker::worker::WorkerError;
 use lapidary_worker::{bench, score, telemetry, worker};
 
 /// The exit status of a wrong command line; clap's own.
 const USAGE: u8 = 2;
+/// The exit status when a store stayed out of reach.
+const OUT_OF_REACH: u8 = 3;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -29,7 +32,10 @@ fn main() -> ExitCode {
     };
     if let Err(error) = done {
         eprintln!("error: {error:#}");
-        return ExitCode::FAILURE;
+        return match error.downcast_ref() {
+            Some(WorkerError::OutOfReach { .. }) => ExitCode::from(OUT_OF_REACH),
+            _ => ExitCode::FAILURE,
+        };
     }
     ExitCode::SUCCESS
 }

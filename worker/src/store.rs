@@ -5,13 +5,16 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lapidary_schemas::limits::CALL_ITEMS_MAX;
 use lapidary_schemas::{Job, JobId};
+use lapidary_transport::media::MediaError;
 use lapidary_transport::queue::QueueError;
 use lapidary_transport::results::{Begin, Finished, Put, ResultsError};
-use lapidary_transport::{AnyMedia, AnyQueue, AnyResults, Place, Queue, Receipt, Results, Settle};
+use lapidary_transport::{
+    AnyMedia, AnyQueue, AnyResults, OpenError, Place, PlaceUrls, Queue, Receipt, Results, Settle,
+};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -46,6 +49,38 @@ impl From<Place> for Stores {
             media: Arc::new(media),
         }
     }
+}
+
+impl Stores {
+    /// Opens them. One that is out of reach is waited for, no longer than `patience` and one more
+    /// try.
+    pub(crate) async fn open(urls: &PlaceUrls, patience: Duration) -> Result<Self, OpenError> {
+        let until = Instant::now() + patience;
+        let mut wait = AWAY_FIRST;
+        loop {
+            let error = match Place::open(urls).await {
+                Ok(place) => return Ok(place.into()),
+                Err(error) => error,
+            };
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || !is_out_of_reach(&error) {
+                return Err(error);
+            }
+            tracing::warn!(%error, give_up_in_s = left.as_secs(), "trying again");
+            tokio::time::sleep(wait.min(left)).await;
+            wait = (wait * 2).min(AWAY_LONGEST);
+        }
+    }
+}
+
+/// Whether a store that could not be opened may be there later.
+pub(crate) fn is_out_of_reach(error: &OpenError) -> bool {
+    matches!(
+        error,
+        OpenError::Queue(QueueError::Unreachable { .. })
+            | OpenError::Results(ResultsError::Unreachable { .. })
+            | OpenError::Media(MediaError::Unreachable { .. })
+    )
 }
 
 /// The store refused, or the worker stopped before it answered.

@@ -299,6 +299,42 @@ async fn a_document_stands_where_its_part_does() {
 }
 
 #[tokio::test]
+async fn what_somebody_waits_for_is_readable_on_the_way() {
+    let bench = Bench::start().await;
+    bench.consume();
+    let bulk = Job {
+        class: Class::Bulk,
+        ..job("Tell me more.", 1_500)
+    };
+    let watched = job("Tell me more.", 1_500);
+    bench.publish(&[bulk.clone(), watched.clone()]).await;
+    let seen = bench
+        .until(watched.id, |state| partial(state) != Some(""))
+        .await;
+    let JobState::Running { partial, .. } = seen else {
+        panic!("it ended before it was seen: {seen:?}")
+    };
+    let state = bench.state(bulk.id).await;
+    assert!(
+        matches!(&state, JobState::Running { partial, .. } if partial.is_empty()),
+        "{state:?}"
+    );
+    let whole = bench.result(watched.id).await.text.unwrap();
+    assert!(whole.starts_with(&partial), "{partial:?} of {whole:?}");
+    assert_eq!(bench.result(bulk.id).await.text.unwrap(), whole);
+    bench.drain().await;
+}
+
+/// The text so far of a job that is not finished.
+fn partial(state: &JobState) -> Option<&str> {
+    match state {
+        JobState::Waiting { .. } => Some(""),
+        JobState::Running { partial, .. } => Some(partial),
+        JobState::Finished(_) => None,
+    }
+}
+
+#[tokio::test]
 async fn a_job_under_way_stops_when_it_is_cancelled() {
     let bench = Bench::start().await;
     bench.consume();

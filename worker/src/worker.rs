@@ -9,7 +9,7 @@ use chrono::Utc;
 use lapidary_engine::{Engine, EngineError, Prompter};
 use lapidary_schemas::metrics;
 use lapidary_schemas::{Class, JobId, ModelInfo, Policy, WorkerInfo};
-use lapidary_transport::{OpenError, Place, Results};
+use lapidary_transport::{OpenError, Results};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -26,7 +26,7 @@ use crate::ops::{self, Ops};
 use crate::running::{CANCEL_POLL, Running};
 use crate::settle::RetryPolicy;
 use crate::shutdown::{Signals, Stop, stop_in_steps};
-use crate::store::{Store, StoreParts, Stores};
+use crate::store::{self, Store, StoreParts, Stores};
 use crate::{gauges, idle, parent, steward};
 
 /// How long an announcement holds, and how often it is renewed.
@@ -53,9 +53,18 @@ pub enum WorkerError {
         #[source]
         source: std::io::Error,
     },
-    /// Broker, results or media could not be opened.
+    /// Broker, results or media were out of reach for too long.
+    #[error("gave up after {} s", patience.as_secs_f64())]
+    OutOfReach {
+        /// How long they were waited for.
+        patience: Duration,
+        /// Which one, and what was tried last.
+        #[source]
+        source: OpenError,
+    },
+    /// Broker, results or media cannot be used.
     #[error(transparent)]
-    Open(#[from] OpenError),
+    Open(OpenError),
     /// The model was not loaded.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -114,13 +123,13 @@ pub async fn run(config: Config) -> Result<(), WorkerError> {
     let end = CancellationToken::new();
     let listen = listen(&config, &ops, &background, &end).await?;
     let started = async {
-        let stores = Stores::from(Place::open(&config.urls).await?);
+        let stores = open(&config).await?;
         Ok::<_, WorkerError>((stores, load(&config).await?))
     };
     let (stores, engine) = tokio::select! {
         started = started => started?,
         signal = signals.next() => {
-            tracing::info!(signal, "stopped before the model was loaded");
+            tracing::info!(signal, "stopped before it served");
             return Ok(());
         }
     };
@@ -158,6 +167,18 @@ async fn listen(
         }
     });
     Ok(Some(bound))
+}
+
+async fn open(config: &Config) -> Result<Stores, WorkerError> {
+    let patience = config.store_wait;
+    let opened = Stores::open(&config.urls, patience).await;
+    opened.map_err(|source| {
+        if store::is_out_of_reach(&source) {
+            WorkerError::OutOfReach { patience, source }
+        } else {
+            WorkerError::Open(source)
+        }
+    })
 }
 
 async fn load(config: &Config) -> Result<Engine, WorkerError> {
@@ -230,6 +251,8 @@ pub(crate) fn line(
 ) -> Arc<Line> {
     let worker: Arc<str> = info.id.as_str().into();
     let model = info.model.clone();
+    let metrics = ops.metrics.clone();
+    engine.observe_steps(move |step| gauges::record_step(step, &metrics));
     let parts = StoreParts {
         stores: stores.clone(),
         worker: worker.clone(),

@@ -19,7 +19,7 @@ use crate::request::{
 use crate::runner::{self, LoadError, LoadOptions};
 use crate::scheduler::{Scheduler, SchedulerOptions};
 use crate::sequence::Class;
-use crate::step::Core;
+use crate::step::{Core, StepReport};
 use crate::stop::{Answer, StopRules};
 use crate::thread::{self, Health, Shared, Stats};
 
@@ -268,6 +268,12 @@ impl Engine {
     /// What it does and did; cheap.
     pub fn stats(&self) -> Stats {
         self.inner.shared.stats()
+    }
+
+    /// Tells `observer` of every step from here on, on the engine's own thread: it must be quick.
+    /// There is one observer; a second one is not told anything.
+    pub fn observe_steps(&self, observer: impl Fn(&StepReport) + Send + Sync + 'static) {
+        self.inner.shared.observe(observer);
     }
 
     /// Whether it works.

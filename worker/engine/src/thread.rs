@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, TryRecvError};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::batch::ForwardError;
@@ -42,8 +42,6 @@ pub struct Stats {
     pub decode_busy: Duration,
     /// Tokens continued in those steps.
     pub decode_only_tokens: u64,
-    /// The last step.
-    pub last_step: StepReport,
     /// Blocks of the global pool in use by sequences.
     pub kv_global_used: usize,
     /// All blocks of the global pool.
@@ -82,7 +80,17 @@ impl Stats {
             self.decode_busy += report.duration;
             self.decode_only_tokens += report.decode_tokens as u64;
         }
-        self.last_step = report;
+    }
+}
+
+/// Who hears of every step.
+#[derive(Default)]
+struct Observer(OnceLock<Box<dyn Fn(&StepReport) + Send + Sync>>);
+
+impl std::fmt::Debug for Observer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let there = self.0.get().is_some();
+        f.debug_tuple("Observer").field(&there).finish()
     }
 }
 
@@ -91,6 +99,7 @@ impl Stats {
 pub(crate) struct Shared {
     health: Mutex<Health>,
     stats: Mutex<Stats>,
+    observer: Observer,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -104,7 +113,13 @@ impl Shared {
         Self {
             health: Mutex::new(Health::Running),
             stats: Mutex::new(stats),
+            observer: Observer::default(),
         }
+    }
+
+    /// From here on `observer` hears of every step. Whoever comes first stays.
+    pub(crate) fn observe(&self, observer: impl Fn(&StepReport) + Send + Sync + 'static) {
+        self.observer.0.get_or_init(|| Box::new(observer));
     }
 
     pub(crate) fn health(&self) -> Health {
@@ -158,6 +173,9 @@ fn serve(
         }
         let report = core.step()?;
         lock(&shared.stats).record(core, report);
+        if let (Some(report), Some(observer)) = (report, shared.observer.0.get()) {
+            observer(&report);
+        }
     }
 }
 

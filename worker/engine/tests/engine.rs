@@ -5,13 +5,14 @@ mod common;
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use common::{TINY_VOCAB, input, seeded, tiny_prompter};
 use lapidary_engine::batch::ForwardError;
 use lapidary_engine::fake::FakeForward;
 use lapidary_engine::{
     Class, Engine, EngineError, EngineOptions, Event, FinishReason, GenerateError, GenerateInput,
-    Health, Outcome, Prompt, Sampling, SubmitError,
+    Health, Outcome, Prompt, Sampling, StepReport, SubmitError,
 };
 
 const WINDOW: Option<usize> = Some(50);
@@ -114,6 +115,28 @@ fn stats_add_up() {
     assert_eq!((stats.running, stats.waiting), (0, 0));
     assert_eq!((stats.kv_global_used, stats.kv_local_used), (0, 0));
     assert!(stats.cached_tokens > 0 && stats.steps > 0 && stats.kv_global_total > 0);
+}
+
+#[test]
+fn every_step_is_reported_once() {
+    let engine = start(&options());
+    let (sender, reports) = sync_channel(4096);
+    engine.observe_steps(move |report| sender.try_send(*report).unwrap());
+    engine.observe_steps(|_| panic!("there is one observer"));
+    for request in requests() {
+        engine.submit(request).unwrap().wait().unwrap();
+    }
+    engine.stop();
+    let (stats, reports) = (engine.stats(), reports.try_iter().collect::<Vec<_>>());
+    assert_eq!(reports.len() as u64, stats.steps);
+    let tokens = |report: &StepReport| report.prefill_tokens + report.decode_tokens;
+    assert_eq!(
+        reports.iter().map(tokens).sum::<usize>() as u64,
+        stats.prefill_tokens + stats.decode_tokens
+    );
+    assert!(reports.iter().all(|report| report.sequences > 0));
+    let busy: Duration = reports.iter().map(|report| report.duration).sum();
+    assert_eq!(busy, stats.busy);
 }
 
 #[test]
