@@ -83,9 +83,11 @@ impl Stats {
     }
 }
 
+type StepObserver = Box<dyn Fn(&StepReport) + Send + Sync>;
+
 /// Who hears of every step.
 #[derive(Default)]
-struct Observer(OnceLock<Box<dyn Fn(&StepReport) + Send + Sync>>);
+struct Observer(OnceLock<StepObserver>);
 
 impl std::fmt::Debug for Observer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
