@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,8 @@ use nix::unistd::Pid;
 
 /// Lines a program may be ahead of who reads them.
 const LINES_MAX: usize = 1_024;
+/// Lines that a failure shows.
+const LINES_SHOWN: usize = 30;
 /// Becomes the program it is given, beside a guard that kills the whole group once the test's end of
 /// the guard's pipe is closed: however the test ends, it leaves no servers behind.
 const GUARDED: &str = r#"
@@ -85,12 +87,7 @@ impl Program {
             let left = until.saturating_duration_since(Instant::now());
             match self.lines.recv_timeout(left) {
                 Ok(line) if line.contains(mark) => return,
-                Ok(line) => {
-                    last.push_back(line);
-                    if last.len() > 30 {
-                        last.pop_front();
-                    }
-                }
+                Ok(line) => keep(&mut last, line),
                 Err(end) => {
                     let end = match end {
                         RecvTimeoutError::Timeout => format!("did not say `{mark}` in {within:?}"),
@@ -105,15 +102,32 @@ impl Program {
                             self.name
                         );
                     }
-                    let said: Vec<String> = last.into();
-                    panic!(
-                        "`{}` {end}; its last lines:\n{}",
-                        self.name,
-                        said.join("\n")
-                    );
+                    panic!("`{}` {end}{}", self.name, shown(last));
                 }
             }
         }
+    }
+
+    /// Waits until the program ends by itself, and says how it did.
+    ///
+    /// # Panics
+    /// If it does not end in time; shows its last lines.
+    #[track_caller]
+    pub fn wait(&mut self, within: Duration) -> ExitStatus {
+        let until = Instant::now() + within;
+        let mut last = VecDeque::new();
+        // Its output ends with it.
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) => keep(&mut last, line),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("`{}` did not end in {within:?}{}", self.name, shown(last));
+                }
+            }
+        }
+        self.child.wait().expect("a child can be waited for")
     }
 
     /// Sends a signal to the program and its children.
@@ -140,6 +154,19 @@ impl Drop for Program {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Remembers the last lines.
+fn keep(last: &mut VecDeque<String>, line: String) {
+    last.push_back(line);
+    if last.len() > LINES_SHOWN {
+        last.pop_front();
+    }
+}
+
+fn shown(last: VecDeque<String>) -> String {
+    let said: Vec<String> = last.into();
+    format!("; its last lines:\n{}", said.join("\n"))
 }
 
 /// The same command behind its guard, in a process group of its own. The guard's pipe is the child's

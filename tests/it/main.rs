@@ -7,5 +7,6 @@ mod conformance;
 mod media;
 mod redis_store;
 mod samples;
+mod start;
 mod straight_line;
 mod tidy;

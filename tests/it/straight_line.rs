@@ -19,10 +19,10 @@ const RUN_MAX: Duration = Duration::from_secs(100);
 const MODEL: &str = "tiny";
 
 /// Where a batch goes: the arguments that name it.
-struct Place {
-    broker: String,
-    results: String,
-    media: String,
+pub(crate) struct Place {
+    pub(crate) broker: String,
+    pub(crate) results: String,
+    pub(crate) media: String,
 }
 
 impl Place {
@@ -35,12 +35,13 @@ impl Place {
         ["--broker", broker, "--results", results, "--media", media]
     }
 
-    fn worker(&self) -> Program {
+    /// Starts a worker; `more` are further arguments.
+    pub(crate) fn worker(&self, more: &[&str]) -> Program {
         let mut command = own("lapidary-worker");
         command
             .args(["run", "--name", MODEL, "--model"])
             .arg(tiny_model());
-        command.args(self.arguments());
+        command.args(self.arguments()).args(more);
         Program::start(&mut command, "lapidary-worker")
     }
 
@@ -92,7 +93,7 @@ async fn run(place: &Place) -> BTreeMap<String, String> {
     let folder = TempDir::new().unwrap();
     let batch = place.submit(&requests(folder.path()));
     let results = AnyResults::open(&place.results, false).await.unwrap();
-    let mut workers = [place.worker(), place.worker()];
+    let mut workers = [place.worker(&[]), place.worker(&[])];
     let mut kills = KILL_AT.into_iter().peekable();
     let (mut rows, mut cursor) = (Vec::<JobResult>::new(), String::new());
     let started = Instant::now();
@@ -113,7 +114,7 @@ async fn run(place: &Place) -> BTreeMap<String, String> {
         cursor = page.cursor;
         if kills.next_if(|at| rows.len() >= *at).is_some() {
             workers[1].kill();
-            workers[1] = place.worker();
+            workers[1] = place.worker(&[]);
         }
     };
     assert_eq!(
