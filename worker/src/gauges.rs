@@ -8,7 +8,7 @@ use lapidary_engine::{Engine, Stats, StepReport};
 use lapidary_schemas::metrics;
 
 use crate::health::resident_bytes;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, number};
 
 /// How often it is read.
 const INTERVAL: Duration = Duration::from_millis(250);
@@ -21,11 +21,6 @@ pub(crate) fn record_step(step: &StepReport, metrics: &Metrics) {
     metrics.observe(&metrics::BATCH_SIZE, &[], number(step.sequences as u64));
     metrics.observe(&metrics::STEP_TOKENS, &[], number(tokens as u64));
     metrics.observe(&metrics::STEP_DURATION, &[], step.duration.as_secs_f64());
-}
-
-#[expect(clippy::cast_precision_loss, reason = "exact up to 2^53")]
-fn number(count: u64) -> f64 {
-    count as f64
 }
 
 /// Reads for ever.

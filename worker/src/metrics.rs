@@ -8,6 +8,12 @@ use prometheus::{
     CounterVec, Encoder, GaugeVec, HistogramOpts, HistogramVec, Opts, Registry, TextEncoder,
 };
 
+/// A count as the value of a metric.
+#[expect(clippy::cast_precision_loss, reason = "exact up to 2^53")]
+pub(crate) fn number(count: u64) -> f64 {
+    count as f64
+}
+
 /// One family of the table.
 #[derive(Debug, Clone)]
 enum Family {

@@ -6,7 +6,7 @@ use lapidary_schemas::{Class, metrics};
 use lapidary_transport::{Steward, StewardOptions, TickReport};
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, number};
 use crate::store::Stores;
 
 /// Feeds and sweeps whenever this process is elected, until `stop`.
@@ -26,8 +26,6 @@ pub(crate) async fn run(
 }
 
 fn record(metrics: &Metrics, tick: &TickReport) {
-    #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53")]
-    let number = |count: u64| count as f64;
     let bulk = [Class::Bulk.as_str()];
     metrics.set(&metrics::LEASE_HELD, &[], f64::from(u8::from(tick.leader)));
     metrics.set(&metrics::OPEN_BATCHES, &[], number(tick.open_batches));
