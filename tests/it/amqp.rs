@@ -15,7 +15,7 @@ use lapin::{BasicProperties, Connection, ConnectionProperties};
 use crate::samples::{job, jobs, lane};
 
 /// Longer than anything here takes; a test that reaches it hangs.
-const LONG: Duration = Duration::from_secs(30);
+const LONG: Duration = Duration::from_mins(1);
 
 async fn open(broker: &Broker) -> AmqpQueue {
     AmqpQueue::open(&broker.url()).await.unwrap()
@@ -311,6 +311,8 @@ async fn a_broker_in_trouble_loses_nothing() {
     a_silent_wire_is_noticed(&broker).await;
     a_restart_is_survived(&mut broker).await;
     a_broker_that_stays_away_is_told(&mut broker).await;
+    a_new_queue_that_a_crash_loses_is_made_again(&mut broker).await;
+    a_queue_without_a_leader_is_left_alone(&broker).await;
 }
 
 async fn closed_connections_end_loans(broker: &Broker) {
@@ -491,9 +493,7 @@ async fn a_restart_is_survived(broker: &mut Broker) {
 }
 
 async fn a_broker_that_stays_away_is_told(broker: &mut Broker) {
-    // A queue the broker has stopped with before: it writes the place of a new one down some time
-    // after it was made, and one that is killed before that never finds the queue again. Jobs lost
-    // so are fed again by the steward.
+    // A queue the broker has stopped with before: a new one may be lost (see below).
     let (queue, lane) = (
         AmqpQueue::open_with(&broker.url(), impatient())
             .await
@@ -519,6 +519,57 @@ async fn a_broker_that_stays_away_is_told(broker: &mut Broker) {
         ids(&sent),
         "after a crash"
     );
+}
+
+/// The broker writes the place of a new queue down some time after it was made. Killed before that it
+/// starts the queue from nothing, with no leader: jobs on it are lost (the steward feeds them again),
+/// and nothing would ever come through it again.
+async fn a_new_queue_that_a_crash_loses_is_made_again(broker: &mut Broker) {
+    let (queue, lane) = (open(broker).await, lane("new"));
+    queue.publish(&jobs("new", 1)).await.unwrap();
+    tokio::task::block_in_place(|| {
+        broker.kill();
+        broker.run();
+    });
+    let start = Instant::now();
+    let sent = job("new", Class::Bulk);
+    let publishing = async {
+        while let Err(error) = queue.publish(std::slice::from_ref(&sent)).await {
+            assert!(start.elapsed() < LONG, "{error}");
+        }
+    };
+    let receiving = async {
+        let mut found = false;
+        while !found {
+            let lent = receive(&queue, &lane, 8).await;
+            found = received_ids(&lent).contains(&sent.id);
+            settle(&queue, lent, &Settle::Done).await;
+        }
+    };
+    tokio::join!(publishing, receiving);
+    assert!(start.elapsed() < LONG, "took {:?}", start.elapsed());
+}
+
+/// Its other nodes may be back at any time, with jobs that only they have.
+async fn a_queue_without_a_leader_is_left_alone(broker: &Broker) {
+    let (queue, lane) = (
+        AmqpQueue::open_with(&broker.url(), impatient())
+            .await
+            .unwrap(),
+        lane("leaderless"),
+    );
+    let sent = jobs("leaderless", 1);
+    queue.publish(&sent).await.unwrap();
+    let server = "{'%2F_lapidary.jobs.leaderless.bulk', node()}";
+    broker.ctl(&["eval", &format!("ra:stop_server(quorum_queues, {server}).")]);
+    let lost = queue.publish(&jobs("leaderless", 1)).await;
+    assert!(matches!(lost, Err(QueueError::Full { .. })), "{lost:?}");
+    broker.ctl(&[
+        "eval",
+        &format!("ra:restart_server(quorum_queues, {server})."),
+    ]);
+    let found = received_ids(&receive(&queue, &lane, 1).await);
+    assert_eq!(found, ids(&sent));
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use lapin::types::FieldTable;
 use lapin::{Channel, Consumer};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use super::link::Link;
+use super::link::{Link, Live};
 use super::topology;
 use crate::queue::QueueError;
 
@@ -20,8 +20,6 @@ use crate::queue::QueueError;
 /// is the broker's own for quorum queues.
 const PREFETCH_MIN: usize = 2;
 const PREFETCH_MAX: usize = 2_000;
-/// Longest time a subscription may take, a broker that is away not counted.
-const SUBSCRIBE_MAX: Duration = Duration::from_secs(20);
 /// First and longest pause after a subscription that ended: its queue may be gone.
 const PAUSE_MIN: Duration = topology::GONE_PAUSE;
 const PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -114,15 +112,7 @@ impl LaneReader {
     ) -> Result<(OwnedMutexGuard<State>, Result<(), QueueError>), QueueError> {
         let (owned, queue) = (Arc::clone(link), self.queue.clone());
         let subscribing = link.io().run(async move {
-            let subscribing = state.subscribe(&owned, patience, &queue, max);
-            // A queue without a leader answers nothing; the channel is of no use after that.
-            let subscribed = tokio::time::timeout(patience + SUBSCRIBE_MAX, subscribing).await;
-            let subscribed = subscribed.unwrap_or_else(|_| {
-                state.forget();
-                let message = format!("no subscription to `{queue}` was confirmed");
-                let url = owned.place().to_owned();
-                Err(QueueError::Unreachable { url, message })
-            });
+            let subscribed = state.subscribe(&owned, patience, &queue, max).await;
             (state, subscribed)
         });
         subscribing.await.ok_or_else(|| QueueError::Unusable {
@@ -177,33 +167,54 @@ impl State {
         {
             return Ok(());
         }
+        let live = link.live(patience).await?;
+        let silent = |within: Duration| {
+            let within = within.as_secs();
+            let message = format!(
+                "`{queue}` gave no answer within {within} s, as a queue without a leader does"
+            );
+            link.unreachable(message)
+        };
+        let ensuring = topology::ensure(&live, queue);
+        match tokio::time::timeout(topology::ANSWER_MAX, ensuring).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(link.fault(&error)),
+            Err(_) => return Err(silent(topology::ANSWER_MAX)),
+        }
+        let within = topology::answer_max(&live, queue);
+        match tokio::time::timeout(within, self.consume(&live, queue, prefetch)).await {
+            Ok(Ok(())) => {
+                live.young().answered(queue);
+                Ok(())
+            }
+            Ok(Err(error)) => {
+                live.missed(queue);
+                Err(link.fault(&error))
+            }
+            Err(_) => {
+                // The channel is of no use after that.
+                self.forget();
+                topology::unanswered(&live, queue).await;
+                Err(silent(within))
+            }
+        }
+    }
+
+    /// Subscribes, on the channel there is or on a new one.
+    async fn consume(&mut self, live: &Live, queue: &str, prefetch: usize) -> lapin::Result<()> {
         let (channel, lent) = if let Some(held) = self.subscription.take() {
             let (channel, lent) = (held.channel.clone(), Arc::clone(&held.lent));
             self.unsubscribe(held).await;
             (channel, lent)
         } else {
-            let live = link.live(patience).await?;
-            let opening = async {
-                topology::ensure(&live, queue).await?;
-                live.channel().await
-            };
-            let channel = opening.await.map_err(|error| link.fault(&error))?;
-            (channel, Arc::default())
+            (live.channel().await?, Arc::default())
         };
-        let consuming = async {
-            let count = u16::try_from(prefetch).unwrap_or(u16::MAX);
-            channel.basic_qos(count, BasicQosOptions::default()).await?;
-            let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
-            channel
-                .basic_consume(queue.into(), "".into(), options, none)
-                .await
-        };
-        let consumer = consuming.await.map_err(|error| {
-            if let Some(live) = link.peek() {
-                live.missed(queue);
-            }
-            link.fault(&error)
-        })?;
+        let count = u16::try_from(prefetch).unwrap_or(u16::MAX);
+        channel.basic_qos(count, BasicQosOptions::default()).await?;
+        let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
+        let consumer = channel
+            .basic_consume(queue.into(), "".into(), options, none)
+            .await?;
         self.subscription = Some(Subscription {
             channel,
             consumer,

@@ -13,6 +13,7 @@ use lapin::{Channel, Connection, ConnectionProperties, ErrorKind, Event};
 use tokio::sync::watch;
 
 use super::io::Io;
+use super::young::Young;
 use crate::queue::QueueError;
 
 /// Longest time one attempt to connect may take.
@@ -32,6 +33,7 @@ pub(super) struct Link {
     place: String,
     purpose: &'static str,
     io: Arc<Io>,
+    young: Arc<Young>,
     current: tokio::sync::Mutex<Option<Arc<Live>>>,
 }
 
@@ -45,29 +47,44 @@ pub(super) struct Live {
     publisher: tokio::sync::Mutex<Option<Channel>>,
     /// Queues seen on this connection.
     seen: Mutex<HashSet<String>>,
+    /// Queues that this process made lately, on any connection.
+    young: Arc<Young>,
 }
 
 impl Link {
     /// A link to `uri`, not connected yet. `place` is the address without credentials.
-    pub(super) fn new(mut uri: AMQPUri, place: String, purpose: &'static str, io: Arc<Io>) -> Self {
+    pub(super) fn new(
+        mut uri: AMQPUri,
+        place: String,
+        purpose: &'static str,
+        io: Arc<Io>,
+        young: Arc<Young>,
+    ) -> Self {
         uri.query.heartbeat.get_or_insert(HEARTBEAT_S);
         Self {
             uri,
             place,
             purpose,
             io,
+            young,
             current: tokio::sync::Mutex::new(None),
         }
     }
 
     /// The connection there is, or a new one, tried for at most `within`.
     pub(super) async fn live(&self, within: Duration) -> Result<Arc<Live>, QueueError> {
-        let mut current = self.current.lock().await;
+        let until = Instant::now() + within;
+        let waiting = tokio::time::timeout_at(until.into(), self.current.lock());
+        let Ok(mut current) = waiting.await else {
+            let message = format!("no connection within {} s", within.as_secs());
+            return Err(self.unreachable(message));
+        };
         if let Some(live) = current.as_ref().filter(|live| live.connected()) {
             return Ok(Arc::clone(live));
         }
-        *current = None;
-        let until = Instant::now() + within;
+        if current.take().is_some() {
+            self.young.lost_the_broker(Instant::now());
+        }
         let mut pause = PAUSE_MIN;
         loop {
             match self.connect().await {
@@ -81,11 +98,6 @@ impl Link {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
-    }
-
-    /// The connection there is, if nobody is making another.
-    pub(super) fn peek(&self) -> Option<Arc<Live>> {
-        self.current.try_lock().ok()?.clone()
     }
 
     /// Gives a connection up that no longer answers.
@@ -108,10 +120,7 @@ impl Link {
             Some(Ok(Err(error))) => return Err(self.fault(&error)),
             Some(Err(_)) => {
                 let message = format!("no answer within {} s", ATTEMPT_MAX.as_secs());
-                return Err(QueueError::Unreachable {
-                    url: self.place.clone(),
-                    message,
-                });
+                return Err(self.unreachable(message));
             }
             None => {
                 let message = "the thread that serves the broker has stopped".to_owned();
@@ -120,12 +129,16 @@ impl Link {
         };
         let (sender, blocked) = watch::channel(None);
         let mut events = connection.events_listener();
+        let young = Arc::clone(&self.young);
         self.io.detach(async move {
             while let Some(event) = events.next().await {
                 match event {
                     Event::ConnectionBlocked(reason) => drop(sender.send(Some(reason))),
                     Event::ConnectionUnblocked => drop(sender.send(None)),
-                    Event::Error(_) => break,
+                    Event::Error(_) => {
+                        young.lost_the_broker(Instant::now());
+                        break;
+                    }
                     _ => {}
                 }
                 if sender.is_closed() {
@@ -133,12 +146,14 @@ impl Link {
                 }
             }
         });
+        self.young.found_the_broker(Instant::now());
         let (publisher, seen) = (tokio::sync::Mutex::new(None), Mutex::default());
         Ok(Live {
             connection,
             blocked,
             publisher,
             seen,
+            young: Arc::clone(&self.young),
         })
     }
 
@@ -156,9 +171,14 @@ impl Link {
                 return QueueError::Unusable { message };
             }
         }
+        self.unreachable(error.to_string())
+    }
+
+    /// That the broker cannot be reached, or gives no answer.
+    pub(super) fn unreachable(&self, message: String) -> QueueError {
         QueueError::Unreachable {
             url: self.place.clone(),
-            message: error.to_string(),
+            message,
         }
     }
 
@@ -255,6 +275,11 @@ impl Live {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(queue.to_owned());
+    }
+
+    /// Queues that this process made lately.
+    pub(super) fn young(&self) -> &Young {
+        &self.young
     }
 
     /// Forgets that a queue exists.

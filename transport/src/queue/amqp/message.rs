@@ -30,6 +30,18 @@ pub(super) struct Outgoing {
     pub(super) properties: BasicProperties,
 }
 
+impl Outgoing {
+    /// The queue that must exist for it, and that confirms it. A rung's exchange carries the name of
+    /// the rung's queue.
+    pub(super) fn first(&self) -> &str {
+        if self.exchange.is_empty() {
+            &self.queue
+        } else {
+            self.exchange
+        }
+    }
+}
+
 /// The bytes of a job, if they fit.
 pub(super) fn encode(job: &Job) -> Result<Vec<u8>, QueueError> {
     let body = serde_json::to_vec(job).map_err(|error| QueueError::Unusable {

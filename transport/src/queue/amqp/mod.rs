@@ -11,6 +11,7 @@ mod names;
 mod publish;
 mod settle;
 mod topology;
+mod young;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -77,13 +78,14 @@ impl AmqpQueue {
             });
         }
         let place = format!("amqp://{}:{}", uri.authority.host, uri.authority.port);
-        let io = Arc::new(Io::start()?);
+        let (io, young) = (Arc::new(Io::start()?), Arc::default());
         let link = |purpose| {
             Arc::new(Link::new(
                 uri.clone(),
                 place.clone(),
                 purpose,
                 Arc::clone(&io),
+                Arc::clone(&young),
             ))
         };
         let queue = Self {
@@ -108,15 +110,21 @@ impl AmqpQueue {
     /// Messages ready on `queue` and on the whole ladder.
     async fn count(&self, queue: &str) -> Result<u64, QueueError> {
         let live = self.consuming.live(self.patience.reconnect).await?;
-        let mut channel = None;
-        let mut sum = 0;
-        for name in std::iter::once(queue).chain(names::RUNGS.iter().map(|rung| rung.name)) {
-            let counted = topology::count(&live, &mut channel, name).await;
-            sum += counted
-                .map_err(|error| self.consuming.fault(&error))?
-                .unwrap_or(0);
-        }
-        Ok(sum)
+        let counting = async {
+            let (mut channel, mut sum) = (None, 0);
+            for name in std::iter::once(queue).chain(names::RUNGS.iter().map(|rung| rung.name)) {
+                let counted = topology::count(&live, &mut channel, name).await?;
+                sum += counted.unwrap_or(0);
+            }
+            Ok(sum)
+        };
+        let counted = tokio::time::timeout(topology::ANSWER_MAX, counting).await;
+        let counted = counted.map_err(|_| {
+            let within = topology::ANSWER_MAX.as_secs();
+            let message = format!("no count of `{queue}` within {within} s");
+            self.consuming.unreachable(message)
+        })?;
+        counted.map_err(|error| self.consuming.fault(&error))
     }
 }
 

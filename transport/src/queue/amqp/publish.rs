@@ -1,8 +1,10 @@
 //! Publishing that returns only once the broker has each message on disk, and knows it if not.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::future::join_all;
 use lapin::options::BasicPublishOptions;
 use lapin::{Confirmation, PublisherConfirm};
 
@@ -98,8 +100,9 @@ async fn round(
     messages: &[Outgoing],
     open: &[usize],
 ) -> Result<Vec<Fate>, QueueError> {
-    let until = Instant::now() + patience.confirm;
     let live = link.live(patience.reconnect).await?;
+    // Connecting has a bound of its own and takes nothing from this one.
+    let until = Instant::now() + patience.confirm;
     live.unblocked(patience.confirm)
         .await
         .map_err(|reason| full(&reason))?;
@@ -108,11 +111,9 @@ async fn round(
         for index in open {
             waiting.push(send(&live, &messages[*index]).await);
         }
-        let mut fates = Vec::with_capacity(open.len());
-        for (index, confirm) in open.iter().zip(waiting) {
-            fates.push(fate(&live, &messages[*index], confirm).await);
-        }
-        fates
+        let sent = open.iter().zip(waiting);
+        // All at once: one queue without an answer hides no other's.
+        join_all(sent.map(|(index, confirm)| fate(&live, &messages[*index], confirm))).await
     };
     if let Ok(fates) = tokio::time::timeout_at(until.into(), sending).await {
         return Ok(fates);
@@ -122,7 +123,11 @@ async fn round(
     }
     // Silent: a broker that greets a new connection is there and takes no messages.
     link.forget(&live).await;
-    link.live(patience.reconnect).await?;
+    let live = link.live(patience.reconnect).await?;
+    let queues: HashSet<&str> = open.iter().map(|index| messages[*index].first()).collect();
+    for queue in queues {
+        topology::unanswered(&live, queue).await;
+    }
     Err(full(&format!(
         "they are not confirmed within {} s",
         patience.confirm.as_secs()
@@ -136,13 +141,7 @@ fn full(reason: &str) -> QueueError {
 }
 
 async fn send(live: &Arc<Live>, message: &Outgoing) -> lapin::Result<PublisherConfirm> {
-    // A rung's exchange carries the name of the rung's queue.
-    let first = if message.exchange.is_empty() {
-        &message.queue
-    } else {
-        message.exchange
-    };
-    topology::ensure(live, first).await?;
+    topology::ensure(live, message.first()).await?;
     let options = BasicPublishOptions {
         mandatory: true,
         ..BasicPublishOptions::default()
@@ -165,14 +164,13 @@ async fn fate(live: &Live, message: &Outgoing, sent: lapin::Result<PublisherConf
         Err(error) => Err(error),
     };
     match confirmation {
-        Ok(Confirmation::Ack(None)) => Fate::Stored,
+        Ok(Confirmation::Ack(None)) => {
+            live.young().answered(message.first());
+            Fate::Stored
+        }
         // Confirmed and returned: nobody keeps it.
         Ok(Confirmation::Ack(Some(_)) | Confirmation::NotRequested) => {
-            live.missed(if message.exchange.is_empty() {
-                &message.queue
-            } else {
-                message.exchange
-            });
+            live.missed(message.first());
             Fate::Returned
         }
         Ok(Confirmation::Nack(_)) => Fate::Refused,

@@ -3,9 +3,11 @@
 //! A queue that exists is taken as it is: only a missing one is declared, so a broker whose queues
 //! were made by another version, or are governed by an operator's policy, is never refused.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::options::{
+    ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+};
 use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, ErrorKind, ExchangeKind};
@@ -26,11 +28,54 @@ const DELIVERIES_MAX: i32 = 1_000_000_000;
 /// argument that a quorum queue's consumer may have turns this off.
 pub(super) const GONE_PAUSE: Duration = Duration::from_secs(1);
 
+/// Longest time the broker may take to answer about a queue.
+pub(super) const ANSWER_MAX: Duration = Duration::from_secs(20);
+/// The same for a queue that may be lost. It is almost empty, and answers within a second.
+const DOUBTED_ANSWER_MAX: Duration = Duration::from_secs(5);
+
+/// How long to wait for what a queue must answer itself.
+pub(super) fn answer_max(live: &Live, queue: &str) -> Duration {
+    if live.young().is_doubted(queue, Instant::now()) {
+        DOUBTED_ANSWER_MAX
+    } else {
+        ANSWER_MAX
+    }
+}
+
+/// Takes note that a queue did not answer. One that the broker has lost (see [`super::young`]) is
+/// deleted; whoever needs it next makes it again.
+pub(super) async fn unanswered(live: &Live, queue: &str) {
+    let _making = live.young().making.lock().await;
+    if !live.young().is_doubted(queue, Instant::now()) {
+        return;
+    }
+    let deleting = async {
+        let channel = live.channel().await?;
+        let options = QueueDeleteOptions::default();
+        channel.queue_delete(queue.into(), options).await
+    };
+    if !matches!(tokio::time::timeout(ANSWER_MAX, deleting).await, Ok(Ok(_))) {
+        tracing::warn!(
+            queue,
+            "the broker lost it while it was new, and does not delete it"
+        );
+        return;
+    }
+    tracing::warn!(
+        queue,
+        "the broker lost it while it was new; it is made again"
+    );
+    live.young().answered(queue);
+    live.missed(queue);
+    tokio::time::sleep(GONE_PAUSE).await;
+}
+
 /// Makes sure that a queue exists, with what it needs around it.
 pub(super) async fn ensure(live: &Live, queue: &str) -> lapin::Result<()> {
     if live.has_seen(queue) {
         return Ok(());
     }
+    let _making = live.young().making.lock().await;
     if let Some(rung) = RUNGS.iter().find(|rung| rung.name == queue) {
         create(live, queue, rung_arguments(rung)).await?;
         bind_rung(live, rung).await?;
@@ -78,6 +123,10 @@ async fn create(live: &Live, queue: &str, arguments: FieldTable) -> lapin::Resul
         return Ok(());
     }
     match declare(live, queue, arguments).await {
+        Ok(()) => {
+            live.young().made(queue, Instant::now());
+            Ok(())
+        }
         // Somebody else was faster, with other arguments.
         Err(error) if is(&error, AMQPSoftError::PRECONDITIONFAILED) => {
             match count(live, &mut channel, queue).await? {
@@ -85,7 +134,7 @@ async fn create(live: &Live, queue: &str, arguments: FieldTable) -> lapin::Resul
                 None => Err(error),
             }
         }
-        other => other,
+        Err(error) => Err(error),
     }
 }
 
