@@ -132,6 +132,14 @@ enum StepError {
     Media(#[from] MediaError),
 }
 
+impl StepError {
+    /// Whether no step that needs the queue can succeed for now. Each would wait for it in vain, and
+    /// the election would run out meanwhile.
+    fn is_queue_away(&self) -> bool {
+        matches!(self, Self::Queue(QueueError::Unreachable { .. }))
+    }
+}
+
 impl TickReport {
     /// Counts and logs a failed step.
     fn failed(&mut self, step: &str, batch: Option<BatchId>, error: &StepError) {
@@ -312,8 +320,9 @@ impl<Q: Queue, R: Results, M: Media> Steward<Q, R, M> {
             let position = match self.results.feed_position(id).await {
                 Ok(position) => position,
                 Err(error) => {
-                    watch.rest(now);
-                    report.failed("position", Some(id), &error.into());
+                    let error = error.into();
+                    watch.rest(&error, now);
+                    report.failed("position", Some(id), &error);
                     continue;
                 }
             };

@@ -31,6 +31,8 @@ struct Round<'a> {
     lease: &'a Lease,
     now: DateTime<Utc>,
     report: &'a mut TickReport,
+    /// Nothing more can be fed: the queue is away, or the election was lost.
+    over: bool,
 }
 
 impl<Q: Queue, R: Results, M: Media> Steward<Q, R, M> {
@@ -51,7 +53,12 @@ impl<Q: Queue, R: Results, M: Media> Steward<Q, R, M> {
         self.turn = (self.turn + 1) % shares.len();
         shares.rotate_left(self.turn);
         let turn_items = (CALL_ITEMS_MAX / shares.len()).max(TURN_ITEMS_MIN);
-        let mut round = Round { lease, now, report };
+        let mut round = Round {
+            lease,
+            now,
+            report,
+            over: false,
+        };
         let mut budget = TICK_ITEMS_MAX;
         while budget > 0 && !shares.is_empty() {
             let mut next_round = Vec::with_capacity(shares.len());
@@ -62,6 +69,9 @@ impl<Q: Queue, R: Results, M: Media> Steward<Q, R, M> {
                 let items = self.room(&share, &position).min(turn_items).min(budget);
                 if items > 0 {
                     let fed = self.turn_of(&mut round, position, items).await;
+                    if round.over {
+                        return;
+                    }
                     if let Some((position, fed)) = fed {
                         budget -= fed.min(budget);
                         share.outstanding += fed;
@@ -111,9 +121,11 @@ impl<Q: Queue, R: Results, M: Media> Steward<Q, R, M> {
                 if let StepError::Results(ResultsError::Conflict { .. }) = error {
                     // Another process may have won the election.
                     self.held = None;
+                    round.over = true;
                 }
+                round.over |= error.is_queue_away();
                 if let Some(watch) = self.watches.get_mut(&id) {
-                    watch.rest(round.now);
+                    watch.rest(&error, round.now);
                 }
                 round.report.failed("feeding", Some(id), &error);
                 None

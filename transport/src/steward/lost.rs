@@ -38,9 +38,12 @@ impl<Q: Queue, R: Results, M: Media> Steward<Q, R, M> {
             let id = position.batch.id;
             if let Err(error) = self.sweep_batch(position, now, report).await {
                 if let Some(watch) = self.watches.get_mut(&id) {
-                    watch.rest(now);
+                    watch.rest(&error, now);
                 }
                 report.failed("search for lost jobs", Some(id), &error);
+                if error.is_queue_away() {
+                    return;
+                }
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The steward on an embedded file: every tick is called with its time, and workers are played.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use chrono::TimeDelta;
 use lapidary_schemas::batch::{ManifestItem, Shard};
@@ -12,7 +13,7 @@ use lapidary_schemas::{
 
 use super::items::unworked_job;
 use super::*;
-use crate::queue::{Lane, Settle};
+use crate::queue::{Delivery, Lane, Receipt, Settle};
 use crate::results::{Begin, Finished};
 use crate::{AnyMedia, AnyQueue, AnyResults, Place, PlaceUrls};
 
@@ -452,4 +453,70 @@ async fn a_lost_manifest_is_reported_and_tried_again_with_patience() {
     );
     assert!(!steward.tick(Utc::now()).await.any_error(), "it rests");
     assert_eq!(steward.tick(after(2)).await.media_errors, 1);
+}
+
+/// A queue that may be out of reach, and how often it was asked.
+#[derive(Debug)]
+struct Gate {
+    queue: Arc<AnyQueue>,
+    away: AtomicBool,
+    asked: AtomicUsize,
+}
+
+impl Gate {
+    fn ask(&self) -> Result<&AnyQueue, QueueError> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        if !self.away.load(Ordering::Relaxed) {
+            return Ok(&self.queue);
+        }
+        Err(QueueError::Unreachable {
+            url: "amqp://nowhere".to_owned(),
+            message: "connection refused".to_owned(),
+        })
+    }
+}
+
+impl Queue for Gate {
+    async fn publish(&self, jobs: &[Job]) -> Result<(), QueueError> {
+        self.ask()?.publish(jobs).await
+    }
+
+    async fn receive(&self, lane: &Lane, max: usize) -> Result<Vec<Delivery>, QueueError> {
+        self.ask()?.receive(lane, max).await
+    }
+
+    async fn settle(&self, settled: Vec<(Receipt, Settle)>) -> Vec<Result<(), QueueError>> {
+        self.queue.settle(settled).await
+    }
+
+    async fn depth(&self, lane: &Lane) -> Result<u64, QueueError> {
+        self.ask()?.depth(lane).await
+    }
+}
+
+#[tokio::test]
+async fn a_queue_out_of_reach_is_tried_once_a_tick_and_used_seconds_after_it_is_back() {
+    let bench = Bench::open().await;
+    for tenant in ["a", "b", "c"] {
+        bench.batch(tenant, 2, 2).await;
+    }
+    let queue = Arc::new(Gate {
+        queue: Arc::clone(&bench.queue),
+        away: AtomicBool::new(true),
+        asked: AtomicUsize::new(0),
+    });
+    let (results, media) = (Arc::clone(&bench.results), Arc::clone(&bench.media));
+    let options = StewardOptions::new("a");
+    let mut steward = Steward::new(Arc::clone(&queue), results, media, options);
+    for tick in 1..=600 {
+        assert_eq!(steward.tick(after(tick)).await.fed, 0);
+        let asked = queue.asked.swap(0, Ordering::Relaxed);
+        assert!(asked <= 1, "asked {asked} times in one tick");
+    }
+    queue.away.store(false, Ordering::Relaxed);
+    let fed: Vec<u64> = vec![
+        steward.tick(after(600)).await.fed,
+        steward.tick(after(609)).await.fed,
+    ];
+    assert_eq!(fed.iter().sum::<u64>(), 6, "{fed:?}");
 }

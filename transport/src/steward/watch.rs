@@ -5,11 +5,15 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::delta;
+use super::items::is_gone;
+use super::{StepError, delta};
 use crate::results::FeedPosition;
 
-/// Longest rest after failures, as a power of two of seconds.
-const REST_POWER_MAX: u32 = 6;
+/// Longest rest after failures of a store, as a power of two of seconds: once it is there again, work
+/// goes on soon.
+const REST_POWER_MAX: u32 = 3;
+/// The same where the batch itself is at fault.
+const BROKEN_REST_POWER_MAX: u32 = 6;
 /// How many times the time until jobs count as lost is doubled at most.
 const DOUBLINGS_MAX: u32 = 6;
 
@@ -55,8 +59,13 @@ impl Watch {
     }
 
     /// A step failed: leave the batch alone for a while, longer each time.
-    pub(super) fn rest(&mut self, now: DateTime<Utc>) {
-        let rest = Duration::from_secs(1 << self.failures.min(REST_POWER_MAX));
+    pub(super) fn rest(&mut self, error: &StepError, now: DateTime<Utc>) {
+        let power_max = if is_gone(error) {
+            BROKEN_REST_POWER_MAX
+        } else {
+            REST_POWER_MAX
+        };
+        let rest = Duration::from_secs(1 << self.failures.min(power_max));
         self.failures += 1;
         self.rests_until = Some(now + delta(rest));
     }
