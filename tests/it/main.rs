@@ -4,7 +4,10 @@
 
 mod amqp;
 mod conformance;
+mod faults;
 mod media;
+mod operators;
+mod place;
 mod redis_store;
 mod samples;
 mod start;

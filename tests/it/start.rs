@@ -5,7 +5,7 @@ use std::time::Duration;
 use lapidary_tests::{Broker, Proxy, Redis, Wire, free_port};
 use tempfile::TempDir;
 
-use crate::straight_line::Place;
+use crate::place::Place;
 
 /// Longest time until a worker says what it is waited for.
 const SAY_MAX: Duration = Duration::from_mins(1);
@@ -14,11 +14,8 @@ const SAY_MAX: Duration = Duration::from_mins(1);
 async fn a_worker_waits_for_stores_and_then_says_which_is_missing() {
     let (broker, redis, folder) = (Broker::start(), Redis::start(), TempDir::new().unwrap());
     let to_redis = Proxy::start(redis.port()).await;
-    let mut place = Place {
-        broker: broker.url(),
-        results: format!("redis://127.0.0.1:{}", to_redis.port()),
-        media: format!("file://{}", folder.path().display()),
-    };
+    let results = format!("redis://127.0.0.1:{}", to_redis.port());
+    let mut place = Place::on_servers(broker.url(), results, folder.path());
     to_redis.set(Wire::Cut);
     let mut patient = place.worker(&[]);
     patient.wait_for("trying again", SAY_MAX);
