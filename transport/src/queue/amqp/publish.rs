@@ -30,7 +30,7 @@ enum Fate {
     Stored,
     /// There was no queue for it: it was returned.
     Returned,
-    /// The queue has no room.
+    /// The queue has no room, or is being made just now by another process.
     Refused,
     /// The channel or the connection broke first.
     Lost(lapin::Error),
@@ -38,8 +38,8 @@ enum Fate {
 
 /// Publishes messages and waits for each one's confirmation; answers in order.
 ///
-/// A broken connection is made again and a missing queue is declared again, each a bounded number
-/// of times; what was not confirmed before is then published twice.
+/// A broken connection is made again, a missing queue is declared again and a refusal is waited out,
+/// each a bounded number of times; what was not confirmed before is then published twice.
 pub(super) async fn publish(
     link: &Link,
     patience: Patience,
@@ -60,8 +60,9 @@ pub(super) async fn publish(
             Ok(fates) => {
                 for (index, fate) in open.into_iter().zip(fates) {
                     answers[index] = verdict(link, &messages[index], &fate);
-                    gone |= matches!(fate, Fate::Returned);
-                    if matches!(fate, Fate::Returned | Fate::Lost(_)) {
+                    let no_place = matches!(fate, Fate::Returned | Fate::Refused);
+                    gone |= no_place;
+                    if no_place || matches!(fate, Fate::Lost(_)) {
                         again.push(index);
                     }
                 }
