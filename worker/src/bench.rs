@@ -1,9 +1,11 @@
-//! `bench`: one workload, two speeds and a peak of memory.
+//! `bench`: one workload, its speeds and a peak of memory.
 
 use std::io::Write;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use lapidary_engine::batch::Forward;
+use lapidary_engine::image::View;
 use lapidary_engine::runner::{self, Loaded};
 use lapidary_engine::{Class, Engine, EngineOptions, GenerateInput, Prompt, Prompter, Sampling};
 use serde::Serialize;
@@ -36,6 +38,11 @@ pub struct Report {
     pub prompt_tokens: usize,
     /// Tokens generated for each.
     pub generated_tokens: usize,
+    /// Images encoded.
+    pub images: usize,
+    /// Those, by the time it took; absent where there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub images_per_second: Option<f64>,
     /// Prompt tokens of all sequences, by the wall-clock time until each had its first token.
     pub prefill_tokens_per_second: f64,
     /// Tokens of the steps that only continue answers, by the time of those steps.
@@ -75,8 +82,11 @@ fn measure(args: &BenchArgs) -> anyhow::Result<Report> {
     let before = resident_bytes().unwrap_or(0);
     let prompter = Prompter::open(path, &[])?;
     let tokenizer_rss_bytes = resident_bytes().unwrap_or(0).saturating_sub(before);
-    let loaded = runner::load(path, &load_options(&args.model))?;
+    let mut loaded = runner::load(path, &load_options(&args.model))?;
     let report = described(args, path, &loaded);
+    let loading = started.elapsed();
+    let images_per_second = encode(&mut loaded, args.images)?;
+    let started = Instant::now();
     let options = EngineOptions {
         slots_max: args.batch + 1,
         interactive_slots_reserved: 1,
@@ -85,10 +95,10 @@ fn measure(args: &BenchArgs) -> anyhow::Result<Report> {
         waiting_max: args.batch,
         prefix_sharing: false,
         context_tokens_max: Some(args.prompt + args.generate + SPARE_TOKENS),
-        atomic_tokens_max: 0,
+        ..EngineOptions::default()
     };
     let engine = Engine::start(Box::new(loaded.runner), prompter, &options)?;
-    let load_seconds = started.elapsed().as_secs_f64();
+    let load_seconds = (loading + started.elapsed()).as_secs_f64();
     let prompts = prompts(args, engine.shape().vocab);
     // Once over the pages and caches, unmeasured.
     run(&engine, &prompts[..1], 2)?;
@@ -105,6 +115,7 @@ fn measure(args: &BenchArgs) -> anyhow::Result<Report> {
     #[expect(clippy::cast_precision_loss, reason = "a few million at most")]
     let rate = |tokens: u64, seconds: f64| tokens as f64 / seconds.max(f64::MIN_POSITIVE);
     Ok(Report {
+        images_per_second,
         prefill_tokens_per_second: rate((args.batch * args.prompt) as u64, prefill_s),
         decode_tokens_per_second: rate(
             after.decode_only_tokens - before.decode_only_tokens,
@@ -129,6 +140,8 @@ fn described(args: &BenchArgs, path: &Path, loaded: &Loaded) -> Report {
         batch: args.batch,
         prompt_tokens: args.prompt,
         generated_tokens: args.generate,
+        images: args.images,
+        images_per_second: None,
         prefill_tokens_per_second: 0.0,
         decode_tokens_per_second: 0.0,
         load_seconds: 0.0,
@@ -137,18 +150,51 @@ fn described(args: &BenchArgs, path: &Path, loaded: &Loaded) -> Report {
     }
 }
 
-/// Random ids, the same in every run.
-fn prompts(args: &BenchArgs, vocab: usize) -> Vec<Vec<u32>> {
-    let vocab = u32::try_from(vocab).unwrap_or(u32::MAX).max(1);
+/// Encodes so many images of random pixels and gives how many it were in a second.
+fn encode(loaded: &mut Loaded, images: usize) -> anyhow::Result<Option<f64>> {
+    if images == 0 {
+        return Ok(None);
+    }
+    let Some(shape) = loaded.runner.shape().image else {
+        anyhow::bail!("--images is {images}, but the model reads no images");
+    };
+    let bytes = shape.spec.side as usize * shape.spec.side as usize * 3;
+    let mut random = random();
+    let mut encoded = Duration::ZERO;
+    for first in (0..images).step_by(shape.views_max) {
+        let count = shape.views_max.min(images - first);
+        let pixels = (0..count).map(|_| (0..bytes).map(|_| random().to_le_bytes()[0]).collect());
+        let views: Vec<View> = pixels.map(|pixels: Vec<u8>| View::new(pixels)).collect();
+        let started = Instant::now();
+        loaded.runner.encode(&views.iter().collect::<Vec<_>>())?;
+        encoded += started.elapsed();
+        for view in &views {
+            loaded.runner.forget(view.sha256());
+        }
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a few thousand at most")]
+    let rate = images as f64 / encoded.as_secs_f64().max(f64::MIN_POSITIVE);
+    Ok(Some(rate))
+}
+
+/// Random numbers, the same in every run.
+fn random() -> impl FnMut() -> u32 {
     let mut state = 0x9E37_79B9_7F4A_7C15_u64;
-    let mut token = || {
+    move || {
         // xorshift64*, Vigna, https://arxiv.org/abs/1402.6246.
         state ^= state >> 12;
         state ^= state << 25;
         state ^= state >> 27;
         let [.., a, b, c, d] = (state.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 32).to_be_bytes();
-        u32::from_be_bytes([a, b, c, d]) % vocab
-    };
+        u32::from_be_bytes([a, b, c, d])
+    }
+}
+
+/// Random ids, the same in every run.
+fn prompts(args: &BenchArgs, vocab: usize) -> Vec<Vec<u32>> {
+    let vocab = u32::try_from(vocab).unwrap_or(u32::MAX).max(1);
+    let mut random = random();
+    let mut token = || random() % vocab;
     (0..args.batch)
         .map(|_| (0..args.prompt).map(|_| token()).collect())
         .collect()
@@ -176,9 +222,12 @@ fn run(engine: &Engine, prompts: &[Vec<u32>], max_tokens: usize) -> anyhow::Resu
 fn table(report: &Report) -> String {
     #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53 bytes")]
     let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let images = report.images_per_second.map_or(String::new(), |rate| {
+        format!("images     {rate:.3} images/s, {} encoded\n", report.images)
+    });
     format!(
         "model      {} ({}, {}, {} threads)\nworkload   {} sequences, {} prompt and {} new tokens \
-         each\nprefill    {:.1} tokens/s\ndecode     {:.1} tokens/s\npeak rss   {:.0} MiB, of \
+         each\n{images}prefill    {:.1} tokens/s\ndecode     {:.1} tokens/s\npeak rss   {:.0} MiB, of \
          which tokenizer {:.0} MiB\nloaded in  {:.2} s\n",
         report.model,
         report.quantization,

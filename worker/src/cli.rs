@@ -49,6 +49,9 @@ pub struct ModelArgs {
     /// A GGUF file, or a folder with config.json and safetensors.
     #[arg(long, env = "LAPIDARY_MODEL", value_name = "PATH")]
     pub model: PathBuf,
+    /// The vision tower of a GGUF file; by default a fitting mmproj*.gguf beside it, if there is one.
+    #[arg(long, env = "LAPIDARY_MMPROJ", value_name = "PATH")]
+    pub mmproj: Option<PathBuf>,
     /// Where it computes.
     #[arg(long, env = "LAPIDARY_DEVICE", value_enum, default_value_t = Device::Cpu)]
     pub device: Device,
@@ -162,6 +165,9 @@ pub struct BenchArgs {
     /// Tokens to generate for each, greedily, end tokens ignored.
     #[arg(long, value_name = "TOKENS", default_value_t = 128)]
     pub generate: usize,
+    /// Images to encode before: random pixels, no two alike.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub images: usize,
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,

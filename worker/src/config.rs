@@ -146,6 +146,7 @@ pub fn load_options(args: &ModelArgs) -> LoadOptions {
         quantization,
         threads: args.threads,
         tier: None,
+        mmproj: args.mmproj.clone(),
     }
 }
 

@@ -134,14 +134,14 @@ async fn submit(
     let engine = line.engine.clone();
     let _turn = line.preparing.acquire().await;
     let prepared = tokio::task::spawn_blocking(move || (engine.prepare(&prompt), request)).await;
-    let (tokens, request) = prepared.map_err(|error| match error.try_into_panic() {
+    let (prepared, request) = prepared.map_err(|error| match error.try_into_panic() {
         Ok(panic) => panicked(panic.as_ref()),
         Err(error) => Failure::new(FailureCode::Internal, error.to_string()),
     })?;
-    let tokens = tokens.map_err(|error| translate::unprompted(&error))?;
+    let prepared = prepared.map_err(|error| translate::unprompted(&error))?;
     let room = line.engine.sequence_tokens_max();
-    let tokens_max = translate::output_tokens(&request, tokens.len(), room);
-    let input = translate::generate_input(job, &request, Prompt::Tokens(tokens), tokens_max);
+    let tokens_max = translate::output_tokens(&request, prepared.tokens().len(), room);
+    let input = translate::generate_input(job, &request, Prompt::Prepared(prepared), tokens_max);
     line.engine
         .submit(input)
         .map_err(|error| translate::refused(&error, &line.model.name))

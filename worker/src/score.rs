@@ -71,6 +71,7 @@ struct Windows<'a> {
 impl<'a> Windows<'a> {
     fn new(engine: &'a Engine, size: usize) -> anyhow::Result<Self> {
         let first = engine.prepare(&Prompt::Text(String::new()))?;
+        let first = first.tokens().to_vec();
         Ok(Self {
             engine,
             size,

@@ -97,9 +97,7 @@ pub(crate) fn texts(prompt: &Prompt) -> Vec<&str> {
         return Vec::new();
     };
     let parts = messages.iter().flat_map(|message| &message.parts);
-    parts
-        .map(|lapidary_engine::Part::Text(text)| text.as_str())
-        .collect()
+    parts.filter_map(lapidary_engine::Part::text).collect()
 }
 
 /// Tokens a job may generate: what it asks for; if it names no ceiling, no more than there is room.
@@ -143,10 +141,12 @@ pub(crate) fn unprompted(error: &PromptError) -> Failure {
     match error {
         PromptError::Template(TemplateError::Refused { .. })
         | PromptError::NoGuard
+        | PromptError::NoImages { .. }
+        | PromptError::Unplaced { .. }
         | PromptError::UnknownToken { .. } => {
             Failure::new(FailureCode::ValidationError, error.to_string())
         }
-        PromptError::Template(_) | PromptError::Tokenizer(_) => {
+        PromptError::Template(_) | PromptError::Tokenizer(_) | PromptError::ViewSize { .. } => {
             let failure = Failure::new(FailureCode::GenerationError, error.to_string());
             Failure {
                 retryable: false,
@@ -265,7 +265,7 @@ fn usage(generated: &lapidary_engine::Outcome) -> Usage {
     let count = |tokens: usize| u32::try_from(tokens).unwrap_or(u32::MAX);
     Usage {
         prompt_tokens: count(generated.usage.prompt_tokens),
-        image_tokens: 0,
+        image_tokens: count(generated.usage.image_tokens),
         cached_tokens: count(generated.usage.cached_tokens),
         completion_tokens: count(generated.usage.completion_tokens),
     }

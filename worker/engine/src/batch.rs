@@ -5,6 +5,9 @@
 
 use std::ops::Range;
 
+use crate::image::{ImageSpec, View};
+use crate::sequence::{AtomicRange, Contents};
+
 /// An entry of the vocabulary.
 pub type TokenId = u32;
 
@@ -28,6 +31,9 @@ pub struct Span {
     /// Blocks of the local (sliding window) pool by the same indexes; `None` where the window has
     /// moved past the block and it was given back.
     pub local_blocks: Vec<Option<BlockId>>,
+    /// Pictures whose soft tokens are among these rows, each of them whole, by their positions.
+    /// Their rows attend to each other in both directions; their token ids mean nothing.
+    pub images: Vec<AtomicRange>,
 }
 
 /// One step: the tokens of all its sequences, decode tokens and prefill chunks together.
@@ -70,6 +76,28 @@ pub struct ModelShape {
     pub global_block_bytes: usize,
     /// Bytes one block takes in the local pool, all sliding layers together.
     pub local_block_bytes: usize,
+    /// How it reads pictures; `None` for a model of text only.
+    pub image: Option<ImageShape>,
+}
+
+/// How a model reads pictures; fixed when it is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImageShape {
+    /// What a picture is made into before it is encoded.
+    pub spec: ImageSpec,
+    /// Soft tokens that stand for a view in a prompt: computed in one step or not at all.
+    pub tokens: usize,
+    /// Bytes the soft tokens of a view take once they are encoded.
+    pub bytes: usize,
+    /// Views that are encoded at once.
+    pub views_max: usize,
+}
+
+impl ModelShape {
+    /// Longest range of a prompt that is computed in one step or not at all.
+    pub fn atomic_tokens_max(&self) -> usize {
+        self.image.map_or(0, |image| image.tokens)
+    }
 }
 
 /// Why a step could not be computed. The step's sequences fail; the engine goes on.
@@ -92,6 +120,13 @@ pub trait Forward: Send {
 
     /// Makes room for this many blocks; called once, before the first step.
     fn allocate(&mut self, global_blocks: usize, local_blocks: usize) -> Result<(), ForwardError>;
+
+    /// Computes the soft tokens of views, at most [`ImageShape::views_max`], and keeps them by the
+    /// views' SHA-256 until they are forgotten.
+    fn encode(&mut self, views: &[&View]) -> Result<(), ForwardError>;
+
+    /// Gives back the soft tokens of a view.
+    fn forget(&mut self, contents: &Contents);
 
     /// Stores the keys and values of every row of `batch`, and returns the logits of its
     /// `logit_rows` as `[logit_rows.len(), vocab]`.

@@ -1,6 +1,5 @@
 //! The handle by which the rest of a program uses the engine.
 
-use std::path::Path;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,18 +7,21 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use crate::batch::{Forward, ForwardError, ModelShape, TokenId};
+use crate::encoded::EncodedViews;
 use crate::generation::{Generation, Scoring, reply_and_pending};
+use crate::image::ImageSpec;
 use crate::kv::KvBlocks;
 use crate::kv::sizing::{PoolRequest, PoolSizes, size_pools};
 use crate::options::EngineOptions;
-use crate::prompt::{Prompt, PromptError, Prompter};
+use crate::prompt::{Prepared, Prompt, PromptError, Prompter};
 use crate::request::{
     Generate, GenerateInput, LOGPROBS_MAX, Permit, Request, Score, SubmitError, Work,
 };
 use crate::runner::{self, LoadError, LoadOptions};
 use crate::scheduler::{Scheduler, SchedulerOptions};
 use crate::sequence::Class;
-use crate::step::{Core, StepReport};
+use crate::source::ModelSource;
+use crate::step::{Core, StepReport, VisionCounts};
 use crate::stop::{Answer, StopRules};
 use crate::thread::{self, Health, Shared, Stats};
 
@@ -80,15 +82,18 @@ struct Inner {
 }
 
 impl Engine {
-    /// Loads a GGUF file or a model's folder, with its tokenizer and chat template, and starts.
+    /// Loads a model, with its tokenizer and chat template, and starts.
     pub fn load(
-        path: &Path,
+        source: impl Into<ModelSource>,
         load: &LoadOptions,
         options: &EngineOptions,
     ) -> Result<Self, EngineError> {
         let loaded =
-            runner::load(path, load).map_err(|error| EngineError::Load(Box::new(error)))?;
-        let prompter = Prompter::open(&loaded.tokenizer, &loaded.eos)?;
+            runner::load(source, load).map_err(|error| EngineError::Load(Box::new(error)))?;
+        let mut prompter = Prompter::open(loaded.tokenizer, &loaded.eos)?;
+        if let Some(image) = loaded.runner.shape().image {
+            prompter = prompter.with_images(image.tokens, image.spec.side)?;
+        }
         let model = ModelInfo {
             weights_sha256: loaded.weights_sha256,
             quantization: loaded.quantization,
@@ -122,9 +127,10 @@ impl Engine {
         let scheduler_options = SchedulerOptions {
             slots_max: options.slots_max,
             interactive_slots_reserved: options.interactive_slots_reserved,
-            step_tokens_max: options.step_tokens_max,
+            step_tokens_max: options.step_tokens(shape.atomic_tokens_max()),
             window: shape.window,
         };
+        let view_bytes = shape.image.map_or(0, |image| image.bytes);
         let kv = KvBlocks::new(
             sizes.global,
             sizes.local,
@@ -136,6 +142,8 @@ impl Engine {
             prompter: prompter.clone(),
             scheduler: Scheduler::new(scheduler_options, kv),
             requests: std::collections::HashMap::new(),
+            encoded: EncodedViews::new(options.encoded_bytes_max, view_bytes),
+            vision: VisionCounts::default(),
             suppressed: suppressed_tokens(&prompter, shape.vocab),
             next_id: 0,
         };
@@ -196,7 +204,10 @@ impl Engine {
         if let Some(asked) = logprobs.filter(|asked| *asked > LOGPROBS_MAX) {
             return invalid(format!("logprobs is {asked}, the limit is {LOGPROBS_MAX}"));
         }
-        let tokens = self.inner.prompter.tokens(&prompt)?;
+        let prompt = match prompt {
+            Prompt::Prepared(prepared) => prepared,
+            other => self.inner.prompter.prepare(&other)?,
+        };
         let rules = StopRules {
             end_tokens,
             strings: stop,
@@ -211,7 +222,7 @@ impl Engine {
             collected: Vec::new(),
             first_token: None,
         });
-        self.inner.send(class, tokens, max_tokens, work)?;
+        self.inner.send(class, prompt, max_tokens, work)?;
         Ok(generation)
     }
 
@@ -228,7 +239,7 @@ impl Engine {
             let message = format!("top is {top}, the limit is {LOGPROBS_MAX}");
             return Err(SubmitError::Invalid { message });
         }
-        self.inner.check_tokens(tokens)?;
+        self.inner.check_tokens(&[*last])?;
         let (reply, scoring) = reply_and_pending();
         let work = Work::Score(Score {
             reply,
@@ -236,13 +247,19 @@ impl Engine {
             last: *last,
             collected: Vec::new(),
         });
-        self.inner.send(Class::Bulk, prompt.to_vec(), 1, work)?;
+        let prompt = prompt.to_vec().into();
+        self.inner.send(Class::Bulk, prompt, 1, work)?;
         Ok(scoring)
     }
 
-    /// The tokens of a prompt, as [`Engine::submit`] makes them. CPU-bound.
-    pub fn prepare(&self, prompt: &Prompt) -> Result<Vec<TokenId>, PromptError> {
-        self.inner.prompter.tokens(prompt)
+    /// A prompt as the model reads it, as [`Engine::submit`] makes it. CPU-bound.
+    pub fn prepare(&self, prompt: &Prompt) -> Result<Prepared, PromptError> {
+        self.inner.prompter.prepare(prompt)
+    }
+
+    /// What the model wants of pictures; `None` if it reads text only.
+    pub fn image_spec(&self) -> Option<ImageSpec> {
+        self.inner.shape.image.map(|image| image.spec)
     }
 
     /// Tokenizer and chat template.
@@ -292,18 +309,26 @@ impl Inner {
     fn send(
         &self,
         class: Class,
-        prompt: Vec<TokenId>,
+        prompt: Prepared,
         output_tokens: usize,
         work: Work,
     ) -> Result<(), SubmitError> {
-        if prompt.is_empty() {
-            return Err(too_short(&prompt));
+        let tokens = prompt.tokens();
+        if tokens.is_empty() {
+            return Err(too_short(tokens));
         }
-        self.check_tokens(&prompt)?;
+        // Soft tokens have no row in the vocabulary: they are pictures.
+        let mut from = 0;
+        for view in prompt.views() {
+            self.check_tokens(&tokens[from..view.positions().start])?;
+            from = view.positions().end;
+        }
+        self.check_tokens(&tokens[from..])?;
+        let tokens = tokens.len();
         let limit = self.sizes.sequence_tokens_max;
-        if prompt.len().saturating_add(output_tokens) > limit {
+        if tokens.saturating_add(output_tokens) > limit {
             return Err(SubmitError::PromptTooLong {
-                tokens: prompt.len(),
+                tokens,
                 output_tokens,
                 limit,
             });
@@ -379,23 +404,25 @@ fn sizes_for(shape: &ModelShape, options: &EngineOptions) -> Result<PoolSizes, E
     let request = PoolRequest {
         kv_bytes_max: options.kv_bytes_max,
         slots_max: options.slots_max,
-        step_tokens_max: options.step_tokens_max,
+        step_tokens_max: options.step_tokens(shape.atomic_tokens_max()),
         context_tokens_max: options
             .context_tokens_max
             .map_or(shape.context_tokens_max, |limit| {
                 limit.min(shape.context_tokens_max)
             }),
-        atomic_tokens_max: options.atomic_tokens_max,
+        atomic_tokens_max: shape.atomic_tokens_max(),
     };
     let sizes = size_pools(shape, &request);
-    if sizes.sequence_tokens_max <= options.atomic_tokens_max {
+    if sizes.sequence_tokens_max <= shape.atomic_tokens_max() {
         let block_bytes = shape.global_block_bytes + shape.local_block_bytes;
         return Err(EngineError::Options {
             message: format!(
                 "kv_bytes_max is {}, which holds sequences of {} tokens at most; a block of 32 \
                  tokens takes {block_bytes} bytes, and the longest range that cannot be split is \
                  {} tokens",
-                options.kv_bytes_max, sizes.sequence_tokens_max, options.atomic_tokens_max,
+                options.kv_bytes_max,
+                sizes.sequence_tokens_max,
+                shape.atomic_tokens_max(),
             ),
         });
     }

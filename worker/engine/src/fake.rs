@@ -2,17 +2,28 @@
 //!
 //! It stores each token it is given in the block that the step names, reads a sequence's tokens
 //! back through the step's tables, and makes logits of a hash of what it read. A wrong table, a
-//! wrong position or a block that was reused too early changes the output or panics.
+//! wrong position or a block that was reused too early changes the output or panics. Soft tokens
+//! of a picture are seen by all of its rows, and only if it is encoded.
+
+use std::collections::HashSet;
 
 use crate::batch::{
-    BLOCK_TOKENS, BlockId, Forward, ForwardError, Logits, ModelShape, Span, StepBatch, TokenId,
+    BLOCK_TOKENS, BlockId, Forward, ForwardError, ImageShape, Logits, ModelShape, Span, StepBatch,
+    TokenId,
 };
+use crate::image::{ImageSpec, View};
+use crate::sequence::{AtomicRange, Contents};
 
 /// A token with its position, as stored; `None` where nothing was written yet.
 type Cell = Option<(TokenId, usize)>;
 
+/// Width and height of a view, in pixels.
+pub const FAKE_SIDE: u32 = 2;
+
 /// What a step does instead of computing.
 type Fault = Box<dyn FnMut(&StepBatch) -> Result<(), ForwardError> + Send>;
+/// What it does instead of encoding.
+type EncodeFault = Box<dyn FnMut(&[&View]) -> Result<(), ForwardError> + Send>;
 
 /// See the module.
 pub struct FakeForward {
@@ -20,6 +31,8 @@ pub struct FakeForward {
     global: Vec<Cell>,
     local: Vec<Cell>,
     fault: Option<Fault>,
+    encode_fault: Option<EncodeFault>,
+    encoded: HashSet<Contents>,
 }
 
 impl FakeForward {
@@ -32,13 +45,42 @@ impl FakeForward {
             window,
             global_block_bytes: 1,
             local_block_bytes: usize::from(window.is_some()),
+            image: None,
         };
         Self {
             shape,
             global: Vec::new(),
             local: Vec::new(),
             fault: None,
+            encode_fault: None,
+            encoded: HashSet::new(),
         }
+    }
+
+    /// The same model, that reads views of [`FAKE_SIDE`] as `tokens` soft tokens of 1 byte in all,
+    /// two at once.
+    #[must_use]
+    pub fn with_images(mut self, tokens: usize) -> Self {
+        self.shape.image = Some(ImageShape {
+            spec: ImageSpec {
+                side: FAKE_SIDE,
+                pan_and_scan: false,
+            },
+            tokens,
+            bytes: 1,
+            views_max: 2,
+        });
+        self
+    }
+
+    /// Calls `fault` before views are encoded: it may fail that, or panic.
+    #[must_use]
+    pub fn with_encode_fault(
+        mut self,
+        fault: impl FnMut(&[&View]) -> Result<(), ForwardError> + Send + 'static,
+    ) -> Self {
+        self.encode_fault = Some(Box::new(fault));
+        self
     }
 
     /// Calls `fault` before each step: it may fail it, or panic.
@@ -51,9 +93,23 @@ impl FakeForward {
         self
     }
 
+    /// What row `position` holds: its token, or its part of a picture.
+    fn token(&self, span: &Span, token: TokenId, position: usize) -> TokenId {
+        let holds = |image: &&AtomicRange| image.positions.contains(&position);
+        let Some(image) = span.images.iter().find(holds) else {
+            return token;
+        };
+        assert!(
+            self.encoded.contains(&image.contents),
+            "read before it was encoded"
+        );
+        let [a, b, c, d, ..] = image.contents;
+        u32::from_le_bytes([a, b, c, d])
+    }
+
     fn store(&mut self, tokens: &[TokenId], span: &Span) {
         for (row, position) in span.rows.clone().zip(span.start..) {
-            let cell = Some((tokens[row], position));
+            let cell = Some((self.token(span, tokens[row], position), position));
             let index = position / BLOCK_TOKENS;
             self.global[slot(span.global_blocks[index], position)] = cell;
             if self.shape.window.is_some() {
@@ -71,11 +127,14 @@ impl FakeForward {
             assert_eq!(stored_at, at, "{block:?} holds another position");
             hash = mix(hash ^ u64::from(token));
         };
-        for at in 0..=position {
+        let holds = |image: &&AtomicRange| image.positions.contains(&position);
+        let image = span.images.iter().find(holds);
+        let end = image.map_or(position + 1, |image| image.positions.end);
+        for at in 0..end {
             read(&self.global, span.global_blocks[at / BLOCK_TOKENS], at);
         }
         if let Some(window) = self.shape.window {
-            for at in (position + 1).saturating_sub(window)..=position {
+            for at in (position + 1).saturating_sub(window)..end {
                 let block = span.local_blocks[at / BLOCK_TOKENS];
                 read(
                     &self.local,
@@ -97,6 +156,18 @@ impl Forward for FakeForward {
         self.global = vec![None; global_blocks * BLOCK_TOKENS];
         self.local = vec![None; local_blocks * BLOCK_TOKENS];
         Ok(())
+    }
+
+    fn encode(&mut self, views: &[&View]) -> Result<(), ForwardError> {
+        if let Some(fault) = &mut self.encode_fault {
+            fault(views)?;
+        }
+        self.encoded.extend(views.iter().map(|view| *view.sha256()));
+        Ok(())
+    }
+
+    fn forget(&mut self, contents: &Contents) {
+        assert!(self.encoded.remove(contents), "forgotten twice");
     }
 
     fn forward(&mut self, batch: &StepBatch) -> Result<Logits, ForwardError> {

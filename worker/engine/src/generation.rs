@@ -36,7 +36,9 @@ pub struct Outcome {
 pub struct Usage {
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
-    /// How many of those were taken over from earlier requests with the same beginning.
+    /// How many of those stand for pictures.
+    pub image_tokens: usize,
+    /// How many of those of the prompt were taken over from earlier requests with the same beginning.
     pub cached_tokens: usize,
     /// Tokens that were drawn.
     pub completion_tokens: usize,

@@ -7,7 +7,8 @@ pub struct EngineOptions {
     pub slots_max: usize,
     /// How many of those bulk requests may not take.
     pub interactive_slots_reserved: usize,
-    /// Tokens of a step: decode tokens of all sequences and chunks of prompts together.
+    /// Tokens of a step: decode tokens of all sequences and chunks of prompts together. A model
+    /// that reads pictures raises it to `slots_max` and the tokens of one picture.
     pub step_tokens_max: usize,
     /// Bytes for keys and values, both pools together.
     pub kv_bytes_max: usize,
@@ -17,8 +18,8 @@ pub struct EngineOptions {
     pub prefix_sharing: bool,
     /// Longest sequence, prompt and output together; `None` for the model's own limit.
     pub context_tokens_max: Option<usize>,
-    /// Longest range of a prompt that is computed in one step or not at all; 0 for text.
-    pub atomic_tokens_max: usize,
+    /// Bytes for the soft tokens of pictures that may come again.
+    pub encoded_bytes_max: usize,
 }
 
 impl Default for EngineOptions {
@@ -31,7 +32,7 @@ impl Default for EngineOptions {
             waiting_max: 256,
             prefix_sharing: true,
             context_tokens_max: None,
-            atomic_tokens_max: 0,
+            encoded_bytes_max: 256 << 20,
         }
     }
 }
@@ -48,16 +49,21 @@ impl EngineOptions {
                 self.interactive_slots_reserved, self.slots_max
             ));
         }
-        // Every running sequence may take a token, and the longest range must still fit.
-        let least = self.slots_max + self.atomic_tokens_max;
-        if self.step_tokens_max < least {
+        // Every running sequence may take a token.
+        if self.step_tokens_max < self.slots_max {
             return Err(format!(
-                "step_tokens_max is {}, it must be at least {least}: slots_max ({}) and \
-                 atomic_tokens_max ({})",
-                self.step_tokens_max, self.slots_max, self.atomic_tokens_max
+                "step_tokens_max is {}, it must be at least slots_max, which is {}",
+                self.step_tokens_max, self.slots_max
             ));
         }
         Ok(())
+    }
+
+    /// Tokens of a step where a range of `atomic_tokens_max` must fit beside a token of every
+    /// running sequence.
+    pub(crate) fn step_tokens(&self, atomic_tokens_max: usize) -> usize {
+        let least = self.slots_max.saturating_add(atomic_tokens_max);
+        self.step_tokens_max.max(least)
     }
 }
 
@@ -86,11 +92,14 @@ mod tests {
         );
         assert_eq!(
             error(EngineOptions {
-                atomic_tokens_max: 500,
-                ..base
+                step_tokens_max: 31,
+                ..base.clone()
             }),
-            "step_tokens_max is 512, it must be at least 532: slots_max (32) and \
-             atomic_tokens_max (500)"
+            "step_tokens_max is 31, it must be at least slots_max, which is 32"
+        );
+        assert_eq!(
+            (base.step_tokens(0), base.step_tokens(500)),
+            (512, 32 + 500)
         );
     }
 }

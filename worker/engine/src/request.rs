@@ -6,9 +6,10 @@ use std::time::Instant;
 
 use crate::batch::TokenId;
 use crate::generation::{GenerateError, Outcome, Reply, Timings, Usage};
-use crate::prompt::{Prompt, PromptError};
+use crate::image::View;
+use crate::prompt::{PlacedView, Prepared, Prompt, PromptError};
 use crate::sampler::{Sampling, TokenLogprob};
-use crate::sequence::{Class, LogitsWanted, Sequence, SequenceId};
+use crate::sequence::{AtomicRange, Class, Contents, LogitsWanted, Sequence, SequenceId};
 use crate::stop::{Answer, FinishReason};
 
 /// A generation to make.
@@ -97,7 +98,9 @@ pub(crate) struct Request {
     /// Declared first: given back before the result is sent.
     pub(crate) permit: Permit,
     pub(crate) class: Class,
-    pub(crate) prompt: Vec<TokenId>,
+    /// Its tokens go to the scheduler, its pictures stay until the end: they are encoded again
+    /// if it is sent back.
+    pub(crate) prompt: Prepared,
     pub(crate) work: Work,
     pub(crate) submitted: Instant,
     pub(crate) admitted: Option<Instant>,
@@ -146,7 +149,16 @@ impl Request {
                 rows_max: SCORE_ROWS_MAX,
             },
         };
-        Sequence::new(id, self.class, std::mem::take(&mut self.prompt), logits)
+        let tokens = std::mem::take(&mut self.prompt.tokens);
+        let mut sequence = Sequence::new(id, self.class, tokens, logits);
+        sequence.atomic = self.prompt.views().iter().map(AtomicRange::from).collect();
+        sequence
+    }
+
+    /// The view of these contents, if it is one of this prompt's.
+    pub(crate) fn view(&self, contents: &Contents) -> Option<&View> {
+        let mut views = self.prompt.views().iter().map(PlacedView::view);
+        views.find(|view| view.sha256() == contents)
     }
 
     /// Whether nobody waits for it any more.
@@ -186,6 +198,7 @@ impl Request {
                     finish_reason: reason,
                     usage: Usage {
                         prompt_tokens: sequence.prompt_tokens,
+                        image_tokens: self.prompt.image_tokens(),
                         cached_tokens: sequence.cached_tokens.unwrap_or(0),
                         completion_tokens: sequence.output().len(),
                     },

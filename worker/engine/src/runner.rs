@@ -1,15 +1,21 @@
 //! A loaded model that computes steps.
 
-use crate::batch::{Forward, ForwardError, Logits, ModelShape, StepBatch, TokenId};
+use crate::batch::{Forward, ForwardError, ImageShape, Logits, ModelShape, StepBatch, TokenId};
 use crate::device::Cpu;
+use crate::image::View;
 use crate::kv::cache::{CacheType, KvCache};
-use crate::models::config::{self, ConfigError, GemmaConfig, LayerKind};
+use crate::models::config::{ConfigError, GemmaConfig, LayerKind};
 use crate::models::gemma3::text::TextModel;
+use crate::models::gemma3::vision::VisionTower;
 use crate::models::step::StepLayout;
+use crate::opened::Opened;
 use crate::ops::linear::Storage;
 use crate::ops::simd::Tier;
-use crate::weights::{self, WeightError, Weights};
-use std::path::{Path, PathBuf};
+use crate::sequence::Contents;
+use crate::source::ModelSource;
+use crate::weights::WeightError;
+use std::collections::HashMap;
+use std::path::PathBuf;
 
 /// How weights are held, where that is not what the file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +40,9 @@ pub struct LoadOptions {
     pub threads: Option<usize>,
     /// Instruction tier; `None`: the best there is.
     pub tier: Option<Tier>,
+    /// The vision tower of a GGUF file; `None`: a fitting `mmproj*.gguf` beside it, if there is
+    /// one. A folder holds its own.
+    pub mmproj: Option<PathBuf>,
 }
 
 /// A loaded model and what is known of it.
@@ -51,8 +60,8 @@ pub struct Loaded {
     pub tier: Tier,
     /// Tokens that end an answer, as the source states them.
     pub eos: Vec<TokenId>,
-    /// Where the tokenizer is to be read: a folder with `tokenizer.json`, or a GGUF file.
-    pub tokenizer: PathBuf,
+    /// Where the tokenizer is to be read.
+    pub tokenizer: ModelSource,
     /// Tensors that are there and have no place in the model.
     pub unexpected: Vec<String>,
 }
@@ -90,15 +99,49 @@ pub enum LoadError {
         #[source]
         source: Box<WeightError>,
     },
+    /// An mmproj file was named that does not go with the text model.
+    #[error("`{}` gives soft tokens of {width} values, the text model reads {expected}", path.display())]
+    OtherProjector {
+        /// The file.
+        path: PathBuf,
+        /// Width of its soft tokens.
+        width: usize,
+        /// Width of the text model.
+        expected: usize,
+    },
+    /// Several mmproj files lie beside the text model and go with it.
+    #[error("{} mmproj files lie beside the model, name one of them: {}", paths.len(), listed(paths))]
+    ManyProjectors {
+        /// The files.
+        paths: Vec<PathBuf>,
+    },
     /// Threads could not be started.
     #[error("compute threads did not start")]
     Threads(#[source] rayon::ThreadPoolBuildError),
 }
 
+fn listed(paths: &[PathBuf]) -> String {
+    let names: Vec<_> = paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    names.join(", ")
+}
+
+/// A model's parts.
+#[derive(Debug)]
+struct Models {
+    text: TextModel,
+    /// `None` for a model of text only.
+    vision: Option<VisionTower>,
+}
+
 /// Computes steps of a Gemma model on the processor.
 #[derive(Debug)]
 pub struct GemmaRunner {
-    model: TextModel,
+    models: Models,
+    /// Soft tokens of encoded views, `[S, D]`.
+    soft: HashMap<Contents, Vec<f32>>,
     config: GemmaConfig,
     cache_type: CacheType,
     cache: Option<KvCache>,
@@ -107,23 +150,19 @@ pub struct GemmaRunner {
 }
 
 /// Loads a model: a GGUF file, or a folder with `config.json` and safetensors.
-pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded, LoadError> {
-    let source = Source::open(path)?;
+pub fn load(source: impl Into<ModelSource>, options: &LoadOptions) -> Result<Loaded, LoadError> {
+    let source = source.into();
+    let opened = Opened::open(&source, options)?;
     let cpu = Cpu::new(options.threads, options.tier).map_err(LoadError::Threads)?;
-    let (storage, quantization) = source.storage(options.quantization);
-    let (model, weights_sha256) = cpu.run(|| {
-        rayon::join(
-            || TextModel::load(&source.config, &source.weights, storage, cpu.tier()),
-            || source.weights.sha256(),
-        )
-    });
-    let model = model.map_err(weights_failed(path))?;
-    let unexpected: Vec<_> = source
-        .weights
-        .unexpected()
-        .into_iter()
-        .filter(|name| !weights::names::is_image_part(name))
-        .collect();
+    let (storage, quantization) = opened.storage(options.quantization);
+    let tier = cpu.tier();
+    let (models, weights_sha256) =
+        cpu.run(|| rayon::join(|| load_models(&opened, storage, tier), || opened.sha256()));
+    let (text, vision) = models.map_err(|error| LoadError::Weights {
+        path: source.path_of(""),
+        source: Box::new(error),
+    })?;
+    let unexpected = opened.unexpected();
     if !unexpected.is_empty() {
         tracing::warn!(
             count = unexpected.len(),
@@ -131,179 +170,79 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded, LoadError> {
             "tensors without a place in the model"
         );
     }
-    let tier = cpu.tier();
+    let config = opened.config;
+    let image = opened.vision.map(|vision| ImageShape {
+        spec: vision.spec(),
+        tokens: vision.config.tokens,
+        bytes: vision.config.tokens * config.hidden * size_of::<f32>(),
+        views_max: (PATCHES_MAX / vision.config.patches()).clamp(1, VIEWS_MAX),
+    });
     let cache_type = if storage == Storage::F32 {
         CacheType::F32
     } else {
         CacheType::Bf16
     };
-    let config = source.config.clone();
+    let models = Models { text, vision };
     Ok(Loaded {
-        runner: GemmaRunner::new(model, config.clone(), cache_type, cpu),
+        runner: GemmaRunner::new(models, image, config.clone(), cache_type, cpu),
         eos: config.eos.clone(),
         config,
         weights_sha256,
         quantization,
         tier,
-        tokenizer: source.path,
+        tokenizer: source,
         unexpected,
     })
 }
 
-/// An opened model source.
-struct Source {
-    path: PathBuf,
-    config: GemmaConfig,
-    weights: Weights,
-    /// What a GGUF file's own quants are called; `None` for other sources.
-    stored: Option<String>,
-}
+/// Patches that are encoded at once: one view of 896 pixels in patches of 14.
+const PATCHES_MAX: usize = 4096;
+/// Views that are encoded at once, however small.
+const VIEWS_MAX: usize = 64;
 
-impl Source {
-    fn open(path: &Path) -> Result<Self, LoadError> {
-        if !path.exists() {
-            return Err(LoadError::NotFound {
-                path: path.to_owned(),
-            });
-        }
-        if path.is_file() {
-            return if is_gguf(path) {
-                Self::open_gguf(path)
-            } else {
-                Err(not_a_model(path))
-            };
-        }
-        if path.join("config.json").is_file() {
-            Self::open_folder(path)
-        } else {
-            Err(not_a_model(path))
-        }
-    }
+type LoadedModels = (TextModel, Option<VisionTower>);
 
-    fn open_gguf(path: &Path) -> Result<Self, LoadError> {
-        let (weights, metadata) = weights::open_gguf(path).map_err(weights_failed(path))?;
-        let config = config::from_gguf(&metadata).map_err(config_failed(path))?;
-        let file_type = metadata
-            .get("general.file_type")
-            .and_then(|value| value.to_u32().ok());
-        Ok(Self {
-            path: path.to_owned(),
-            config,
-            weights,
-            stored: Some(file_type_name(file_type).to_owned()),
-        })
-    }
-
-    fn open_folder(path: &Path) -> Result<Self, LoadError> {
-        let json = |name| read_json(&path.join(name)).map_err(weights_failed(path));
-        let mut config = config::from_hf(&json("config.json")?).map_err(config_failed(path))?;
-        if path.join("generation_config.json").is_file() {
-            let stated = config::eos_tokens(&json("generation_config.json")?);
-            config.eos = stated.unwrap_or(config.eos);
-        }
-        let weights = weights::open_safetensors(path).map_err(weights_failed(path))?;
-        Ok(Self {
-            path: path.to_owned(),
-            config,
-            weights,
-            stored: None,
-        })
-    }
-
-    /// How to hold the weights, and what that is called.
-    fn storage(&self, wanted: Option<Quantization>) -> (Storage, String) {
-        match (wanted, &self.stored) {
-            (Some(Quantization::F32), _) => (Storage::F32, "f32".to_owned()),
-            (Some(Quantization::Bf16), _) | (None, None) => (Storage::Bf16, "bf16".to_owned()),
-            (Some(Quantization::Q8), _) => (Storage::Int8, "q8".to_owned()),
-            (Some(Quantization::Q4), _) => (Storage::Int4, "q4".to_owned()),
-            (None, Some(name)) => (Storage::Int8, name.clone()),
-        }
-    }
-}
-
-fn config_failed(path: &Path) -> impl Fn(ConfigError) -> LoadError {
-    |source| LoadError::Config {
-        path: path.to_owned(),
-        source: Box::new(source),
-    }
-}
-
-fn weights_failed(path: &Path) -> impl Fn(WeightError) -> LoadError {
-    |source| LoadError::Weights {
-        path: path.to_owned(),
-        source: Box::new(source),
-    }
-}
-
-fn not_a_model(path: &Path) -> LoadError {
-    LoadError::NotAModel {
-        path: path.to_owned(),
-    }
-}
-
-fn is_gguf(path: &Path) -> bool {
-    let mut magic = [0; 4];
-    std::fs::File::open(path)
-        .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut magic))
-        .is_ok_and(|()| &magic == b"GGUF")
-}
-
-fn read_json(path: &Path) -> Result<serde_json::Value, WeightError> {
-    let text = std::fs::read(path).map_err(|source| WeightError::Io {
-        path: path.to_owned(),
-        source,
-    })?;
-    serde_json::from_slice(&text).map_err(|error| WeightError::Malformed {
-        path: path.to_owned(),
-        format: "JSON",
-        message: error.to_string(),
-    })
-}
-
-/// The name of `general.file_type`, as `llama-quantize` lists them.
-fn file_type_name(file_type: Option<u32>) -> &'static str {
-    match file_type {
-        Some(0) => "gguf-f32",
-        Some(1) => "gguf-f16",
-        Some(2) => "q4_0",
-        Some(3) => "q4_1",
-        Some(7) => "q8_0",
-        Some(8) => "q5_0",
-        Some(9) => "q5_1",
-        Some(10) => "q2_k",
-        Some(11) => "q3_k_s",
-        Some(12) => "q3_k_m",
-        Some(13) => "q3_k_l",
-        Some(14) => "q4_k_s",
-        Some(15) => "q4_k_m",
-        Some(16) => "q5_k_s",
-        Some(17) => "q5_k_m",
-        Some(18) => "q6_k",
-        Some(32) => "gguf-bf16",
-        _ => "gguf",
-    }
+fn load_models(opened: &Opened, storage: Storage, tier: Tier) -> Result<LoadedModels, WeightError> {
+    let text = TextModel::load(&opened.config, &opened.weights, storage, tier)?;
+    let vision = opened.vision.as_ref().map(|vision| {
+        let (config, weights) = (&vision.config, opened.vision_weights());
+        VisionTower::load(config, opened.config.hidden, weights, storage, tier)
+    });
+    Ok((text, vision.transpose()?))
 }
 
 impl GemmaRunner {
-    fn new(model: TextModel, config: GemmaConfig, cache_type: CacheType, cpu: Cpu) -> Self {
+    fn new(
+        models: Models,
+        image: Option<ImageShape>,
+        config: GemmaConfig,
+        cache_type: CacheType,
+        cpu: Cpu,
+    ) -> Self {
         let slides = config.layers_of(LayerKind::Local).next().is_some();
         let block_bytes = |kind| KvCache::block_bytes(&config, kind, cache_type);
         let shape = ModelShape {
-            vocab: model.vocab(),
+            vocab: models.text.vocab(),
             context_tokens_max: config.context_tokens_max,
             window: slides.then_some(config.window),
             global_block_bytes: block_bytes(LayerKind::Global),
             local_block_bytes: block_bytes(LayerKind::Local),
+            image,
         };
         Self {
-            model,
+            models,
+            soft: HashMap::new(),
             config,
             cache_type,
             cache: None,
             shape,
             cpu,
         }
+    }
+
+    /// The part that reads pictures, if there is one.
+    pub fn vision(&self) -> Option<&VisionTower> {
+        self.models.vision.as_ref()
     }
 }
 
@@ -323,24 +262,47 @@ impl Forward for GemmaRunner {
         Ok(())
     }
 
-    fn forward(&mut self, batch: &StepBatch) -> Result<Logits, ForwardError> {
-        let failed = |message| ForwardError {
-            message,
-            fatal: false,
+    fn encode(&mut self, views: &[&View]) -> Result<(), ForwardError> {
+        let Some(vision) = &self.models.vision else {
+            return Err(failed("the model reads no pictures".to_owned()));
         };
+        let encoded = self.cpu.run(|| vision.encode(views));
+        let encoded = encoded.map_err(|error| failed(error.to_string()))?;
+        let named = views.iter().map(|view| *view.sha256());
+        self.soft.extend(named.zip(encoded));
+        Ok(())
+    }
+
+    fn forget(&mut self, contents: &Contents) {
+        self.soft.remove(contents);
+    }
+
+    fn forward(&mut self, batch: &StepBatch) -> Result<Logits, ForwardError> {
         let Some(cache) = &mut self.cache else {
             return Err(failed("no blocks were allocated".to_owned()));
         };
-        let (model, window) = (&self.model, self.shape.window);
+        let (model, soft, window) = (&self.models.text, &self.soft, self.shape.window);
         let values = self.cpu.run(|| {
             let step = StepLayout::new(batch, window, cache)?;
+            let soft = step.images.iter().map(|(rows, contents)| {
+                let values = soft.get(*contents).map(Vec::as_slice);
+                values.ok_or_else(|| format!("the picture of rows {rows:?} is not encoded"))
+            });
+            let soft = soft.collect::<Result<Vec<_>, String>>()?;
             model
-                .forward(&step, cache)
+                .forward(&step, &soft, cache)
                 .map_err(|error| error.to_string())
         });
         Ok(Logits {
             vocab: self.shape.vocab,
             values: values.map_err(failed)?,
         })
+    }
+}
+
+fn failed(message: String) -> ForwardError {
+    ForwardError {
+        message,
+        fatal: false,
     }
 }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use crate::batch::TokenId;
 use crate::kv::BlockTable;
 use crate::kv::prefix::{BlockHash, extend_hashes};
+use crate::prompt::PlacedView;
 
 /// Names a sequence for as long as the engine runs; later ones are larger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,7 +27,19 @@ pub struct AtomicRange {
     /// Where it lies in the prompt; not empty.
     pub positions: Range<usize>,
     /// SHA-256 of what the placeholder tokens stand for.
-    pub contents: [u8; 32],
+    pub contents: Contents,
+}
+
+/// SHA-256 of a view's pixels.
+pub type Contents = [u8; 32];
+
+impl From<&PlacedView> for AtomicRange {
+    fn from(view: &PlacedView) -> Self {
+        Self {
+            positions: view.positions().clone(),
+            contents: *view.view().sha256(),
+        }
+    }
 }
 
 /// The rows of a sequence whose logits are wanted.
@@ -108,6 +121,22 @@ impl Sequence {
         split
             .map_or(end, |range| range.positions.start)
             .saturating_sub(self.computed)
+    }
+
+    /// Atomic ranges that are not computed yet, ascending.
+    pub fn atomic_ahead(&self) -> impl Iterator<Item = &AtomicRange> {
+        let first = self
+            .atomic
+            .partition_point(|range| range.positions.start < self.computed);
+        self.atomic[first..].iter()
+    }
+
+    /// Tokens from here to the first atomic range whose contents are not `ready`.
+    pub fn ready_tokens(&self, ready: impl Fn(&Contents) -> bool) -> usize {
+        let unready = self.atomic_ahead().find(|range| !ready(&range.contents));
+        unready.map_or(self.uncomputed(), |range| {
+            range.positions.start - self.computed
+        })
     }
 
     /// The shortest chunk that can be computed next.

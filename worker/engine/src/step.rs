@@ -1,18 +1,20 @@
 //! One step: plan, run, sample, commit.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 
 use crate::batch::{Forward, ForwardError, Logits, TokenId};
+use crate::encoded::EncodedViews;
 use crate::generation::GenerateError;
+use crate::image::View;
 use crate::prompt::Prompter;
 use crate::request::{Request, Work};
 use crate::sampler::{Choice, NotFinite, Sampling, TokenLogprob, token_logprob};
 use crate::scheduler::{Part, Scheduler, StepPlan};
-use crate::sequence::SequenceId;
+use crate::sequence::{Contents, SequenceId};
 use crate::stop::FinishReason;
 
 /// What a step did.
@@ -28,12 +30,24 @@ pub struct StepReport {
     pub duration: Duration,
 }
 
+/// Pictures encoded since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct VisionCounts {
+    /// Views that were encoded.
+    pub views: u64,
+    /// Time it took, between steps.
+    pub busy: Duration,
+}
+
 /// Everything the engine thread owns.
 pub(crate) struct Core {
     pub(crate) forward: Box<dyn Forward>,
     pub(crate) prompter: Arc<Prompter>,
     pub(crate) scheduler: Scheduler,
     pub(crate) requests: HashMap<SequenceId, Request>,
+    /// Pictures that are encoded.
+    pub(crate) encoded: EncodedViews,
+    pub(crate) vision: VisionCounts,
     /// Tokens that may not be drawn.
     pub(crate) suppressed: Vec<TokenId>,
     pub(crate) next_id: u64,
@@ -71,11 +85,16 @@ impl Core {
     /// Computes one step; `None` if there was nothing to compute. An error means that the device
     /// is gone; any other failure ends the step's requests only.
     pub(crate) fn step(&mut self) -> Result<Option<StepReport>, ForwardError> {
+        self.drop_cancelled(Instant::now());
+        self.encode_ahead()?;
         let started = Instant::now();
-        self.drop_cancelled(started);
-        let Some(plan) = self.scheduler.plan() else {
+        let encoded = &self.encoded;
+        let Some(plan) = self.scheduler.plan(|contents| encoded.contains(contents)) else {
+            // A sequence that begins with a picture waits for it once it runs.
+            let mut ahead = self.scheduler.images_ahead();
             assert!(
-                self.requests.is_empty(),
+                self.requests.is_empty()
+                    || ahead.any(|(_, image)| !encoded.contains(&image.contents)),
                 "requests wait and none of them can run"
             );
             return Ok(None);
@@ -91,7 +110,11 @@ impl Core {
                 self.commit(&plan, scored, Instant::now());
             }
             Err(error) if error.fatal => return Err(error),
-            Err(error) => self.fail(&plan, &error),
+            Err(error) => {
+                for part in &plan.parts {
+                    self.fail(part.sequence, &error);
+                }
+            }
         }
         Ok(Some(StepReport {
             sequences: plan.parts.len(),
@@ -99,6 +122,63 @@ impl Core {
             decode_tokens: plan.decode_tokens,
             duration: started.elapsed(),
         }))
+    }
+
+    /// Encodes the pictures that running sequences come to next, as many as go at once.
+    fn encode_ahead(&mut self) -> Result<(), ForwardError> {
+        let Some(image) = self.forward.shape().image else {
+            return Ok(());
+        };
+        let mut needed = HashSet::new();
+        let mut missing = Vec::new();
+        for (id, range) in self.scheduler.images_ahead() {
+            let first = needed.insert(range.contents);
+            if self.encoded.contains(&range.contents) {
+                self.encoded.use_now(range.contents);
+            } else if first && missing.len() < image.views_max {
+                missing.push((id, range.contents));
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        for contents in self.encoded.make_room(missing.len(), &needed) {
+            self.forward.forget(&contents);
+        }
+        let started = Instant::now();
+        let views: Vec<&View> = missing
+            .iter()
+            .filter_map(|(id, contents)| self.requests.get(id)?.view(contents))
+            .collect();
+        let outcome = self.forward.encode(&views);
+        self.vision.views += views.len() as u64;
+        self.vision.busy += started.elapsed();
+        match outcome {
+            Ok(()) => {
+                for (_, contents) in missing {
+                    self.encoded.use_now(contents);
+                }
+                Ok(())
+            }
+            Err(error) if error.fatal => Err(error),
+            Err(error) => {
+                let missing = missing.into_iter().map(|(_, contents)| contents).collect();
+                self.fail_readers(&missing, &error);
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends the requests that were about to read one of these pictures.
+    fn fail_readers(&mut self, pictures: &HashSet<Contents>, error: &ForwardError) {
+        let ahead = self.scheduler.images_ahead();
+        let readers: HashSet<SequenceId> = ahead
+            .filter(|(_, image)| pictures.contains(&image.contents))
+            .map(|(id, _)| id)
+            .collect();
+        for id in readers {
+            self.fail(id, error);
+        }
     }
 
     fn drop_cancelled(&mut self, now: Instant) {
@@ -259,15 +339,13 @@ impl Core {
         }
     }
 
-    /// Ends the requests of a step that failed.
-    fn fail(&mut self, plan: &StepPlan, error: &ForwardError) {
-        for part in &plan.parts {
-            self.scheduler.remove(part.sequence);
-            if let Some(request) = self.requests.remove(&part.sequence) {
-                request.fail(GenerateError::Step {
-                    message: error.message.clone(),
-                });
-            }
+    /// Ends a request of a step that failed.
+    fn fail(&mut self, id: SequenceId, error: &ForwardError) {
+        self.scheduler.remove(id);
+        if let Some(request) = self.requests.remove(&id) {
+            request.fail(GenerateError::Step {
+                message: error.message.clone(),
+            });
         }
     }
 }

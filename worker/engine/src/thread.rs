@@ -42,6 +42,10 @@ pub struct Stats {
     pub decode_busy: Duration,
     /// Tokens continued in those steps.
     pub decode_only_tokens: u64,
+    /// Views of pictures encoded so far.
+    pub views_encoded: u64,
+    /// Time spent on those so far, between steps.
+    pub vision_busy: Duration,
     /// Blocks of the global pool in use by sequences.
     pub kv_global_used: usize,
     /// All blocks of the global pool.
@@ -71,6 +75,8 @@ impl Stats {
         self.preemptions = counts.preemptions;
         self.prompt_tokens = counts.prompt_tokens;
         self.cached_tokens = counts.cached_tokens;
+        self.views_encoded = core.vision.views;
+        self.vision_busy = core.vision.busy;
         let Some(report) = report else { return };
         self.steps += 1;
         self.prefill_tokens += report.prefill_tokens as u64;

@@ -243,10 +243,13 @@ fn scores_are_the_logprobs_of_the_same_tokens() {
     };
     let prompt = engine.prepare(&request.prompt).unwrap();
     let outcome = engine.submit(request).unwrap().wait().unwrap();
-    let tokens = [prompt.clone(), outcome.tokens].concat();
+    let tokens = [prompt.tokens(), &outcome.tokens].concat();
     let scored = engine.score(&tokens, 5).unwrap().wait().unwrap();
     assert_eq!(scored.len(), tokens.len() - 1);
-    assert_eq!(scored[prompt.len() - 1..], outcome.logprobs.unwrap());
+    assert_eq!(
+        scored[prompt.tokens().len() - 1..],
+        outcome.logprobs.unwrap()
+    );
     let ids: Vec<u32> = scored.iter().map(|score| score.token).collect();
     assert_eq!(ids, tokens[1..]);
 }

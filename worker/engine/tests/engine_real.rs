@@ -138,9 +138,12 @@ fn scores_agree_with_generation() {
     };
     let prompt = engine.prepare(&request.prompt).unwrap();
     let outcome = engine.submit(request).unwrap().wait().unwrap();
-    let tokens = [prompt.clone(), outcome.tokens].concat();
+    let tokens = [prompt.tokens(), &outcome.tokens].concat();
     let scores = engine.score(&tokens, 5).unwrap().wait().unwrap();
-    assert_eq!(scores[prompt.len() - 1..], outcome.logprobs.unwrap());
+    assert_eq!(
+        scores[prompt.tokens().len() - 1..],
+        outcome.logprobs.unwrap()
+    );
     assert!(
         scores
             .iter()

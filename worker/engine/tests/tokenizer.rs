@@ -5,9 +5,10 @@
 
 mod common;
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use candle_core::quantized::gguf_file::Content;
+use lapidary_engine::image::{Image, View};
 use lapidary_engine::prompt::{
     Message, Part, Prompt, PromptError, Prompter, Role, TemplateError, TextStream, Tokenizer,
 };
@@ -19,7 +20,7 @@ static FROM_GGUF: LazyLock<Tokenizer> = LazyLock::new(|| {
 
 static FROM_JSON: LazyLock<Prompter> = LazyLock::new(|| {
     let file = common::model_file("gemma-3-tokenizer/tokenizer.json");
-    Prompter::from_folder(file.parent().unwrap()).unwrap()
+    Prompter::open(file.parent().unwrap(), &[]).unwrap()
 });
 
 fn golden() -> Vec<(String, Vec<u32>)> {
@@ -241,4 +242,45 @@ fn a_model_without_a_template_continues_the_text_verbatim() {
         unknown.to_string(),
         "token id 262144 is not in the vocabulary of 262144 tokens"
     );
+}
+
+/// A picture of 2x2 pixels with so many crops.
+fn picture(crops: u64) -> Part {
+    let views = (0..=crops).map(|_| View::new([0; 12])).collect();
+    Part::Image(Arc::new(Image::new([0; 32], 2, 2, views)))
+}
+
+/// Prompts of the reference processor, see `reference/make_vision.py`.
+#[test]
+fn tokens_around_pictures_equal_the_reference() {
+    let json = std::fs::read(common::model_file("gemma-3-tokenizer/tokenizer.json")).unwrap();
+    let mut gguf = std::fs::File::open(common::model_file("gemma-3-270m-q4_k_m.gguf")).unwrap();
+    for tokenizer in [
+        Tokenizer::from_gguf(&Content::read(&mut gguf).unwrap()).unwrap(),
+        Tokenizer::from_json(&json).unwrap(),
+    ] {
+        // Without a template, as the processor reads a text.
+        let prompter = Prompter::new(tokenizer, None, &[]);
+        let prompter = prompter.with_images(9, 2).unwrap();
+        let mut compared = 0;
+        for line in include_str!("fixtures/vision/prompts.jsonl").lines() {
+            let (pieces, expected): (Vec<serde_json::Value>, Vec<u32>) =
+                serde_json::from_str(line).unwrap();
+            let part = |piece: &serde_json::Value| match piece.as_str() {
+                Some(words) => Part::Text(words.to_owned()),
+                None => picture(piece.as_u64().unwrap()),
+            };
+            let message = Message {
+                role: Role::User,
+                parts: pieces.iter().map(part).collect(),
+            };
+            let messages = vec![message];
+            let prepared = prompter.prepare(&Prompt::Chat { messages }).unwrap();
+            assert_eq!(prepared.tokens(), expected, "{line}");
+            let soft = expected.iter().filter(|token| **token == 262_144).count();
+            assert_eq!(prepared.image_tokens(), soft, "{line}");
+            compared += 1;
+        }
+        assert_eq!(compared, 11);
+    }
 }

@@ -111,10 +111,7 @@ impl KvCache {
                 LayerKind::Global => global_blocks,
                 LayerKind::Local => local_blocks,
             };
-            Ok(match cache_type {
-                CacheType::F32 => LayerCache::F32(LayerBlocks::new(shape, blocks)?),
-                CacheType::Bf16 => LayerCache::Bf16(LayerBlocks::new(shape, blocks)?),
-            })
+            LayerCache::new(shape, blocks, cache_type)
         });
         let layers = layers.collect::<std::io::Result<_>>()?;
         Ok(Self {
@@ -153,9 +150,28 @@ impl KvCache {
     /// `qkv` is `[T, width]`; keys, then values, are its last columns. No two writes name the
     /// same block.
     pub(crate) fn store(&mut self, index: usize, qkv: &[f32], width: usize, writes: &[BlockWrite]) {
-        match &mut self.layers[index] {
-            LayerCache::F32(blocks) => blocks.store(qkv, width, writes),
-            LayerCache::Bf16(blocks) => blocks.store(qkv, width, writes),
+        self.layers[index].store(qkv, width, writes);
+    }
+}
+
+impl LayerCache {
+    /// Zeroed memory for so many blocks.
+    pub(crate) fn new(
+        shape: BlockShape,
+        blocks: usize,
+        cache_type: CacheType,
+    ) -> std::io::Result<Self> {
+        Ok(match cache_type {
+            CacheType::F32 => Self::F32(LayerBlocks::new(shape, blocks)?),
+            CacheType::Bf16 => Self::Bf16(LayerBlocks::new(shape, blocks)?),
+        })
+    }
+
+    /// As [`KvCache::store`].
+    pub(crate) fn store(&mut self, qkv: &[f32], width: usize, writes: &[BlockWrite]) {
+        match self {
+            Self::F32(blocks) => blocks.store(qkv, width, writes),
+            Self::Bf16(blocks) => blocks.store(qkv, width, writes),
         }
     }
 }

@@ -76,6 +76,7 @@ mod tests {
             window,
             global_block_bytes: 100,
             local_block_bytes: 500,
+            image: None,
         };
         let request = PoolRequest {
             kv_bytes_max,

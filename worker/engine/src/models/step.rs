@@ -4,6 +4,7 @@ use crate::batch::{BLOCK_TOKENS, BlockId, Span, StepBatch, TokenId};
 use crate::kv::cache::{BlockWrite, KvCache};
 use crate::models::config::LayerKind;
 use crate::ops::attention::SpanKeys;
+use crate::sequence::{AtomicRange, Contents};
 use candle_core::{Result, Tensor};
 use std::collections::HashSet;
 use std::ops::Range;
@@ -16,6 +17,8 @@ pub(crate) struct StepLayout<'a> {
     pub positions: Vec<usize>,
     /// Rows whose logits are wanted.
     pub logit_rows: &'a [usize],
+    /// Rows of pictures, and which.
+    pub images: Vec<(Range<usize>, &'a Contents)>,
     global: PoolLayout,
     local: PoolLayout,
 }
@@ -39,19 +42,28 @@ impl<'a> StepLayout<'a> {
             tokens: &batch.tokens,
             positions: Vec::with_capacity(batch.tokens.len()),
             logit_rows: &batch.logit_rows,
+            images: Vec::new(),
             global: PoolLayout::default(),
             local: PoolLayout::default(),
         };
         for span in &batch.spans {
             let positions = span.start..span.start + span.rows.len();
             layout.positions.extend(positions.clone());
-            let ranges = positions.clone().map(|position| 0..position + 1).collect();
+            for image in &span.images {
+                layout
+                    .images
+                    .push((rows_of_image(span, image)?, &image.contents));
+            }
+            // A picture's rows see all of it, and everything before.
+            let ends = positions.clone().map(|position| seen_to(span, position));
+            let ranges = ends.clone().map(|end| 0..end).collect();
             let blocks = span.global_blocks.iter().copied().map(Some).collect();
             layout.global.add(span, ranges, blocks)?;
             if let Some(window) = window {
                 let first = |position: usize| (position + 1).saturating_sub(window);
                 let ranges = positions
-                    .map(|position| first(position)..position + 1)
+                    .zip(ends)
+                    .map(|(position, end)| first(position)..end)
                     .collect();
                 layout.local.add(span, ranges, span.local_blocks.clone())?;
             }
@@ -153,6 +165,23 @@ impl PoolLayout {
             None => Ok(()),
         }
     }
+}
+
+/// The rows of a picture, which is there as a whole.
+fn rows_of_image(span: &Span, image: &AtomicRange) -> std::result::Result<Range<usize>, String> {
+    let Range { start, end } = image.positions;
+    if start >= end || start < span.start || end > span.start + span.rows.len() {
+        return Err(format!("a picture at {start}..{end} is split"));
+    }
+    let first = span.rows.start + start - span.start;
+    Ok(first..first + end - start)
+}
+
+/// Where the keys end that a query at `position` sees.
+fn seen_to(span: &Span, position: usize) -> usize {
+    let holds = |image: &&AtomicRange| image.positions.contains(&position);
+    let image = span.images.iter().find(holds);
+    image.map_or(position + 1, |image| image.positions.end)
 }
 
 /// Spans cover the rows in order; the rows whose logits are wanted exist.

@@ -4,9 +4,11 @@
 //! beside it and on every instruction tier, so a row's result is bit-equal however it is batched.
 
 pub mod attention;
+pub mod bias;
 pub(crate) mod buffer;
 pub mod embedding;
 pub mod geglu;
+pub mod layer_norm;
 pub mod linear;
 mod math;
 pub mod norm;

@@ -7,19 +7,25 @@
 //! tokenizer reads it.
 
 mod gguf_vocab;
+mod images;
 mod template;
 mod text_stream;
 mod tokenizer;
 
-use std::path::Path;
+use std::borrow::Cow;
+use std::sync::Arc;
 
 use candle_core::quantized::gguf_file::{Content, Value};
 
+pub use images::{PlacedView, Prepared};
 pub use template::{ChatTemplate, Message, Part, Role, TemplateError};
 pub use text_stream::TextStream;
 pub use tokenizer::{Tokenizer, TokenizerError};
 
 use crate::batch::TokenId;
+use crate::image::Image;
+use crate::source::ModelSource;
+use images::{ImageTokens, Piece};
 
 /// What a model is to continue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +40,8 @@ pub enum Prompt {
     Text(String),
     /// Token ids, as they are.
     Tokens(Vec<TokenId>),
+    /// What [`Prompter::prepare`] made of one of the others.
+    Prepared(Prepared),
 }
 
 /// Why a prompt could not be made.
@@ -56,6 +64,30 @@ pub enum PromptError {
         /// Size of the vocabulary.
         tokens: usize,
     },
+    /// A picture for a model that reads none.
+    #[error("the model reads no pictures, the messages hold {given}")]
+    NoImages {
+        /// How many there are.
+        given: usize,
+    },
+    /// The template has no place for a picture, or more places than there are pictures.
+    #[error("the model's chat template places {placed} pictures, the messages hold {given}")]
+    Unplaced {
+        /// How many the messages hold.
+        given: usize,
+        /// How many the template has a place for.
+        placed: usize,
+    },
+    /// A picture was prepared for another model.
+    #[error("a view is {bytes} bytes, the model reads {side}x{side} pixels, {expected} bytes")]
+    ViewSize {
+        /// Bytes of the view.
+        bytes: usize,
+        /// Bytes of a view for this model.
+        expected: usize,
+        /// Width and height of a view for this model, in pixels.
+        side: u32,
+    },
 }
 
 /// A model's tokenizer and chat template, and the tokens that end its answers.
@@ -64,6 +96,8 @@ pub struct Prompter {
     tokenizer: Tokenizer,
     template: Option<ChatTemplate>,
     end_tokens: Vec<TokenId>,
+    /// `None` for a model that reads text only.
+    images: Option<ImageTokens>,
 }
 
 /// The template version of models without one; changes when the joining of messages does.
@@ -87,14 +121,25 @@ impl Prompter {
             tokenizer,
             template,
             end_tokens: all,
+            images: None,
         }
     }
 
+    /// The same for a model that gives `count` tokens to a view of `side` by `side` pixels.
+    pub fn with_images(mut self, count: usize, side: u32) -> Result<Self, PromptError> {
+        self.images = Some(ImageTokens::new(&self.tokenizer, count, side)?);
+        Ok(self)
+    }
+
     /// Reads a GGUF file or a model's folder; answers also end at `end_tokens`.
-    pub fn open(path: &Path, end_tokens: &[TokenId]) -> Result<Self, PromptError> {
-        let prompter = if path.is_dir() {
-            Self::from_folder(path)?
-        } else {
+    pub fn open(
+        source: impl Into<ModelSource>,
+        end_tokens: &[TokenId],
+    ) -> Result<Self, PromptError> {
+        let source = source.into();
+        let prompter = if let ModelSource::Path(path) = &source
+            && path.is_file()
+        {
             let failed = |message: String| {
                 TokenizerError::invalid(format!("`{}`: {message}", path.display()))
             };
@@ -105,6 +150,8 @@ impl Prompter {
             let mut reader = std::io::BufReader::new(&mut file);
             let content = Content::read(&mut reader).map_err(|error| failed(error.to_string()))?;
             Self::from_gguf(&content)?
+        } else {
+            Self::from_folder(&source)?
         };
         let all = [prompter.end_tokens, end_tokens.to_vec()].concat();
         Ok(Self::new(prompter.tokenizer, prompter.template, &all))
@@ -127,58 +174,87 @@ impl Prompter {
 
     /// Reads `tokenizer.json`, the template (`chat_template.jinja`, else `tokenizer_config.json`)
     /// and end tokens (`generation_config.json`) of a model's folder.
-    pub fn from_folder(folder: &Path) -> Result<Self, PromptError> {
-        let tokenizer = Tokenizer::from_file(&folder.join("tokenizer.json"))?;
-        let source = match std::fs::read_to_string(folder.join("chat_template.jinja")) {
-            Ok(source) => Some(source),
-            Err(_) => read_json(&folder.join("tokenizer_config.json"))?
+    pub fn from_folder(folder: &ModelSource) -> Result<Self, PromptError> {
+        let json = read(folder, "tokenizer.json")?.ok_or_else(|| TokenizerError::Read {
+            path: folder.path_of("tokenizer.json").display().to_string(),
+            source: std::io::ErrorKind::NotFound.into(),
+        })?;
+        let tokenizer = Tokenizer::from_json(&json)?;
+        let source = match read(folder, "chat_template.jinja")? {
+            Some(source) => Some(String::from_utf8_lossy(&source).into_owned()),
+            None => read_json(folder, "tokenizer_config.json")?
                 .as_ref()
                 .and_then(|config| template_source(config.get("chat_template")?)),
         };
         let template = source.as_deref().map(ChatTemplate::new).transpose()?;
-        let generation = read_json(&folder.join("generation_config.json"))?;
+        let generation = read_json(folder, "generation_config.json")?;
         let end_tokens = generation.as_ref().map(end_token_ids).unwrap_or_default();
         Ok(Self::new(tokenizer, template, &end_tokens))
     }
 
-    /// The tokens of `prompt`. CPU-bound: call it where blocking is allowed.
+    /// The tokens of `prompt`, see [`Prompter::prepare`].
+    pub fn tokens(&self, prompt: &Prompt) -> Result<Vec<TokenId>, PromptError> {
+        Ok(self.prepare(prompt)?.tokens)
+    }
+
+    /// The tokens of `prompt`, and the pictures that some of them stand for. CPU-bound: call it
+    /// where blocking is allowed.
     ///
     /// Without a template, a conversation becomes the texts of its messages, whitespace included,
     /// joined by blank lines: a single message reaches the model verbatim.
-    pub fn tokens(&self, prompt: &Prompt) -> Result<Vec<TokenId>, PromptError> {
+    pub fn prepare(&self, prompt: &Prompt) -> Result<Prepared, PromptError> {
         match prompt {
             Prompt::Chat { messages } => {
-                if let Some(template) = &self.template {
-                    return self.chat(template, messages);
+                self.check_images(messages)?;
+                match &self.template {
+                    Some(template) => self.chat(template, messages),
+                    None => self.completion(&completion_pieces(messages)),
                 }
-                let texts: Vec<String> = messages.iter().map(joined_parts).collect();
-                self.completion(&texts.join(MESSAGE_BREAK))
             }
-            Prompt::Text(text) => self.completion(text),
+            Prompt::Text(text) => self.completion(&[Piece::Text(text)]),
             Prompt::Tokens(ids) => {
                 let tokens = self.tokenizer.token_count();
                 let unknown = ids.iter().find(|id| **id as usize >= tokens);
                 match unknown {
                     Some(&id) => Err(PromptError::UnknownToken { id, tokens }),
-                    None => Ok(ids.clone()),
+                    None => Ok(ids.clone().into()),
                 }
             }
+            Prompt::Prepared(prepared) => Ok(prepared.clone()),
         }
     }
 
-    fn completion(&self, text: &str) -> Result<Vec<TokenId>, PromptError> {
-        let mut ids: Vec<TokenId> = self.tokenizer.bos().into_iter().collect();
-        ids.extend(self.tokenizer.encode(text)?);
-        Ok(ids)
+    /// Refuses pictures that the model does not read.
+    fn check_images(&self, messages: &[Message]) -> Result<(), PromptError> {
+        let images = images_of(messages);
+        match &self.images {
+            Some(tokens) => images.into_iter().try_for_each(|image| tokens.check(image)),
+            None if images.is_empty() => Ok(()),
+            None => Err(PromptError::NoImages {
+                given: images.len(),
+            }),
+        }
+    }
+
+    fn completion(&self, pieces: &[Piece<'_>]) -> Result<Prepared, PromptError> {
+        let mut prepared = if let Some(images) = &self.images {
+            // Markers that are written out are words: only a part can be a picture.
+            let encode = |text: &str, ids: &mut Vec<_>| self.tokenizer.encode_unmarked(text, ids);
+            images.lay_out(pieces, encode)?
+        } else {
+            let text: String = pieces.iter().filter_map(Piece::text).collect();
+            self.tokenizer.encode(&text)?.into()
+        };
+        if let Some(bos) = self.tokenizer.bos() {
+            prepared.insert_first(bos);
+        }
+        Ok(prepared)
     }
 
     /// Renders with every possible beginning of a control token in the messages followed by a
-    /// guard character, so that the control tokens of the rendered text are the template's.
-    fn chat(
-        &self,
-        template: &ChatTemplate,
-        messages: &[Message],
-    ) -> Result<Vec<TokenId>, PromptError> {
+    /// guard character, so that the control tokens of the rendered text are the template's, and
+    /// so are the places of pictures.
+    fn chat(&self, template: &ChatTemplate, messages: &[Message]) -> Result<Prepared, PromptError> {
         let guard = ('\u{FDD0}'..='\u{FDEF}')
             .find(|guard| {
                 !messages
@@ -192,7 +268,15 @@ impl Prompter {
             .collect();
         let (bos, eos) = (self.tokenizer.bos_text(), self.tokenizer.eos_text());
         let text = template.render(&guarded, &bos, &eos)?;
-        Ok(self.tokenizer.encode_guarded(&text, guard)?)
+        let Some(images) = &self.images else {
+            return Ok(self.tokenizer.encode_guarded(&text, guard)?.into());
+        };
+        let pieces = images::pieces_of(&text, &images_of(messages))?;
+        let encode = |text: &str, ids: &mut Vec<TokenId>| {
+            ids.extend(self.tokenizer.encode_guarded(text, guard)?);
+            Ok(())
+        };
+        Ok(images.lay_out(&pieces, encode)?)
     }
 
     fn guarded(&self, message: &Message, guard: char) -> Message {
@@ -206,10 +290,10 @@ impl Prompter {
             }
             guarded
         };
-        let parts = message
-            .parts
-            .iter()
-            .map(|Part::Text(text)| Part::Text(guard_text(text)));
+        let parts = message.parts.iter().map(|part| match part {
+            Part::Text(text) => Part::Text(guard_text(text)),
+            Part::Image(image) => Part::Image(Arc::clone(image)),
+        });
         Message {
             role: message.role,
             parts: parts.collect(),
@@ -240,28 +324,50 @@ impl Prompter {
 }
 
 fn joined_parts(message: &Message) -> String {
-    message
-        .parts
-        .iter()
-        .map(|Part::Text(text)| text.as_str())
-        .collect()
+    message.parts.iter().filter_map(Part::text).collect()
 }
 
-/// The JSON of `path`; `None` if there is no such file.
-fn read_json(path: &Path) -> Result<Option<serde_json::Value>, TokenizerError> {
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => {
-            return Err(TokenizerError::Read {
-                path: path.display().to_string(),
-                source,
-            });
+fn images_of(messages: &[Message]) -> Vec<&Arc<Image>> {
+    let parts = messages.iter().flat_map(|message| &message.parts);
+    parts.filter_map(Part::image).collect()
+}
+
+/// Messages as a model without a template reads them.
+fn completion_pieces(messages: &[Message]) -> Vec<Piece<'_>> {
+    let mut pieces = Vec::new();
+    for (index, message) in messages.iter().enumerate() {
+        if index > 0 {
+            pieces.push(Piece::Text(MESSAGE_BREAK));
         }
+        for part in &message.parts {
+            match part {
+                Part::Text(text) => pieces.push(Piece::Text(text)),
+                Part::Image(image) => images::push_image(&mut pieces, image),
+            }
+        }
+    }
+    pieces
+}
+
+/// A file of a model's folder; `None` if there is no such file.
+fn read(folder: &ModelSource, name: &str) -> Result<Option<Cow<'static, [u8]>>, TokenizerError> {
+    folder.read(name).map_err(|source| TokenizerError::Read {
+        path: folder.path_of(name).display().to_string(),
+        source,
+    })
+}
+
+/// The JSON of a file of a model's folder; `None` if there is no such file.
+fn read_json(
+    folder: &ModelSource,
+    name: &str,
+) -> Result<Option<serde_json::Value>, TokenizerError> {
+    let Some(bytes) = read(folder, name)? else {
+        return Ok(None);
     };
-    serde_json::from_slice(&bytes)
-        .map(Some)
-        .map_err(|error| TokenizerError::invalid(format!("`{}`: {error}", path.display())))
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+        TokenizerError::invalid(format!("`{}`: {error}", folder.path_of(name).display()))
+    })
 }
 
 /// `chat_template` is a text, or a list of named texts of which `default` is for conversations.

@@ -1,12 +1,15 @@
 //! Chat templates: messages to the text a model was trained on.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{Environment, Error, ErrorKind};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+
+use crate::image::Image;
 
 /// Who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -25,6 +28,26 @@ pub enum Role {
 pub enum Part {
     /// Text.
     Text(String),
+    /// A picture.
+    Image(Arc<Image>),
+}
+
+impl Part {
+    /// The text, if it is one.
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Image(_) => None,
+        }
+    }
+
+    /// The picture, if it is one.
+    pub fn image(&self) -> Option<&Arc<Image>> {
+        match self {
+            Self::Text(_) => None,
+            Self::Image(image) => Some(image),
+        }
+    }
 }
 
 /// One message of a conversation.
@@ -160,7 +183,7 @@ struct TemplateValues<'a> {
     add_generation_prompt: bool,
 }
 
-/// A message as templates expect it: one text is a string, several parts are a list.
+/// A message as templates expect it: one text is a string, anything else a list of parts.
 #[derive(Serialize)]
 struct TemplateMessage<'a> {
     role: Role,
@@ -175,24 +198,23 @@ enum TemplateContent<'a> {
 }
 
 #[derive(Serialize)]
-struct TemplatePart<'a> {
-    r#type: &'static str,
-    text: &'a str,
+#[serde(tag = "type", rename_all = "lowercase")]
+enum TemplatePart<'a> {
+    Text { text: &'a str },
+    Image,
 }
 
 impl<'a> From<&'a Message> for TemplateMessage<'a> {
     fn from(message: &'a Message) -> Self {
         let content = match message.parts.as_slice() {
             [Part::Text(text)] => TemplateContent::Text(text),
-            parts => TemplateContent::Parts(
-                parts
-                    .iter()
-                    .map(|Part::Text(text)| TemplatePart {
-                        r#type: "text",
-                        text,
-                    })
-                    .collect(),
-            ),
+            parts => {
+                let parts = parts.iter().map(|part| match part {
+                    Part::Text(text) => TemplatePart::Text { text },
+                    Part::Image(_) => TemplatePart::Image,
+                });
+                TemplateContent::Parts(parts.collect())
+            }
         };
         Self {
             role: message.role,

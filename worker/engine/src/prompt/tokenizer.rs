@@ -186,6 +186,26 @@ impl Tokenizer {
         })
     }
 
+    /// As [`Tokenizer::encode`], but image markers are spelled out; adds to `ids`.
+    pub(super) fn encode_unmarked(
+        &self,
+        text: &str,
+        ids: &mut Vec<TokenId>,
+    ) -> Result<(), TokenizerError> {
+        // A guard parts the markers' letters, as in messages that go through a template.
+        let Some(guard) = ('\u{FDD0}'..='\u{FDEF}').find(|guard| !text.contains(*guard)) else {
+            let message = "the text holds all of the Unicode noncharacters U+FDD0 to U+FDEF";
+            return Err(TokenizerError::invalid(message));
+        };
+        let mut guarded = text.to_owned();
+        for marker in MEDIA_MARKERS {
+            let (first, rest) = marker.split_at(1);
+            guarded = guarded.replace(marker, &format!("{first}{guard}{rest}"));
+        }
+        ids.extend(self.encode_guarded(&guarded, guard)?);
+        Ok(())
+    }
+
     /// Ids of the control tokens in `text`; what lies between them goes through `encode_segment`.
     fn encode_segments(
         &self,

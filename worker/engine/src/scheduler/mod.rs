@@ -18,7 +18,7 @@ use std::ops::Range;
 use crate::batch::{StepBatch, TokenId};
 use crate::kv::prefix::first_visible_block;
 use crate::kv::{BlockTable, KvBlocks, blocks_for};
-use crate::sequence::{Class, Sequence, SequenceId};
+use crate::sequence::{AtomicRange, Class, Sequence, SequenceId};
 
 /// Bounds of a step.
 #[derive(Debug, Clone, Copy)]
@@ -139,6 +139,18 @@ impl Scheduler {
     /// The blocks.
     pub fn kv(&self) -> &KvBlocks {
         &self.kv
+    }
+
+    /// The pictures that running sequences come to next, within a step's tokens: sequences in the
+    /// order of their turns, pictures in that of their places.
+    pub fn images_ahead(&self) -> impl Iterator<Item = (SequenceId, &AtomicRange)> {
+        self.running.iter().flat_map(|sequence| {
+            let end = sequence.computed + self.options.step_tokens_max;
+            let ahead = sequence.atomic_ahead();
+            ahead
+                .take_while(move |range| range.positions.end <= end)
+                .map(|range| (sequence.id, range))
+        })
     }
 
     /// Records that the planned tokens have their keys and values stored: full blocks can be

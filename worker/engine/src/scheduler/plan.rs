@@ -5,17 +5,19 @@
 use super::{Part, Scheduler, StepPlan};
 use crate::batch::{BLOCK_TOKENS, Span};
 use crate::kv::blocks_for;
-use crate::sequence::{Class, LogitsWanted, Sequence};
+use crate::sequence::{Class, Contents, LogitsWanted, Sequence};
 
 /// A plan in the making.
-struct Draft {
+struct Draft<'a> {
     plan: StepPlan,
     budget: usize,
+    /// Whether a picture is encoded.
+    ready: &'a dyn Fn(&Contents) -> bool,
     /// Rows of scored sequences so far.
     scored_rows: usize,
 }
 
-impl Draft {
+impl Draft<'_> {
     fn contains(&self, sequence: &Sequence) -> bool {
         self.plan
             .parts
@@ -25,12 +27,13 @@ impl Draft {
 
     /// Tokens that this sequence may add.
     fn budget_for(&self, sequence: &Sequence) -> usize {
-        match sequence.logits {
+        let budget = match sequence.logits {
             LogitsWanted::Last => self.budget,
             LogitsWanted::All { rows_max } => {
                 self.budget.min(rows_max.saturating_sub(self.scored_rows))
             }
-        }
+        };
+        budget.min(sequence.ready_tokens(self.ready))
     }
 
     /// Adds the next `chunk` tokens of a sequence whose table has room for them.
@@ -56,6 +59,11 @@ impl Draft {
             start,
             global_blocks: sequence.table.global[..blocks].to_vec(),
             local_blocks: sequence.table.local[..blocks].to_vec(),
+            images: sequence
+                .atomic_ahead()
+                .take_while(|range| range.positions.end <= end)
+                .cloned()
+                .collect(),
         });
         if sequence.is_decoding() {
             self.plan.decode_tokens += 1;
@@ -70,12 +78,14 @@ impl Draft {
 }
 
 impl Scheduler {
-    /// Plans the next step; `None` if there is nothing to compute.
-    pub fn plan(&mut self) -> Option<StepPlan> {
+    /// Plans the next step; `None` if there is nothing to compute. `ready`: whether a picture is
+    /// encoded; a sequence waits before those that are not.
+    pub fn plan(&mut self, ready: impl Fn(&Contents) -> bool) -> Option<StepPlan> {
         let budget = self.options.step_tokens_max;
         let mut draft = Draft {
             plan: StepPlan::default(),
             budget,
+            ready: &ready,
             scored_rows: 0,
         };
         while let Some(index) = self.admit(Class::Interactive) {
@@ -107,7 +117,7 @@ impl Scheduler {
 
     /// Adds the next chunk of a running sequence: what the budget and the blocks that are left
     /// allow, and if that is nothing, the least that can be computed, by sending others back.
-    fn extend(&mut self, index: usize, draft: &mut Draft) {
+    fn extend(&mut self, index: usize, draft: &mut Draft<'_>) {
         let sequence = &self.running[index];
         let wanted = sequence.chunk_within(draft.budget_for(sequence));
         if wanted == 0 {
@@ -126,7 +136,7 @@ impl Scheduler {
 
     /// Grows a running sequence's table by `chunk` positions, if need be by sending back
     /// sequences behind it that are not in this step yet.
-    fn make_room(&mut self, index: usize, chunk: usize, draft: &Draft) -> bool {
+    fn make_room(&mut self, index: usize, chunk: usize, draft: &Draft<'_>) -> bool {
         loop {
             let sequence = &mut self.running[index];
             let tokens = sequence.computed + chunk;

@@ -1,22 +1,31 @@
 //! The scheduler against the fake model: whatever happens around it, a sequence's output is the
 //! one it has alone.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::batch::Forward;
 use crate::fake::FakeForward;
-use crate::sequence::{AtomicRange, LogitsWanted};
+use crate::image::View;
+use crate::sequence::{AtomicRange, Contents, LogitsWanted};
 
 const VOCAB: u32 = 50;
+
+/// Where a picture lies in a prompt, and its colour, which tells it from others.
+type Picture = (Range<usize>, u8);
+/// Tokens of the pictures of [`every_output_is_the_one_alone`].
+const PICTURE_TOKENS: usize = 8;
 
 /// Submits, steps and collects, as the engine does.
 struct Driver {
     scheduler: Scheduler,
     model: FakeForward,
     step_tokens_max: usize,
+    /// Pictures of the sequences so far.
+    views: HashMap<Contents, View>,
+    encoded: HashSet<Contents>,
     goals: HashMap<SequenceId, usize>,
     finished: HashMap<SequenceId, Vec<TokenId>>,
     next_id: u64,
@@ -66,6 +75,8 @@ impl Driver {
             scheduler: Scheduler::new(options, kv),
             model,
             step_tokens_max,
+            views: HashMap::new(),
+            encoded: HashSet::new(),
             goals: HashMap::new(),
             finished: HashMap::new(),
             next_id: 0,
@@ -82,26 +93,46 @@ impl Driver {
         class: Class,
         prompt: &[TokenId],
         output_tokens: usize,
-        atomic: &[Range<usize>],
+        pictures: &[Picture],
     ) -> SequenceId {
         self.next_id += 1;
         let id = SequenceId(self.next_id);
         let mut sequence = Sequence::new(id, class, prompt.to_vec(), LogitsWanted::Last);
-        let range = |positions: &Range<usize>| AtomicRange {
-            positions: positions.clone(),
-            contents: [1; 32],
-        };
-        sequence.atomic = atomic.iter().map(range).collect();
+        for (positions, colour) in pictures {
+            let view = View::new([*colour; 12]);
+            sequence.atomic.push(AtomicRange {
+                positions: positions.clone(),
+                contents: *view.sha256(),
+            });
+            self.views.insert(*view.sha256(), view);
+        }
         self.scheduler.submit(sequence);
         self.goals.insert(id, output_tokens);
         id
     }
 
+    /// Encodes the next picture that is read, one a step: the others are waited for.
+    fn encode(&mut self) -> bool {
+        let mut ahead = self.scheduler.images_ahead();
+        let missing = ahead.find(|(_, image)| !self.encoded.contains(&image.contents));
+        let Some(contents) = missing.map(|(_, image)| image.contents) else {
+            return false;
+        };
+        drop(ahead);
+        self.model.encode(&[&self.views[&contents]]).unwrap();
+        self.encoded.insert(contents)
+    }
+
     /// One step; false if there was nothing to do.
     fn step(&mut self) -> bool {
-        let plan = self.scheduler.plan();
+        let encoded = self.encode();
+        let plan = self
+            .scheduler
+            .plan(|contents| self.encoded.contains(contents));
         self.scheduler.check();
-        let Some(plan) = plan else { return false };
+        let Some(plan) = plan else {
+            return encoded || self.scheduler.images_ahead().next().is_some();
+        };
         plan.check(self.step_tokens_max);
         self.spans.extend(
             plan.batch
@@ -143,6 +174,15 @@ impl Driver {
 }
 
 fn alone(window: Option<usize>, prompt: &[TokenId], output_tokens: usize) -> Vec<TokenId> {
+    alone_with(window, prompt, output_tokens, &[])
+}
+
+fn alone_with(
+    window: Option<usize>,
+    prompt: &[TokenId],
+    output_tokens: usize,
+    pictures: &[Picture],
+) -> Vec<TokenId> {
     let step_tokens_max = 10_000;
     let mut driver = Driver::new(Setup {
         window,
@@ -150,7 +190,7 @@ fn alone(window: Option<usize>, prompt: &[TokenId], output_tokens: usize) -> Vec
         sharing: false,
         ..ROOMY
     });
-    let id = driver.submit(Class::Bulk, prompt, output_tokens);
+    let id = driver.submit_with(Class::Bulk, prompt, output_tokens, pictures);
     driver.run();
     driver.finished.remove(&id).unwrap()
 }
@@ -298,7 +338,7 @@ fn interactive_sends_bulk_back_when_blocks_are_short() {
 
 #[test]
 fn atomic_ranges_are_computed_in_one_step() {
-    let ranges = [10..74, 74..138, 200..264];
+    let ranges = [(10..74, 1), (74..138, 2), (200..264, 1)];
     let mut driver = Driver::new(Setup {
         slots_max: 8,
         step_tokens_max: 72,
@@ -310,8 +350,13 @@ fn atomic_ranges_are_computed_in_one_step() {
     }
     driver.run();
     assert_eq!(driver.finished.len(), 7);
+    for id in 1..8 {
+        let prompt = prompt(u32::try_from(id).unwrap(), 300);
+        let expected = alone_with(ROOMY.window, &prompt, 30, &ranges);
+        assert_eq!(driver.finished[&SequenceId(id)], expected);
+    }
     for (start, end) in &driver.spans {
-        for range in &ranges {
+        for (range, _) in &ranges {
             let cut = |at: usize| range.start < at && at < range.end;
             assert!(
                 !cut(*start) && !cut(*end),
@@ -319,6 +364,23 @@ fn atomic_ranges_are_computed_in_one_step() {
             );
         }
     }
+}
+
+#[test]
+fn prompts_that_differ_in_a_picture_share_only_what_is_before_it() {
+    let mut driver = Driver::new(ROOMY);
+    let prompt = prompt(1, 320);
+    let mut computed = Vec::new();
+    for colour in [1, 2, 1] {
+        let before = driver.scheduler.counts().cached_tokens;
+        let pictures = [(100..108, colour)];
+        let id = driver.submit_with(Class::Bulk, &prompt, 20, &pictures);
+        driver.run();
+        let expected = alone_with(ROOMY.window, &prompt, 20, &pictures);
+        assert_eq!(driver.finished[&id], expected);
+        computed.push(driver.scheduler.counts().cached_tokens - before);
+    }
+    assert_eq!(computed, [0, 96, 288]);
 }
 
 #[test]
@@ -333,7 +395,7 @@ fn scored_sequences_give_all_rows_within_their_bound() {
     }
     let mut rows = 0;
     while rows < 80 {
-        let plan = driver.scheduler.plan().unwrap();
+        let plan = driver.scheduler.plan(|_| true).unwrap();
         assert!(plan.batch.logit_rows.len() <= 7);
         rows += plan.batch.logit_rows.len();
         driver.scheduler.commit(&plan);
@@ -360,19 +422,24 @@ enum Event {
         own: usize,
         seed: u32,
         output_tokens: usize,
+        /// Where a picture begins, and its colour; the next one comes two tokens behind it.
+        pictures: Option<(usize, u8, bool)>,
     },
     Cancel(u64),
     Steps(usize),
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    let submit = (any::<bool>(), 0usize..200, 1usize..60, 1u32..6, 1usize..80).prop_map(
-        |(interactive, shared, own, seed, output_tokens)| Event::Submit {
+    let pictures = prop::option::of((0usize..100, 0u8..3, any::<bool>()));
+    let shape = (0usize..200, 1usize..60, 1usize..80);
+    let submit = (any::<bool>(), shape, 1u32..6, pictures).prop_map(
+        |(interactive, (shared, own, output_tokens), seed, pictures)| Event::Submit {
             interactive,
             shared,
             own,
             seed,
             output_tokens,
+            pictures,
         },
     );
     prop_oneof![
@@ -384,7 +451,8 @@ fn event() -> impl Strategy<Value = Event> {
 
 fn setup() -> impl Strategy<Value = Setup> {
     let window = prop_oneof![Just(None), (8usize..100).prop_map(Some)];
-    (12u32..40, window, 2usize..9, 9usize..90, any::<bool>()).prop_map(
+    let step_tokens_max = 8 + PICTURE_TOKENS..90;
+    (12u32..40, window, 2usize..9, step_tokens_max, any::<bool>()).prop_map(
         |(blocks, window, slots_max, step_tokens_max, sharing)| Setup {
             blocks,
             window,
@@ -394,6 +462,20 @@ fn setup() -> impl Strategy<Value = Setup> {
             sharing,
         },
     )
+}
+
+/// The pictures of a prompt, as far as they fit into it: one, or two with two tokens between.
+fn placed(pictures: Option<(usize, u8, bool)>, tokens: usize) -> Vec<Picture> {
+    let Some((start, colour, two)) = pictures else {
+        return Vec::new();
+    };
+    let at = |start: usize| start..start + PICTURE_TOKENS;
+    let all = [
+        (at(start), colour),
+        (at(start + PICTURE_TOKENS + 2), colour + 1),
+    ];
+    let wanted = all.into_iter().take(1 + usize::from(two));
+    wanted.filter(|(range, _)| range.end <= tokens).collect()
 }
 
 proptest! {
@@ -408,11 +490,12 @@ proptest! {
         let mut prompts = HashMap::new();
         for event in events {
             match event {
-                Event::Submit { interactive, shared, own, seed, output_tokens } => {
+                Event::Submit { interactive, shared, own, seed, output_tokens, pictures } => {
                     let class = if interactive { Class::Interactive } else { Class::Bulk };
                     let tokens = [prompt(0, shared), prompt(seed, own)].concat();
-                    let id = driver.submit(class, &tokens, output_tokens);
-                    prompts.insert(id, (tokens, output_tokens));
+                    let pictures = placed(pictures, tokens.len());
+                    let id = driver.submit_with(class, &tokens, output_tokens, &pictures);
+                    prompts.insert(id, (tokens, output_tokens, pictures));
                 }
                 Event::Cancel(id) => {
                     driver.scheduler.remove(SequenceId(id));
@@ -427,8 +510,9 @@ proptest! {
             }
         }
         driver.run();
-        for (id, (tokens, output_tokens)) in prompts {
-            prop_assert_eq!(&driver.finished[&id], &alone(setup.window, &tokens, output_tokens));
+        for (id, (tokens, output_tokens, pictures)) in prompts {
+            let expected = alone_with(setup.window, &tokens, output_tokens, &pictures);
+            prop_assert_eq!(&driver.finished[&id], &expected);
         }
     }
 }

@@ -274,7 +274,7 @@ mod tests {
                 rows,
                 cols,
                 dtype,
-                bytes: &bytes,
+                bytes: bytes.as_ref().into(),
             };
             let expected = rows_f32(&raw, 0, rows).unwrap();
             for row in 0..rows {

@@ -1,4 +1,4 @@
-//! Files read as mapped memory.
+//! Files read as mapped memory, or as the part of the program that they are.
 #![expect(unsafe_code, reason = "mapping a file")]
 
 use super::WeightError;
@@ -12,7 +12,13 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub(crate) struct MappedFile {
     path: PathBuf,
-    map: Mmap,
+    contents: Contents,
+}
+
+#[derive(Debug)]
+enum Contents {
+    Mapped(Mmap),
+    Embedded(&'static [u8]),
 }
 
 impl MappedFile {
@@ -27,8 +33,16 @@ impl MappedFile {
         let map = unsafe { Mmap::map(&file) }.map_err(io)?;
         Ok(Self {
             path: path.to_owned(),
-            map,
+            contents: Contents::Mapped(map),
         })
+    }
+
+    /// A file that is part of the program, under a name for messages.
+    pub(crate) fn embedded(path: PathBuf, bytes: &'static [u8]) -> Self {
+        Self {
+            path,
+            contents: Contents::Embedded(bytes),
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -36,12 +50,15 @@ impl MappedFile {
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.map
+        match &self.contents {
+            Contents::Mapped(map) => map,
+            Contents::Embedded(bytes) => bytes,
+        }
     }
 }
 
 /// SHA-256 over all files' bytes in order, in lowercase hexadecimal.
-pub(super) fn sha256(files: &[MappedFile]) -> String {
+pub(super) fn sha256<'a>(files: impl Iterator<Item = &'a MappedFile>) -> String {
     let mut digest = Sha256::new();
     for file in files {
         digest.update(file.bytes());

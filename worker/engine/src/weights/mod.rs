@@ -11,12 +11,13 @@ mod safetensors;
 
 use candle_core::quantized::GgmlDType;
 use mapped::MappedFile;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-pub(crate) use gguf::open as open_gguf;
+pub(crate) use gguf::{metadata as gguf_metadata, open as open_gguf, open_mmproj};
 pub(crate) use safetensors::open as open_safetensors;
 
 /// Why weights could not be read.
@@ -92,10 +93,30 @@ pub struct RawTensor<'a> {
     pub(crate) rows: usize,
     pub(crate) cols: usize,
     pub(crate) dtype: GgmlDType,
-    pub(crate) bytes: &'a [u8],
+    pub(crate) bytes: Cow<'a, [u8]>,
 }
 
 impl RawTensor<'_> {
+    /// A matrix of these values, row by row.
+    fn floats(name: &str, rows: usize, cols: usize, values: &[f32]) -> Self {
+        let bytes: Vec<u8> = values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
+        Self {
+            name: name.to_owned(),
+            rows,
+            cols,
+            dtype: GgmlDType::F32,
+            bytes: bytes.into(),
+        }
+    }
+
+    /// All values, row by row.
+    pub(crate) fn to_f32(&self) -> Result<Vec<f32>, WeightError> {
+        blocks::rows_f32(self, 0, self.rows)
+    }
+
     /// Bytes of one row.
     pub(crate) fn row_bytes(&self) -> usize {
         self.cols / self.dtype.block_size() * self.dtype.type_size()
@@ -174,6 +195,43 @@ impl Weights {
         Ok(stored.into_iter().map(|weight| offset + weight).collect())
     }
 
+    /// A vector, `[width]`, as it is stored.
+    pub(crate) fn vector(&self, name: &str, width: usize) -> Result<Vec<f32>, WeightError> {
+        blocks::rows_f32(&self.tensor(name, &[width])?, 0, 1)
+    }
+
+    /// The kernel of a convolution, `[rows, channels, height, width]`, as a matrix with a column
+    /// a value.
+    pub(crate) fn kernel(
+        &self,
+        name: &str,
+        shape: [usize; 4],
+    ) -> Result<RawTensor<'_>, WeightError> {
+        let raw = self.tensor(name, &shape)?;
+        let [rows, rest @ ..] = shape;
+        let cols = rest.iter().product();
+        // Blocks of quants would not end where rows do.
+        let values = blocks::rows_f32(&raw, 0, raw.rows)?;
+        Ok(RawTensor::floats(name, rows, cols, &values))
+    }
+
+    /// The matrix `[rows, cols]` that is stored the other way round, `[cols, rows]`.
+    pub(crate) fn turned(
+        &self,
+        name: &str,
+        rows: usize,
+        cols: usize,
+    ) -> Result<RawTensor<'_>, WeightError> {
+        let stored = blocks::rows_f32(&self.tensor(name, &[cols, rows])?, 0, cols)?;
+        let mut values = vec![0.0; stored.len()];
+        for (col, line) in stored.chunks_exact(rows).enumerate() {
+            for (row, value) in line.iter().enumerate() {
+                values[row * cols + col] = *value;
+            }
+        }
+        Ok(RawTensor::floats(name, rows, cols, &values))
+    }
+
     /// Number of rows of a matrix, if it is there.
     pub(crate) fn rows(&self, name: &str) -> Option<usize> {
         self.tensors
@@ -201,9 +259,11 @@ impl Weights {
         }
     }
 
-    /// SHA-256 of the files' bytes, one after another in the order of their names.
-    pub(crate) fn sha256(&self) -> String {
-        mapped::sha256(&self.files)
+    /// SHA-256 of the files' bytes, one after another in the order of their names; then those of
+    /// another part of the model.
+    pub(crate) fn sha256(&self, more: Option<&Self>) -> String {
+        let more = more.map_or(&[][..], |weights| &weights.files);
+        mapped::sha256(self.files.iter().chain(more))
     }
 
     fn tensor(&self, name: &str, shape: &[usize]) -> Result<RawTensor<'_>, WeightError> {
@@ -227,7 +287,7 @@ impl Weights {
             rows: shape.iter().rev().skip(1).product(),
             cols,
             dtype: entry.dtype,
-            bytes: &self.files[entry.file].bytes()[entry.bytes.clone()],
+            bytes: Cow::Borrowed(&self.files[entry.file].bytes()[entry.bytes.clone()]),
         })
     }
 }

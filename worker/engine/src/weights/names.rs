@@ -61,6 +61,41 @@ pub(crate) fn from_gguf(name: &str) -> Option<String> {
     Some(format!("layers.{layer}.{part}.weight"))
 }
 
+/// The name of a tensor of an mmproj file as it is called here. `swapped`: the feed-forward
+/// matrices are named the other way round.
+pub(crate) fn from_mmproj(name: &str, swapped: bool) -> Option<String> {
+    match name {
+        "v.patch_embd.weight" => {
+            return Some("vision.embeddings.patch_embedding.weight".to_owned());
+        }
+        "v.patch_embd.bias" => return Some("vision.embeddings.patch_embedding.bias".to_owned()),
+        "v.position_embd.weight" => {
+            return Some("vision.embeddings.position_embedding.weight".to_owned());
+        }
+        "v.post_ln.weight" => return Some("vision.post_layernorm.weight".to_owned()),
+        "v.post_ln.bias" => return Some("vision.post_layernorm.bias".to_owned()),
+        "mm.input_projection.weight" => {
+            return Some("projector.mm_input_projection_weight".to_owned());
+        }
+        "mm.soft_emb_norm.weight" => return Some("projector.mm_soft_emb_norm.weight".to_owned()),
+        _ => {}
+    }
+    let (layer, rest) = name.strip_prefix("v.blk.")?.split_once('.')?;
+    let (part, kind) = rest.rsplit_once('.')?;
+    let part = match (part, swapped) {
+        ("attn_q", _) => "self_attn.q_proj",
+        ("attn_k", _) => "self_attn.k_proj",
+        ("attn_v", _) => "self_attn.v_proj",
+        ("attn_out", _) => "self_attn.out_proj",
+        ("ffn_up", false) | ("ffn_down", true) => "mlp.fc1",
+        ("ffn_down", false) | ("ffn_up", true) => "mlp.fc2",
+        ("ln1", _) => "layer_norm1",
+        ("ln2", _) => "layer_norm2",
+        _ => return None,
+    };
+    Some(format!("vision.encoder.layers.{layer}.{part}.{kind}"))
+}
+
 /// Whether a name belongs to the image part, which a text model leaves aside.
 pub(crate) fn is_image_part(name: &str) -> bool {
     name.starts_with("vision.") || name.starts_with("projector.")

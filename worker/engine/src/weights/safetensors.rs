@@ -1,6 +1,8 @@
 //! Folders of safetensors files: those of an index, or one `model.safetensors`, or all there are.
 
 use super::mapped::MappedFile;
+use crate::source::ModelSource;
+
 use super::{Entry, WeightError, Weights, malformed, names};
 use candle_core::quantized::GgmlDType;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
@@ -12,19 +14,26 @@ const INDEX: &str = "model.safetensors.index.json";
 const SINGLE: &str = "model.safetensors";
 
 /// Opens a folder's weights.
-pub(crate) fn open(folder: &Path) -> Result<Weights, WeightError> {
-    let mut files = Vec::new();
+pub(crate) fn open(source: &ModelSource) -> Result<Weights, WeightError> {
+    let files = match source {
+        ModelSource::Path(folder) => file_names(folder)?
+            .iter()
+            .map(|path| MappedFile::open(path))
+            .collect::<Result<Vec<_>, _>>()?,
+        ModelSource::Embedded(_) => {
+            let file = |bytes| MappedFile::embedded(source.path_of(SINGLE), bytes);
+            source.embedded(SINGLE).map(file).into_iter().collect()
+        }
+    };
     let mut tensors = BTreeMap::new();
-    for (index, path) in file_names(folder)?.into_iter().enumerate() {
-        let file = MappedFile::open(&path)?;
-        read_header(&file, index, &mut tensors)?;
-        files.push(file);
+    for (index, file) in files.iter().enumerate() {
+        read_header(file, index, &mut tensors)?;
     }
     if tensors.is_empty() {
         return Err(malformed(
-            folder,
+            &source.path_of(SINGLE),
             "safetensors",
-            &"no file ends in .safetensors",
+            &"there are no tensors, in this file or another one that ends in .safetensors",
         ));
     }
     Weights::new(files, tensors, true)

@@ -24,6 +24,18 @@ pub(crate) const TINY_VOCAB: usize = 4 + 256 + 26;
 
 /// A tokenizer of control tokens, bytes and the letters a to z.
 pub(crate) fn tiny_prompter() -> Prompter {
+    prompter_with(&[])
+}
+
+/// The same with the markers of pictures, for a model that gives `tokens` to a view of `side` by
+/// `side` pixels.
+pub(crate) fn image_prompter(tokens: usize, side: u32) -> Prompter {
+    let prompter = prompter_with(&["<start_of_image>", "<end_of_image>"]);
+    prompter.with_images(tokens, side).unwrap()
+}
+
+/// [`tiny_prompter`], with more control tokens behind its others.
+fn prompter_with(markers: &[&str]) -> Prompter {
     let control = ["<pad>", "<eos>", "<bos>", "<unk>"];
     let bytes = (0..=255).map(|byte| format!("<0x{byte:02X}>"));
     let letters = ('a'..='z').map(String::from);
@@ -31,15 +43,17 @@ pub(crate) fn tiny_prompter() -> Prompter {
         .iter()
         .map(|text| (*text).to_owned())
         .chain(bytes)
-        .chain(letters);
+        .chain(letters)
+        .chain(markers.iter().map(|text| (*text).to_owned()));
     let vocab: serde_json::Map<_, _> = tokens
         .enumerate()
         .map(|(id, token)| (token, id.into()))
         .collect();
     let added: Vec<_> = control
         .iter()
-        .enumerate()
-        .map(|(id, content)| {
+        .chain(markers)
+        .map(|content| {
+            let id = &vocab[*content];
             serde_json::json!({
                 "id": id, "content": content, "special": true, "normalized": false,
                 "single_word": false, "lstrip": false, "rstrip": false,

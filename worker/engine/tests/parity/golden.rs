@@ -38,8 +38,7 @@ fn load(quantization: Option<Quantization>) -> GemmaRunner {
     );
     let options = LoadOptions {
         quantization,
-        threads: None,
-        tier: None,
+        ..LoadOptions::default()
     };
     let loaded = runner::load(&path, &options).unwrap();
     assert_eq!(loaded.weights_sha256, MODEL_SHA256);
@@ -79,6 +78,7 @@ fn continue_all(runner: &mut GemmaRunner, prompts: &[Prompt]) -> Vec<Vec<TokenId
                 sequence,
                 tokens,
                 start: tokens.len() - 1,
+                images: &[],
             })
             .collect();
         let rows = step(runner, &parts);

@@ -8,3 +8,4 @@
 mod golden;
 mod steps;
 mod tiny;
+mod vision;

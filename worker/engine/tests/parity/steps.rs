@@ -1,7 +1,10 @@
 //! Steps built by hand, without the scheduler: sequences over blocks that lie anywhere.
 
-use lapidary_engine::batch::{BLOCK_TOKENS, BlockId, Forward, Span, StepBatch, TokenId};
+use lapidary_engine::batch::{
+    BLOCK_TOKENS, BlockId, Forward, ForwardError, Span, StepBatch, TokenId,
+};
 use lapidary_engine::runner::GemmaRunner;
+use lapidary_engine::sequence::AtomicRange;
 
 /// Blocks that each sequence may use of either pool.
 const BLOCKS_A_SEQUENCE: usize = 40;
@@ -17,6 +20,18 @@ pub(crate) struct Part<'a> {
     pub tokens: &'a [TokenId],
     /// Positions before this one are already stored.
     pub start: usize,
+    /// Pictures among the tokens; none is split by `start`.
+    pub images: &'a [AtomicRange],
+}
+
+impl Part<'_> {
+    /// Pictures that are not stored yet.
+    fn images_ahead(&self) -> Vec<AtomicRange> {
+        let ahead = |image: &&AtomicRange| {
+            image.positions.start >= self.start && image.positions.end <= self.tokens.len()
+        };
+        self.images.iter().filter(ahead).cloned().collect()
+    }
 }
 
 /// Makes room for [`SEQUENCES`].
@@ -27,6 +42,14 @@ pub(crate) fn allocate(runner: &mut GemmaRunner) {
 
 /// Logits of every row of `parts`, computed in one step: `[rows][vocab]`.
 pub(crate) fn step(runner: &mut GemmaRunner, parts: &[Part<'_>]) -> Vec<Vec<f32>> {
+    try_step(runner, parts).unwrap()
+}
+
+/// [`step`], which may fail.
+pub(crate) fn try_step(
+    runner: &mut GemmaRunner,
+    parts: &[Part<'_>],
+) -> Result<Vec<Vec<f32>>, ForwardError> {
     let window = runner.shape().window;
     let mut batch = StepBatch::default();
     for part in parts {
@@ -43,6 +66,7 @@ pub(crate) fn step(runner: &mut GemmaRunner, parts: &[Part<'_>]) -> Vec<Vec<f32>
             rows: first..batch.tokens.len(),
             start: part.start,
             global_blocks: (0..blocks).map(|index| id(index, 7)).collect(),
+            images: part.images_ahead(),
             local_blocks: (0..blocks)
                 .map(|index| {
                     let passed = window.is_none() || index < seen_from / BLOCK_TOKENS;
@@ -52,13 +76,10 @@ pub(crate) fn step(runner: &mut GemmaRunner, parts: &[Part<'_>]) -> Vec<Vec<f32>
         });
     }
     batch.logit_rows = (0..batch.tokens.len()).collect();
-    let logits = runner.forward(&batch).unwrap();
+    let logits = runner.forward(&batch)?;
     assert_eq!(logits.values.len(), batch.tokens.len() * logits.vocab);
-    logits
-        .values
-        .chunks_exact(logits.vocab)
-        .map(<[f32]>::to_vec)
-        .collect()
+    let rows = logits.values.chunks_exact(logits.vocab);
+    Ok(rows.map(<[f32]>::to_vec).collect())
 }
 
 /// Logits of every position of `tokens`, computed in chunks of the given sizes, over and over.
@@ -68,13 +89,27 @@ pub(crate) fn in_chunks(
     tokens: &[TokenId],
     sizes: &[usize],
 ) -> Vec<Vec<f32>> {
+    with_images_in_chunks(runner, sequence, (tokens, &[]), sizes)
+}
+
+/// The same for tokens with pictures among them: a chunk that would end in one takes all of it.
+pub(crate) fn with_images_in_chunks(
+    runner: &mut GemmaRunner,
+    sequence: usize,
+    (tokens, images): (&[TokenId], &[AtomicRange]),
+    sizes: &[usize],
+) -> Vec<Vec<f32>> {
     let mut rows = Vec::new();
     for size in sizes.iter().cycle() {
-        let end = tokens.len().min(rows.len() + size);
+        let end = tokens.len().min(rows.len().saturating_add(*size));
+        let split = |image: &&AtomicRange| image.positions.contains(&(end - 1));
+        let image = images.iter().find(split);
+        let end = image.map_or(end, |image| image.positions.end);
         let part = Part {
             sequence,
             tokens: &tokens[..end],
             start: rows.len(),
+            images,
         };
         rows.extend(step(runner, &[part]));
         if end == tokens.len() {

@@ -26,6 +26,7 @@ fn load_tier(name: &str, quantization: Option<Quantization>, tier: Option<Tier>)
         quantization,
         threads: Some(2),
         tier,
+        mmproj: None,
     };
     let loaded = runner::load(&fixture(name), &options).unwrap();
     assert_eq!(loaded.unexpected, Vec::<String>::new());
@@ -164,6 +165,7 @@ fn company_in_a_step_changes_no_bit() {
                             sequence,
                             tokens: &tokens[..start],
                             start: 0,
+                            images: &[],
                         }],
                     );
                 }
@@ -176,6 +178,7 @@ fn company_in_a_step_changes_no_bit() {
                     sequence,
                     tokens,
                     start,
+                    images: &[],
                 })
                 .collect();
             let together = bits(&step(&mut runner, &parts));

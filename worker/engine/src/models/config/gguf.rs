@@ -15,8 +15,8 @@ const PATTERN: usize = 6;
 const LAYERS_OF_27B: usize = 62;
 
 /// Reads a GGUF file's metadata.
-pub(crate) fn from_gguf(metadata: &HashMap<String, Value>) -> Result<GemmaConfig, ConfigError> {
-    let keys = Keys(metadata);
+pub(crate) fn from_gguf(metadata: &Metadata) -> Result<GemmaConfig, ConfigError> {
+    let keys = Keys::new(ARCHITECTURE, metadata);
     match metadata.get("general.architecture").map(Value::to_string) {
         Some(Ok(name)) if name == ARCHITECTURE => {}
         Some(Ok(name)) => {
@@ -77,24 +77,47 @@ pub(crate) fn from_gguf(metadata: &HashMap<String, Value>) -> Result<GemmaConfig
     .check()
 }
 
-/// Metadata under the architecture's prefix.
-struct Keys<'a>(&'a HashMap<String, Value>);
+/// Metadata of a GGUF file by key.
+pub(crate) type Metadata = HashMap<String, Value>;
 
-impl Keys<'_> {
-    fn get(&self, key: &str) -> Option<&Value> {
-        self.0.get(&format!("{ARCHITECTURE}.{key}"))
+/// Metadata under a prefix.
+pub(super) struct Keys<'a> {
+    prefix: &'static str,
+    metadata: &'a Metadata,
+}
+
+impl<'a> Keys<'a> {
+    pub(super) fn new(prefix: &'static str, metadata: &'a Metadata) -> Self {
+        Self { prefix, metadata }
     }
 
-    fn count(&self, key: &str) -> Result<usize, ConfigError> {
-        let value = self.get(key).ok_or_else(|| missing(key))?;
+    fn name(&self, key: &str) -> String {
+        format!("{}.{key}", self.prefix)
+    }
+
+    fn get(&self, key: &str) -> Option<&Value> {
+        self.metadata.get(&self.name(key))
+    }
+
+    fn invalid(&self, key: &str, message: &str) -> ConfigError {
+        ConfigError::Invalid {
+            key: self.name(key),
+            message: message.to_owned(),
+        }
+    }
+
+    pub(super) fn count(&self, key: &str) -> Result<usize, ConfigError> {
+        let value = self.get(key).ok_or_else(|| ConfigError::Missing {
+            key: self.name(key),
+        })?;
         value
             .to_u64()
             .ok()
             .and_then(|value| usize::try_from(value).ok())
-            .ok_or_else(|| invalid(key, "is not a count"))
+            .ok_or_else(|| self.invalid(key, "is not a count"))
     }
 
-    fn count_or(&self, key: &str, default: usize) -> Result<usize, ConfigError> {
+    pub(super) fn count_or(&self, key: &str, default: usize) -> Result<usize, ConfigError> {
         if self.get(key).is_some() {
             self.count(key)
         } else {
@@ -102,11 +125,11 @@ impl Keys<'_> {
         }
     }
 
-    fn float_or(&self, key: &str, default: f32) -> Result<f32, ConfigError> {
+    pub(super) fn float_or(&self, key: &str, default: f32) -> Result<f32, ConfigError> {
         match self.get(key) {
             Some(value) => value
                 .to_f32()
-                .map_err(|_| invalid(key, "is not a 32-bit float")),
+                .map_err(|_| self.invalid(key, "is not a 32-bit float")),
             None => Ok(default),
         }
     }
@@ -120,30 +143,11 @@ impl Keys<'_> {
                 if factor >= 1.0 {
                     Ok(factor)
                 } else {
-                    Err(invalid(
-                        "rope.scaling.factor",
-                        "is not a number of at least 1",
-                    ))
+                    Err(self.invalid("rope.scaling.factor", "is not a number of at least 1"))
                 }
             }
-            Some(_) => Err(invalid(
-                "rope.scaling.type",
-                "is neither `none` nor `linear`",
-            )),
+            Some(_) => Err(self.invalid("rope.scaling.type", "is neither `none` nor `linear`")),
         }
-    }
-}
-
-fn missing(key: &str) -> ConfigError {
-    ConfigError::Missing {
-        key: format!("{ARCHITECTURE}.{key}"),
-    }
-}
-
-fn invalid(key: &str, message: &str) -> ConfigError {
-    ConfigError::Invalid {
-        key: format!("{ARCHITECTURE}.{key}"),
-        message: message.to_owned(),
     }
 }
 

@@ -2,9 +2,12 @@
 
 mod gguf;
 mod hf;
+mod vision;
 
-pub(crate) use gguf::from_gguf;
+pub(crate) use gguf::{Metadata, from_gguf};
 pub(crate) use hf::{eos_tokens, from_hf};
+pub use vision::VisionConfig;
+pub(crate) use vision::{Mmproj, from_hf as vision_from_hf, from_mmproj};
 
 use crate::batch::TokenId;
 

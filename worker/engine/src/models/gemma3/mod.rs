@@ -1,3 +1,4 @@
 //! Gemma 3.
 
 pub mod text;
+pub mod vision;

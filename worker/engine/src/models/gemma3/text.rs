@@ -6,7 +6,7 @@ use crate::kv::cache::KvCache;
 use crate::models::config::{GemmaConfig, LayerConfig, LayerKind};
 use crate::models::step::StepLayout;
 use crate::ops::attention::Attention;
-use crate::ops::embedding::embed;
+use crate::ops::embedding::{SoftRows, embed};
 use crate::ops::geglu::geglu;
 use crate::ops::linear::{Linear, Storage};
 use crate::ops::norm::RmsNorm;
@@ -104,9 +104,23 @@ impl TextModel {
     }
 
     /// Stores all rows' keys and values in `cache`; gives the logits of `logit_rows`,
-    /// `[rows, V]` f32.
-    pub(crate) fn forward(&self, step: &StepLayout<'_>, cache: &mut KvCache) -> Result<Vec<f32>> {
-        let mut x = embed(&self.embedding, step.tokens, self.embedding_scale)?; // [T, D]
+    /// `[rows, V]` f32. `soft`: the soft tokens of the step's pictures in order, `[S, D]` each.
+    pub(crate) fn forward(
+        &self,
+        step: &StepLayout<'_>,
+        soft: &[&[f32]],
+        cache: &mut KvCache,
+    ) -> Result<Vec<f32>> {
+        let soft: Vec<SoftRows> = step
+            .images
+            .iter()
+            .zip(soft)
+            .map(|((rows, _), values)| SoftRows {
+                rows: rows.clone(),
+                values,
+            })
+            .collect();
+        let mut x = embed(&self.embedding, step.tokens, self.embedding_scale, &soft)?; // [T, D]
         for layer in &self.layers {
             x = layer.forward(&x, step, cache, self)?;
         }

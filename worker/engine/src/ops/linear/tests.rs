@@ -39,7 +39,7 @@ fn raw(dtype: GgmlDType, rows: usize, cols: usize, bytes: &[u8]) -> RawTensor<'_
         rows,
         cols,
         dtype,
-        bytes,
+        bytes: bytes.into(),
     }
 }
 
