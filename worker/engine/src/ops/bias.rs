@@ -8,7 +8,7 @@
 use super::math::gelu_tanh;
 use super::parallel::{self, Shared};
 use super::simd::{Kernel, LANES, Simd, Tier, load_part, store_part};
-use super::{rows_of, rows_shape};
+use super::{pair_of_rows, rows_of, rows_shape};
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
 
 /// A bias and a factor for each column.
@@ -115,11 +115,7 @@ impl CustomOp2 for Biased<'_> {
         residual_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let width = self.bias.values.len();
-        let x = rows_of(x, x_layout, width)?;
-        let residual = rows_of(residual, residual_layout, width)?;
-        if x.len() != residual.len() {
-            candle_core::bail!("{} values cannot be added to {}", x.len(), residual.len());
-        }
+        let (x, residual) = pair_of_rows((x, x_layout), (residual, residual_layout), width)?;
         Ok(self.rows(x, Some(residual)))
     }
 }

@@ -37,6 +37,20 @@ pub(crate) fn rows_of<'a>(
     }
 }
 
+/// The values of two contiguous `[T, width]` f32 tensors that are added.
+fn pair_of_rows<'a>(
+    (x, x_layout): (&'a CpuStorage, &Layout),
+    (residual, residual_layout): (&'a CpuStorage, &Layout),
+    width: usize,
+) -> Result<(&'a [f32], &'a [f32])> {
+    let x = rows_of(x, x_layout, width)?;
+    let residual = rows_of(residual, residual_layout, width)?;
+    if x.len() != residual.len() {
+        candle_core::bail!("{} values cannot be added to {}", x.len(), residual.len());
+    }
+    Ok((x, residual))
+}
+
 /// Shape of `values` as rows of `width`.
 fn rows_shape(values: &[f32], width: usize) -> Shape {
     Shape::from((values.len() / width, width))

@@ -7,7 +7,7 @@
 
 use super::parallel::{self, Shared};
 use super::simd::{Kernel, LANES, Simd, Tier, load_part, store_part};
-use super::{rows_of, rows_shape};
+use super::{pair_of_rows, rows_of, rows_shape};
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
 
 /// `x / sqrt(mean(x²) + eps) * weight`; `weight` is the whole factor, one included.
@@ -86,11 +86,7 @@ impl CustomOp2 for AddNorm<'_> {
         residual_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let width = self.0.weight.len();
-        let x = rows_of(x, x_layout, width)?;
-        let residual = rows_of(residual, residual_layout, width)?;
-        if x.len() != residual.len() {
-            candle_core::bail!("{} values cannot be added to {}", x.len(), residual.len());
-        }
+        let (x, residual) = pair_of_rows((x, x_layout), (residual, residual_layout), width)?;
         Ok((
             CpuStorage::F32(self.0.rows(x, Some(residual))),
             rows_shape(x, width),

@@ -100,10 +100,7 @@ impl<'a> Keys<'a> {
     }
 
     fn invalid(&self, key: &str, message: &str) -> ConfigError {
-        ConfigError::Invalid {
-            key: self.name(key),
-            message: message.to_owned(),
-        }
+        ConfigError::invalid(&self.name(key), message)
     }
 
     pub(super) fn count(&self, key: &str) -> Result<usize, ConfigError> {

@@ -88,9 +88,15 @@ impl Rope {
             None | Some("default") => Ok(RopeConfig { base, factor: 1.0 }),
             Some("linear") => match self.factor {
                 Some(factor) if factor >= 1.0 => Ok(RopeConfig { base, factor }),
-                _ => Err(invalid("rope factor", "is not a number of at least 1")),
+                _ => Err(ConfigError::invalid(
+                    "rope factor",
+                    "is not a number of at least 1",
+                )),
             },
-            Some(other) => Err(invalid("rope_type", &format!("`{other}` is not supported"))),
+            Some(other) => Err(ConfigError::invalid(
+                "rope_type",
+                &format!("`{other}` is not supported"),
+            )),
         }
     }
 }
@@ -119,8 +125,9 @@ pub(crate) fn from_hf(json: &Value) -> Result<GemmaConfig, ConfigError> {
             });
         }
     };
-    let parsed = TextConfig::deserialize(text)
-        .map_err(|error| invalid("config.json", &format!("is not understood: {error}")))?;
+    let parsed = TextConfig::deserialize(text).map_err(|error| {
+        ConfigError::invalid("config.json", &format!("is not understood: {error}"))
+    })?;
     parsed.refuse_variants()?;
     let (rope_global, rope_local) = parsed.ropes()?;
     GemmaConfig {
@@ -160,7 +167,7 @@ impl TextConfig {
                 if types.len() != self.num_hidden_layers {
                     let message =
                         format!("names {} layers of {}", types.len(), self.num_hidden_layers);
-                    return Err(invalid("layer_types", &message));
+                    return Err(ConfigError::invalid("layer_types", &message));
                 }
                 types
                     .iter()
@@ -168,7 +175,7 @@ impl TextConfig {
                     .collect::<Result<_, _>>()?
             }
             None if self.sliding_window_pattern == 0 => {
-                return Err(invalid("sliding_window_pattern", "is 0"));
+                return Err(ConfigError::invalid("sliding_window_pattern", "is 0"));
             }
             None => (0..self.num_hidden_layers)
                 .map(|layer| kind_by_pattern(layer, self.sliding_window_pattern))
@@ -210,7 +217,7 @@ impl TextConfig {
     fn refuse_variants(&self) -> Result<(), ConfigError> {
         if self.hidden_activation != "gelu_pytorch_tanh" {
             let message = format!("`{}` is not supported", self.hidden_activation);
-            return Err(invalid("hidden_activation", &message));
+            return Err(ConfigError::invalid("hidden_activation", &message));
         }
         for (key, used) in [
             (
@@ -228,7 +235,7 @@ impl TextConfig {
             ("attention_bias", self.attention_bias),
         ] {
             if used {
-                return Err(invalid(key, "is not supported"));
+                return Err(ConfigError::invalid(key, "is not supported"));
             }
         }
         Ok(())
@@ -239,17 +246,10 @@ fn kind_named(name: &str) -> Result<LayerKind, ConfigError> {
     match name {
         "full_attention" => Ok(LayerKind::Global),
         "sliding_attention" => Ok(LayerKind::Local),
-        other => Err(invalid(
+        other => Err(ConfigError::invalid(
             "layer_types",
             &format!("`{other}` is not supported"),
         )),
-    }
-}
-
-fn invalid(key: &str, message: &str) -> ConfigError {
-    ConfigError::Invalid {
-        key: key.to_owned(),
-        message: message.to_owned(),
     }
 }
 

@@ -147,3 +147,12 @@ pub enum ConfigError {
         message: String,
     },
 }
+
+impl ConfigError {
+    fn invalid(key: &str, message: &str) -> Self {
+        Self::Invalid {
+            key: key.to_owned(),
+            message: message.to_owned(),
+        }
+    }
+}

@@ -62,15 +62,15 @@ impl VisionConfig {
             ("tokens of an image", self.tokens),
         ];
         if let Some((key, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
-            return Err(invalid(key, "is 0"));
+            return Err(ConfigError::invalid(key, "is 0"));
         }
         if !self.hidden.is_multiple_of(self.heads) {
             let message = format!("{} do not divide a width of {}", self.heads, self.hidden);
-            return Err(invalid("vision heads", &message));
+            return Err(ConfigError::invalid("vision heads", &message));
         }
         if self.side > SIDE_MAX || self.side < self.patch {
             let message = format!("is {}, it must be {} to {SIDE_MAX}", self.side, self.patch);
-            return Err(invalid("image size", &message));
+            return Err(ConfigError::invalid("image size", &message));
         }
         let tokens_a_side = self.tokens.isqrt();
         let square = tokens_a_side * tokens_a_side == self.tokens;
@@ -80,7 +80,7 @@ impl VisionConfig {
                 self.tokens,
                 self.patches_a_side()
             );
-            return Err(invalid("tokens of an image", &message));
+            return Err(ConfigError::invalid("tokens of an image", &message));
         }
         Ok(self)
     }
@@ -125,15 +125,16 @@ pub(crate) fn from_hf(json: &Value) -> Result<Option<VisionConfig>, ConfigError>
     let Some(vision) = json.get("vision_config").filter(|vision| !vision.is_null()) else {
         return Ok(None);
     };
-    let parsed = HfVision::deserialize(vision)
-        .map_err(|error| invalid("vision_config", &format!("is not understood: {error}")))?;
+    let parsed = HfVision::deserialize(vision).map_err(|error| {
+        ConfigError::invalid("vision_config", &format!("is not understood: {error}"))
+    })?;
     if parsed.hidden_act != "gelu_pytorch_tanh" {
         let message = format!("`{}` is not supported", parsed.hidden_act);
-        return Err(invalid("vision_config.hidden_act", &message));
+        return Err(ConfigError::invalid("vision_config.hidden_act", &message));
     }
     if parsed.num_channels != 3 {
         let message = format!("is {}, it must be 3", parsed.num_channels);
-        return Err(invalid("vision_config.num_channels", &message));
+        return Err(ConfigError::invalid("vision_config.num_channels", &message));
     }
     let tokens = match json
         .get("mm_tokens_per_image")
@@ -143,7 +144,7 @@ pub(crate) fn from_hf(json: &Value) -> Result<Option<VisionConfig>, ConfigError>
         Some(value) => value
             .as_u64()
             .and_then(|count| usize::try_from(count).ok())
-            .ok_or_else(|| invalid("mm_tokens_per_image", "is not a count"))?,
+            .ok_or_else(|| ConfigError::invalid("mm_tokens_per_image", "is not a count"))?,
     };
     VisionConfig {
         hidden: parsed.hidden_size,
@@ -187,7 +188,7 @@ pub(crate) fn from_mmproj(metadata: &Metadata) -> Result<Mmproj, ConfigError> {
     if projector.map(String::as_str) != Some("gemma3") {
         let named = projector.cloned().unwrap_or_default();
         let message = format!("is `{named}`, supported is `gemma3`");
-        return Err(invalid("clip.projector_type", &message));
+        return Err(ConfigError::invalid("clip.projector_type", &message));
     }
     for key in ["clip.vision.image_mean", "clip.vision.image_std"] {
         check_normalisation(key, metadata.get(key))?;
@@ -224,14 +225,7 @@ fn check_normalisation(key: &str, value: Option<&GgufValue>) -> Result<(), Confi
     if values.iter().all(usual) {
         Ok(())
     } else {
-        Err(invalid(key, "is not 0.5 for every channel"))
-    }
-}
-
-fn invalid(key: &str, message: &str) -> ConfigError {
-    ConfigError::Invalid {
-        key: key.to_owned(),
-        message: message.to_owned(),
+        Err(ConfigError::invalid(key, "is not 0.5 for every channel"))
     }
 }
 
