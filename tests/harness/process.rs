@@ -151,8 +151,14 @@ impl Program {
 }
 
 impl Drop for Program {
+    /// A test that fails shows what its programs said last.
     fn drop(&mut self) {
         self.kill();
+        if std::thread::panicking() {
+            let mut last = VecDeque::new();
+            self.lines.try_iter().for_each(|line| keep(&mut last, line));
+            eprintln!("`{}` ended with the test{}", self.name, shown(last));
+        }
     }
 }
 

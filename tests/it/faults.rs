@@ -75,6 +75,10 @@ async fn a_worker_that_is_cut_off_from_its_stores_goes_on_where_it_was() {
     followed.until_silent(SILENCE).await;
     servers.to_broker.set(Wire::Open);
 
+    followed.until(700).await;
+    servers.to_redis.cut_once();
+    servers.to_broker.cut_once();
+
     followed.texts(DOCUMENTS).await;
     assert_eq!(worker.wait(RUN_MAX).code(), Some(0));
 }

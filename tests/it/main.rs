@@ -13,3 +13,4 @@ mod samples;
 mod start;
 mod straight_line;
 mod tidy;
+mod wires;

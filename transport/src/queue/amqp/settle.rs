@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 use futures::future::join_all;
@@ -14,6 +15,11 @@ use super::message::{self, Outgoing};
 use super::names::{DEAD, RUNGS, Rung};
 use super::publish::{Patience, publish};
 use crate::queue::{Delivery, Loan, QueueError, Receipt, Settle};
+
+/// Longest time an acknowledgement may take to be on its way. It takes microseconds, except in the
+/// moment in which its connection ends: lapin 4.12 may then leave it in a channel that nobody reads
+/// any more, and whoever waits for its answer would wait for ever.
+const END_MAX: Duration = Duration::from_secs(2);
 
 /// A message lent to this process.
 #[derive(Debug)]
@@ -78,22 +84,24 @@ impl AmqpLoan {
 
     /// Ends the loan: gone, or back on the queue at once.
     async fn end(self, back: bool) -> Result<(), QueueError> {
-        let ended = if back {
-            self.message
-                .acker
-                .nack(BasicNackOptions {
+        let acker = &self.message.acker;
+        let ending = async {
+            if back {
+                let requeue = BasicNackOptions {
                     requeue: true,
                     multiple: false,
-                })
-                .await
-        } else {
-            self.message.acker.ack(BasicAckOptions::default()).await
+                };
+                acker.nack(requeue).await
+            } else {
+                acker.ack(BasicAckOptions::default()).await
+            }
         };
+        let ended = tokio::time::timeout(END_MAX, ending).await;
         self.lent.fetch_sub(1, Ordering::AcqRel);
         // `Ok(false)`: the channel it came on is gone, and the broker has lent it anew.
         match ended {
-            Ok(true) => Ok(()),
-            Ok(false) | Err(_) => Err(QueueError::LoanEnded),
+            Ok(Ok(true)) => Ok(()),
+            Ok(Ok(false) | Err(_)) | Err(_) => Err(QueueError::LoanEnded),
         }
     }
 }
