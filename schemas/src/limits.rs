@@ -37,6 +37,8 @@ pub const QUEUE_MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 pub const INLINE_MEDIA_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of one document or image.
 pub const MEDIA_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of all images of one request.
+pub const REQUEST_IMAGES_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Pixels of one image.
 pub const IMAGE_PIXELS_MAX: u64 = 100_000_000;
 /// Bytes of one result in the store.
@@ -75,6 +77,7 @@ const _: () = assert!(ENVELOPE_BYTES_MAX + CUSTOM_ID_BYTES_MAX < QUEUE_MESSAGE_B
 const _: () = assert!(RETENTION_DEFAULT_S <= RETENTION_MAX_S);
 const _: () = assert!(INLINE_MEDIA_BYTES_MAX < QUEUE_MESSAGE_BYTES_MAX);
 const _: () = assert!(MESSAGES_MAX * MESSAGE_CHARS_MAX <= MEDIA_BYTES_MAX);
+const _: () = assert!(MEDIA_BYTES_MAX <= REQUEST_IMAGES_BYTES_MAX);
 const _: () = assert!(FEED_WINDOW <= SHARD_ITEMS_MAX);
 const _: () = assert!(FEED_WINDOW >= CALL_ITEMS_MAX);
 const _: () = assert!(OUTPUT_TOKENS_DEFAULT <= OUTPUT_TOKENS_MAX);

@@ -11,6 +11,7 @@
 //! weights <sha256>
 //! quantization <name>
 //! template <sha256>
+//! images pan-and-scan        only where the model is shown crops of images
 //! ```
 //!
 //! Canonical JSON has sorted keys and no spaces, `null` in place of absent fields that have no
@@ -44,6 +45,9 @@ pub fn resume_key(request: &ValidRequest, content_sha256: &[&str], model: &Model
         "weights {}\nquantization {}\ntemplate {}\n",
         model.weights_sha256, model.quantization, model.template_sha256
     );
+    if model.pan_and_scan {
+        lines.push_str("images pan-and-scan\n");
+    }
     hex(&Sha256::digest(lines.as_bytes()))
 }
 
@@ -99,6 +103,7 @@ mod tests {
             chat: true,
             context_tokens_max: 8_192,
             modalities: Vec::new(),
+            pan_and_scan: false,
             tier: "avx2".to_owned(),
         }
     }
@@ -189,6 +194,10 @@ mod tests {
             },
             ModelInfo {
                 template_sha256: "c".repeat(64),
+                ..model()
+            },
+            ModelInfo {
+                pan_and_scan: true,
                 ..model()
             },
         ] {

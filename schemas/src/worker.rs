@@ -22,6 +22,9 @@ pub struct ModelInfo {
     pub context_tokens_max: u32,
     /// What parts it reads besides text: `image`, `audio`.
     pub modalities: Vec<String>,
+    /// Whether images far from square are also shown in crops, which changes what it answers.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pan_and_scan: bool,
     /// Instruction tier of its kernels.
     pub tier: String,
 }

@@ -127,6 +127,11 @@ pub struct RunArgs {
     /// Longest prompt and answer together, in tokens; by default the model's own limit.
     #[arg(long, env = "LAPIDARY_CONTEXT", value_name = "TOKENS")]
     pub context: Option<usize>,
+    /// Show images far from square in crops too, each a view more to read; by default as the model's
+    /// files say. Part of what decides an answer.
+    #[arg(long, env = "LAPIDARY_PAN_AND_SCAN", value_name = "BOOL", num_args = 0..=1,
+          require_equals = true, default_missing_value = "true")]
+    pub pan_and_scan: Option<bool>,
     /// How long stores that are out of reach are waited for at the start; then the exit status is 3.
     #[arg(long, env = "LAPIDARY_STORE_WAIT", value_name = "DURATION", default_value = "60s",
           value_parser = humantime::parse_duration)]

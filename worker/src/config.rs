@@ -24,6 +24,8 @@ pub struct Config {
     pub engine: EngineOptions,
     /// The name jobs ask for.
     pub model: String,
+    /// How images are read.
+    pub images: ImageOptions,
     /// Where jobs, results and media are.
     pub urls: PlaceUrls,
     /// Where the operations endpoint listens.
@@ -38,6 +40,13 @@ pub struct Config {
     pub parent_pid: Option<i32>,
     /// Whether to stand for election as the steward.
     pub steward: bool,
+}
+
+/// How images are read, by a model that reads any.
+#[derive(Debug, Clone, Default)]
+pub struct ImageOptions {
+    /// Whether images far from square are also shown in crops; `None`: as the model's files say.
+    pub pan_and_scan: Option<bool>,
 }
 
 /// What does not go together on the command line.
@@ -66,6 +75,9 @@ impl Config {
                 .name
                 .clone()
                 .unwrap_or_else(|| model_name(&args.model.model)),
+            images: ImageOptions {
+                pan_and_scan: args.pan_and_scan,
+            },
             urls: PlaceUrls {
                 broker: args.broker.clone(),
                 results: args.results.clone(),
@@ -121,6 +133,7 @@ impl Config {
             slots = self.engine.slots_max,
             interactive_slots = self.engine.interactive_slots_reserved,
             kv_bytes_max = self.engine.kv_bytes_max,
+            pan_and_scan = self.images.pan_and_scan,
             broker = shown(&self.urls.broker),
             results = place(&self.urls.results),
             media = place(&self.urls.media),

@@ -51,6 +51,16 @@ impl Gauges {
             (stats.busy.saturating_sub(last.busy)).as_secs_f64(),
         );
         metrics.add(
+            &metrics::VISION_BUSY,
+            &[],
+            (stats.vision_busy.saturating_sub(last.vision_busy)).as_secs_f64(),
+        );
+        metrics.add(
+            &metrics::VIEWS_ENCODED,
+            &[],
+            since(stats.views_encoded, last.views_encoded),
+        );
+        metrics.add(
             &metrics::PREEMPTIONS,
             &[],
             since(stats.preemptions, last.preemptions),

@@ -13,9 +13,10 @@ use lapidary_transport::{Delivery, Settle};
 
 use crate::filter::Stage;
 use crate::line::{Ended, Line, RUNNING_HERE_DELAY};
+use crate::media::Loaded;
 use crate::outcome::{Answer, Outcome};
 use crate::settle::{Attempt, settle_for};
-use crate::{media, stream, translate};
+use crate::{stream, translate};
 
 /// Works on one delivery until it is settled.
 pub(crate) async fn work_job(line: &Line, class: Class, delivery: Delivery) {
@@ -85,13 +86,13 @@ async fn attempt(line: &Line, job: &Job, number: u32) -> Outcome {
 async fn answer(line: &Line, job: &Job) -> Result<Answer, Outcome> {
     let started = Instant::now();
     let request = validate_job(job, &line.request_policy).map_err(Outcome::Failed)?;
-    let documents = media::documents(&*line.stores.media, &job.tenant, request.messages());
-    let documents = documents.await.map_err(Outcome::Failed)?;
+    let loaded = line.media.load(job, request.messages()).await;
+    let Loaded { media, held: _held } = loaded.map_err(Outcome::Failed)?;
     let mut answer = Answer {
         media: started.elapsed(),
         ..Answer::default()
     };
-    let prompt = translate::prompt(&request, documents);
+    let prompt = translate::prompt(&request, media);
     check(
         line,
         Stage::InputText,
@@ -148,14 +149,17 @@ async fn submit(
 }
 
 fn panicked(panic: &(dyn std::any::Any + Send)) -> Failure {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text
-        .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("no message");
     Failure::new(
         FailureCode::Internal,
-        format!("panic while working on it: {text}"),
+        format!("panic while working on it: {}", panic_text(panic)),
     )
+}
+
+/// What a panic said.
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message")
 }
 
 /// Waits for the deadline; for ever where there is none.

@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 
 use crate::filter::Filters;
 use crate::health::{Health, Part};
+use crate::media::Loader;
 use crate::metrics::Metrics;
 use crate::outcome::Outcome;
 use crate::running::Running;
@@ -41,6 +42,7 @@ pub(crate) struct Line {
     pub(crate) engine: Engine,
     pub(crate) stores: Stores,
     pub(crate) store: Store,
+    pub(crate) media: Loader,
     pub(crate) running: Arc<Running>,
     /// Prompts that are made at once: the engine's threads need the cores.
     pub(crate) preparing: Semaphore,

@@ -13,9 +13,10 @@ use lapidary_schemas::{
     Status, ValidRequest,
 };
 
+use crate::media::Medium;
 use crate::outcome::{Answer, Outcome};
 
-/// What is asked of the engine, documents in their places. `tokens_max`: see [`output_tokens`].
+/// What is asked of the engine. `tokens_max`: see [`output_tokens`].
 pub(crate) fn generate_input(
     job: &Job,
     request: &ValidRequest,
@@ -50,13 +51,13 @@ fn seed(job: &Job) -> u64 {
         .unwrap_or_else(|| seed_from(&job.id.to_string()))
 }
 
-/// The conversation, each document's text in the place of its part.
-pub(crate) fn prompt(request: &ValidRequest, documents: Vec<String>) -> Prompt {
-    let mut documents = documents.into_iter();
+/// The conversation, each document's text and each image in the place of its part.
+pub(crate) fn prompt(request: &ValidRequest, media: Vec<Medium>) -> Prompt {
+    let mut media = media.into_iter();
     let messages = request
         .messages()
         .iter()
-        .map(|message| message_of(message, &mut documents));
+        .map(|message| message_of(message, &mut media));
     Prompt::Chat {
         messages: messages.collect(),
     }
@@ -64,31 +65,36 @@ pub(crate) fn prompt(request: &ValidRequest, documents: Vec<String>) -> Prompt {
 
 fn message_of(
     message: &Message,
-    documents: &mut impl Iterator<Item = String>,
+    media: &mut impl Iterator<Item = Medium>,
 ) -> lapidary_engine::Message {
+    use lapidary_engine::Part as Said;
     let role = match message.role {
         Role::System => lapidary_engine::Role::System,
         Role::User => lapidary_engine::Role::User,
         Role::Assistant => lapidary_engine::Role::Assistant,
     };
-    let text = match &message.content {
-        Content::Text(text) => text.clone(),
-        // One text, so that a template that trims each part leaves the seams alone.
-        Content::Parts(parts) => parts
-            .iter()
-            .map(|part| part_text(part, documents))
-            .collect(),
+    let parts = match &message.content {
+        Content::Text(text) => return lapidary_engine::Message::text(role, text.clone()),
+        Content::Parts(parts) => parts,
     };
-    lapidary_engine::Message::text(role, text)
-}
-
-/// Images and sound never get here: validation refuses what the model does not read.
-fn part_text(part: &Part, documents: &mut impl Iterator<Item = String>) -> String {
-    match part {
-        Part::Text { text } => text.clone(),
-        Part::File { .. } => documents.next().unwrap_or_default(),
-        Part::ImageUrl { .. } | Part::InputAudio { .. } => String::new(),
+    let mut said = Vec::new();
+    for part in parts {
+        let next = match part {
+            Part::Text { text } => Some(Said::Text(text.clone())),
+            Part::File { .. } | Part::ImageUrl { .. } => media.next().map(|medium| match medium {
+                Medium::Document(text) => Said::Text(text),
+                Medium::Image(image) => Said::Image(image),
+            }),
+            // Validation refuses what the model does not hear.
+            Part::InputAudio { .. } => None,
+        };
+        match (next, said.last_mut()) {
+            // One text, so that a template that trims each part leaves the seams alone.
+            (Some(Said::Text(more)), Some(Said::Text(text))) => text.push_str(&more),
+            (next, _) => said.extend(next),
+        }
     }
+    lapidary_engine::Message { role, parts: said }
 }
 
 /// The texts of a prompt, for the filters.

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use chrono::Utc;
+use lapidary_engine::image::ImageSpec;
 use lapidary_engine::{Engine, EngineError, Prompter};
 use lapidary_schemas::metrics;
 use lapidary_schemas::{Class, JobId, ModelInfo, Policy, WorkerInfo};
@@ -16,11 +17,12 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::Config;
+use crate::config::{Config, ImageOptions};
 use crate::consumer::consume;
 use crate::filter::Filters;
 use crate::health::Part;
 use crate::line::Line;
+use crate::media::Loader;
 use crate::metrics::Metrics;
 use crate::ops::{self, Ops};
 use crate::running::{CANCEL_POLL, Running};
@@ -133,8 +135,8 @@ pub async fn run(config: Config) -> Result<(), WorkerError> {
             return Ok(());
         }
     };
-    let slots = config.engine.slots_max;
-    let info = announcement(&config.model, slots, &engine, listen);
+    let model = model_info(&config.model, &config.images, &engine);
+    let info = announcement(model, config.engine.slots_max, listen);
     tracing::info!(worker = info.id, model = ?info.model, listen = info.listen, "serving");
     // The endpoint is ready from here on.
     let _ = ops.engine.set(engine.clone());
@@ -193,9 +195,8 @@ async fn load(config: &Config) -> Result<Engine, WorkerError> {
 
 /// What this process tells the others of itself.
 pub(crate) fn announcement(
-    name: &str,
+    model: ModelInfo,
     slots: usize,
-    engine: &Engine,
     listen: Option<SocketAddr>,
 ) -> WorkerInfo {
     let now = Utc::now();
@@ -206,7 +207,7 @@ pub(crate) fn announcement(
     let unique = JobId::new(now).0.simple().to_string();
     WorkerInfo {
         id: format!("{host}-{}-{}", std::process::id(), &unique[24..]),
-        model: model_info(name, engine),
+        model,
         listen: listen.map(|address| address.to_string()),
         slots: u32::try_from(slots).unwrap_or(u32::MAX),
         started_at: now,
@@ -214,8 +215,9 @@ pub(crate) fn announcement(
 }
 
 /// The model as this worker serves it.
-fn model_info(name: &str, engine: &Engine) -> ModelInfo {
+pub(crate) fn model_info(name: &str, images: &ImageOptions, engine: &Engine) -> ModelInfo {
     let model = engine.model().cloned().unwrap_or_default();
+    let spec = engine.image_spec();
     ModelInfo {
         name: name.to_owned(),
         weights_sha256: model.weights_sha256,
@@ -223,7 +225,8 @@ fn model_info(name: &str, engine: &Engine) -> ModelInfo {
         template_sha256: template_sha256(engine.prompter()),
         chat: engine.prompter().has_template(),
         context_tokens_max: u32::try_from(engine.sequence_tokens_max()).unwrap_or(u32::MAX),
-        modalities: Vec::new(),
+        modalities: spec.iter().map(|_| "image".to_owned()).collect(),
+        pan_and_scan: spec.is_some_and(|spec| images.pan_and_scan.unwrap_or(spec.pan_and_scan)),
         tier: model.tier,
     }
 }
@@ -251,6 +254,11 @@ pub(crate) fn line(
 ) -> Arc<Line> {
     let worker: Arc<str> = info.id.as_str().into();
     let model = info.model.clone();
+    let spec = engine.image_spec().map(|spec| ImageSpec {
+        pan_and_scan: model.pan_and_scan,
+        ..spec
+    });
+    let media = Loader::new(stores.media.clone(), spec, &ops.metrics);
     let metrics = ops.metrics.clone();
     engine.observe_steps(move |step| gauges::record_step(step, &metrics));
     let parts = StoreParts {
@@ -265,6 +273,7 @@ pub(crate) fn line(
         model,
         engine,
         store: Store::start(background, &parts),
+        media,
         stores,
         running: Arc::new(Running::default()),
         preparing: Semaphore::new(PREPARING_MAX),

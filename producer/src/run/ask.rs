@@ -147,6 +147,7 @@ mod tests {
                 chat: false,
                 context_tokens_max: 1_000,
                 modalities: Vec::new(),
+                pan_and_scan: false,
                 tier: "t".to_owned(),
             },
             rules: Rules {

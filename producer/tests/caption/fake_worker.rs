@@ -102,6 +102,7 @@ fn info() -> WorkerInfo {
             chat: false,
             context_tokens_max: CONTEXT,
             modalities: Vec::new(),
+            pan_and_scan: false,
             tier: "none".to_owned(),
         },
         listen: None,

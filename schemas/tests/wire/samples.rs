@@ -282,6 +282,7 @@ pub(crate) fn model_info() -> ModelInfo {
         chat: true,
         context_tokens_max: 32_768,
         modalities: vec!["image".to_owned()],
+        pan_and_scan: true,
         tier: "avx2".to_owned(),
     }
 }

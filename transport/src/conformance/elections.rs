@@ -29,6 +29,7 @@ fn worker(id: &str) -> WorkerInfo {
         chat: true,
         context_tokens_max: 8_192,
         modalities: Vec::new(),
+        pan_and_scan: false,
         tier: "avx2".to_owned(),
     };
     WorkerInfo {

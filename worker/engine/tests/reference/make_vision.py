@@ -4,7 +4,7 @@
     python make_vision.py prompts --tokenizer tokenizer.json
 
 `models` writes a tiny multimodal model of random weights, as a folder and as GGUF with mmproj, and
-what the reference makes of `CASES` (expected.safetensors):
+what the reference makes of `CASES` (expected.safetensors), with the tokenizer of tiny_tokenizer.py:
 
     view.N          [side, side, 3] uint8    pixels of a view
     hidden.N        [patches, width]         what the vision tower makes of it
@@ -26,6 +26,7 @@ from pathlib import Path
 
 import gguf
 import numpy as np
+import tiny_tokenizer
 import torch
 from make_fixtures import FIXTURES, fresh, write_gguf
 from safetensors.torch import save_file
@@ -125,6 +126,7 @@ def models():
     folder = fresh("vision")
     reference.save_pretrained(folder)
     (folder / "generation_config.json").unlink(missing_ok=True)
+    tiny_tokenizer.write(folder)
     views = pixels()
     normalised = (views.permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
     with torch.no_grad():

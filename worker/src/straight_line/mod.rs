@@ -1,5 +1,7 @@
 //! Jobs through a whole worker on the embedded file, answered by the real engine on a tiny model.
 
+mod pictures;
+
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -15,13 +17,14 @@ use lapidary_transport::results::JobState;
 use lapidary_transport::{Media, Place, PlaceUrls, Queue, Results};
 use tokio_util::task::TaskTracker;
 
+use crate::config::ImageOptions;
 use crate::consumer::consume;
 use crate::line::Line;
 use crate::metrics::Metrics;
 use crate::ops::Ops;
 use crate::shutdown::Stop;
 use crate::store::Stores;
-use crate::worker::{announcement, line};
+use crate::worker::{announcement, line, model_info};
 
 const MODEL: &str = "tiny-gemma";
 /// Long enough for a slow machine; nothing here waits that long when it works.
@@ -53,6 +56,10 @@ struct Bench {
 
 impl Bench {
     async fn start() -> Self {
+        Self::with(engine(), &ImageOptions::default()).await
+    }
+
+    async fn with(engine: Engine, images: &ImageOptions) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let broker = format!("file:{}", folder.path().join("jobs.db").display());
         let urls = PlaceUrls {
@@ -66,8 +73,7 @@ impl Bench {
             engine: OnceLock::new(),
             stop: Stop::default(),
         };
-        let engine = engine();
-        let mut info = announcement(MODEL, 8, &engine, None);
+        let mut info = announcement(model_info(MODEL, images, &engine), 8, None);
         info.id = "worker-1".to_owned();
         let line = line(stores, engine, &info, &ops, &TaskTracker::new());
         Self {
