@@ -7,7 +7,7 @@ use lapidary_schemas::{BatchId, JobId};
 
 use crate::plan::Long;
 
-/// Captions documents in bulk with Gemma.
+/// Captions pictures and documents in bulk with Gemma.
 #[derive(Debug, Parser)]
 #[command(
     name = "lapidary",
@@ -30,7 +30,7 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Caption documents: files, folders and patterns in, one JSON line a document out
+    /// Caption pictures and documents: files, folders and patterns in, one JSON line each out
     Caption(Box<Caption>),
     /// Submit a file of requests as a batch and print the batch's id
     Submit(Submit),
@@ -135,11 +135,13 @@ impl Quantization {
 Run it again after an interruption, a crash or failed documents: only what is missing is done. A
 document is known by its content and by everything that decides its caption, not by its line.
 
-Each row has `name`, `text`, `status`, `finish_reason`, `parts`, `usage`, `seed`, `key`, and
-`failure` where there is no caption. The settings are kept in FILE.run.json; a FILE that was made
+Each row has `name`, `text`, `status`, `finish_reason`, `parts`, `usage`, `seed`, `key`, `same_as`
+where it shares the caption of a document of the same content, and `failure` where there is no
+caption. The settings are kept in FILE.run.json; a FILE that was made
 with others is refused unless --overwrite is given.")]
 pub struct Caption {
-    /// Files, folders and patterns ('docs/**/*.pdf'); .txt .md .html .htm .pdf are read
+    /// Files, folders and patterns ('docs/**/*.pdf'); pictures (.jpg .jpeg .png .webp .gif .bmp .tif
+    /// .tiff) and texts (.txt .md .html .htm .pdf) are read
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
     /// Where rows go; `-` is standard output, which cannot be continued
@@ -170,8 +172,9 @@ pub struct Caption {
     )]
     pub worker_wait: u64,
 
-    /// Prompt; `{text}` stands for the document's text and `{name}` for its path [default: asks
-    /// for a caption in one or two sentences]
+    /// Prompt; `{text}` stands for the document's text and `{name}` for its path. A picture stands
+    /// before its prompt, which has no `{text}` then [default: asks for a caption in one or two
+    /// sentences]
     #[arg(long, help_heading = "Prompt")]
     pub prompt: Option<String>,
     /// File that holds the prompt
@@ -186,7 +189,7 @@ pub struct Caption {
     /// [default: --prompt if given]
     #[arg(long, value_name = "PROMPT", help_heading = "Prompt")]
     pub combine_prompt: Option<String>,
-    /// What to do with a document that is longer than the model's context: caption its parts and
+    /// What to do with a text that is longer than the model's context: caption its parts and
     /// combine the captions, caption its beginning, or report it as failed
     #[arg(long, value_enum, default_value_t, help_heading = "Prompt")]
     pub long: Long,

@@ -120,14 +120,16 @@ pub fn prompt(args: &Caption) -> Result<Option<Template>, Stop> {
         }
         (None, None) => return Ok(None),
     };
-    Template::parse(prompt).map(Some).map_err(Stop::usage)
+    Ok(Some(Template::new(prompt)))
 }
 
 /// The user's own prompt for combining captions, if any.
 pub fn combine_prompt(args: &Caption) -> Result<Option<Template>, Stop> {
-    args.combine_prompt
-        .clone()
-        .map(Template::parse)
-        .transpose()
-        .map_err(Stop::usage)
+    let Some(prompt) = args.combine_prompt.clone().map(Template::new) else {
+        return Ok(None);
+    };
+    prompt
+        .for_text()
+        .map_err(|reason| Stop::usage(format!("--combine-prompt: {reason}")))?;
+    Ok(Some(prompt))
 }

@@ -1,6 +1,6 @@
 //! The way in and out: sources become jobs, results become rows.
 //!
-//! [`sources`] finds documents, [`text`] reads them, [`plan`] makes questions of them, [`run`] puts
+//! [`sources`] finds documents, [`text`] and [`picture`] read them, [`plan`] makes questions of them, [`run`] puts
 //! those on their way and follows the answers, [`rows`] writes them down. [`commands`] are what a
 //! user can say, in the words of [`cli`].
 //!
@@ -11,6 +11,8 @@ pub mod commands;
 pub mod config;
 pub mod digest;
 pub mod exit;
+pub mod file;
+pub mod picture;
 pub mod plan;
 pub mod progress;
 pub mod prompt;

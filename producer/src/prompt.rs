@@ -1,7 +1,8 @@
-//! Prompts: a template in which `{text}` and `{name}` stand for the document.
+//! Prompts: a template in which `{text}` and `{name}` stand for the document. A picture stands
+//! before its prompt.
 
 use lapidary_schemas::limits::INLINE_MEDIA_BYTES_MAX;
-use lapidary_schemas::request::{Content, FileRef};
+use lapidary_schemas::request::{Content, FileRef, ImageUrl};
 use lapidary_schemas::{MediaRef, Part};
 
 /// Where the document's text goes.
@@ -14,6 +15,9 @@ const CHAT: &str = "Write a caption for the document below: one or two sentences
 and what it is about. Answer with the caption alone.\n\n{text}";
 /// For a model that only continues text.
 const BASE: &str = "{text}\n\nIn one sentence, the text above is about";
+/// For a picture, which stands before it.
+const PICTURE: &str = "Write a caption for this image: one or two sentences that say what it shows. \
+Answer with the caption alone.";
 /// The captions of a long document's parts to one caption.
 const CHAT_COMBINE: &str = "Below are captions of the consecutive parts of one document. Write one \
 caption for the whole document: one or two sentences that say what it is and what it is about. \
@@ -29,6 +33,8 @@ const BASE_STOP: &str = "\n";
 pub struct Prompts {
     /// Asked of a document or of a part of one.
     pub document: Template,
+    /// Asked of a picture.
+    pub picture: Template,
     /// Asked of the captions of a document's parts.
     pub combine: Template,
     /// Strings that end the answer.
@@ -49,8 +55,12 @@ impl Prompts {
         } else {
             vec![BASE_STOP.to_owned()]
         };
-        let combine = combine.or_else(|| document.clone());
+        // Captions are combined as texts, whatever they are captions of.
+        let asked_of_texts = document.clone().filter(|own| own.for_text().is_ok());
+        let combine = combine.or(asked_of_texts);
+        let picture = document.clone();
         Self {
+            picture: picture.unwrap_or_else(|| Template::new(PICTURE)),
             document: document.unwrap_or_else(|| Template(own.to_owned())),
             combine: combine.unwrap_or_else(|| Template(own_combine.to_owned())),
             stop,
@@ -58,17 +68,32 @@ impl Prompts {
     }
 }
 
-/// A prompt with `{text}` in it, and perhaps `{name}`. Other braces mean themselves.
+/// A prompt, with `{text}` in it unless it is for pictures, and perhaps `{name}`. Other braces mean
+/// themselves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template(String);
 
 impl Template {
-    /// Refuses a prompt in which the document would not appear.
-    pub fn parse(prompt: String) -> Result<Self, String> {
-        if prompt.contains(TEXT) {
-            Ok(Self(prompt))
+    /// A prompt as it was written.
+    pub fn new(prompt: impl Into<String>) -> Self {
+        Self(prompt.into())
+    }
+
+    /// Refuses a prompt in which a text would not appear.
+    pub fn for_text(&self) -> Result<&Self, String> {
+        if self.0.contains(TEXT) {
+            Ok(self)
         } else {
             Err("the prompt has no `{text}`, so the document would not be in it".to_owned())
+        }
+    }
+
+    /// Refuses a prompt that asks for the text of a picture.
+    pub fn for_picture(&self) -> Result<&Self, String> {
+        if self.0.contains(TEXT) {
+            Err("the prompt has `{text}`, but a picture has no text".to_owned())
+        } else {
+            Ok(self)
         }
     }
 
@@ -118,6 +143,15 @@ impl Template {
         Content::Parts(parts)
     }
 
+    /// The prompt for a picture in the media store.
+    pub fn with_picture(&self, name: &str, picture: &MediaRef) -> Content {
+        let image_url = ImageUrl {
+            url: picture.to_string(),
+        };
+        let text = self.0.replace(NAME, name);
+        Content::Parts(vec![Part::ImageUrl { image_url }, Part::Text { text }])
+    }
+
     /// What stands before, between and behind the places of the text.
     fn around(&self, name: &str) -> Vec<String> {
         self.0
@@ -137,7 +171,7 @@ mod tests {
     use super::*;
 
     fn template(text: &str) -> Template {
-        Template::parse(text.to_owned()).unwrap()
+        Template::new(text)
     }
 
     #[test]
@@ -179,11 +213,35 @@ mod tests {
     }
 
     #[test]
-    fn a_prompt_without_the_document_is_refused() {
+    fn a_picture_stands_before_its_prompt() {
+        let media = MediaRef {
+            sha256: "a".repeat(64),
+            bytes: 7,
+        };
+        let Content::Parts(parts) = template("What is {name}?").with_picture("a.png", &media)
+        else {
+            panic!("parts expected");
+        };
+        assert!(
+            matches!(&parts[0], Part::ImageUrl { image_url } if image_url.url == media.to_string())
+        );
+        let text = "What is a.png?".to_owned();
+        assert_eq!(parts[1..], [Part::Text { text }]);
+    }
+
+    #[test]
+    fn a_prompt_suits_texts_or_pictures() {
+        let refused = |refused: Result<&Template, String>| refused.unwrap_err();
         assert_eq!(
-            Template::parse("Summarise".to_owned()).unwrap_err(),
+            refused(template("Summarise").for_text()),
             "the prompt has no `{text}`, so the document would not be in it"
         );
+        assert_eq!(
+            refused(template("Look: {text}").for_picture()),
+            "the prompt has `{text}`, but a picture has no text"
+        );
+        let own = Prompts::choose(None, None, true);
+        assert!(own.document.for_text().is_ok() && own.picture.for_picture().is_ok());
     }
 
     #[test]

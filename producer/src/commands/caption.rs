@@ -62,7 +62,7 @@ pub(super) async fn run(args: Caption, stop: CancellationToken) -> Result<Exit, 
     };
     // A setting that no document can pass is the command's mistake, not the documents'.
     asking
-        .key("", "")
+        .check()
         .map_err(|failure| Stop::usage(failure.message))?;
     let output = Output::open(&args.out, settings(&asking), args.overwrite)?;
     let (documents, seen) = sources::start(roots, &tasks, &stop);
@@ -131,6 +131,7 @@ fn settings(asking: &Asking) -> Settings {
         .and_then(|t| t.to_string().parse::<f64>().ok());
     Settings::default()
         .with("--prompt", prompts.document.as_str())
+        .with("--prompt (pictures)", prompts.picture.as_str())
         .with("--combine-prompt", prompts.combine.as_str())
         .with("--long", asking.rules.long.as_str())
         .with("--max-tokens", asking.max_tokens)

@@ -10,7 +10,7 @@ mod pieces;
 use std::borrow::Cow;
 
 use lapidary_schemas::result::Usage;
-use lapidary_schemas::{Failure, FailureCode, JobResult, Status};
+use lapidary_schemas::{Failure, FailureCode, JobResult, MediaRef, Status};
 use serde::{Deserialize, Serialize};
 
 use crate::prompt::Prompts;
@@ -106,28 +106,35 @@ pub enum Step {
 /// One question.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Question<'a> {
-    /// Whether the text is captions to combine.
-    pub combine: bool,
-    /// What stands for `{text}`.
-    pub text: Cow<'a, str>,
+    /// What it is about.
+    pub subject: Subject<'a>,
     /// What the question is called inside its document; empty for the whole document.
     pub label: String,
 }
 
+/// What a question is about.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Subject<'a> {
+    /// A document's text, or a part of it.
+    Text(Cow<'a, str>),
+    /// Captions of parts, to combine.
+    Captions(String),
+    /// A picture in the media store.
+    Picture(&'a MediaRef),
+}
+
 impl Work {
-    /// Begins a document; every piece of it is to be asked.
-    pub fn start(name: String, key: String, text: String, rules: &Rules) -> (Self, Vec<u32>) {
+    /// Begins a picture: one question.
+    pub fn picture(name: String, key: String, media: MediaRef) -> (Self, Vec<u32>) {
+        let mut work = Self::new(name, key);
+        let asked = work.add(0, vec![Source::Picture(media)]);
+        (work, asked)
+    }
+
+    /// Begins a text; every piece of it is to be asked.
+    pub fn text(name: String, key: String, text: String, rules: &Rules) -> (Self, Vec<u32>) {
         let bytes_max = rules.text_bytes(rules.prompts.document.bytes(&name));
-        let mut work = Self {
-            name,
-            key,
-            level: 0,
-            pieces: Vec::new(),
-            next_piece: 0,
-            parts: 1,
-            truncated: false,
-            usage: Usage::default(),
-        };
+        let mut work = Self::new(name, key);
         if text.len() <= bytes_max {
             work.add(0, vec![Source::Text(text)]);
         } else if rules.long == Long::Truncate {
@@ -150,6 +157,19 @@ impl Work {
         (work, asked)
     }
 
+    fn new(name: String, key: String) -> Self {
+        Self {
+            name,
+            key,
+            level: 0,
+            pieces: Vec::new(),
+            next_piece: 0,
+            parts: 1,
+            truncated: false,
+            usage: Usage::default(),
+        }
+    }
+
     /// The document's name.
     pub fn name(&self) -> &str {
         &self.name
@@ -165,8 +185,7 @@ impl Work {
         let position = self.position(piece)?;
         let whole = self.level == 0 && self.pieces.len() == 1;
         Some(Question {
-            combine: self.level > 0,
-            text: self.pieces[position].source.text(),
+            subject: self.pieces[position].source.subject(),
             label: match (whole, self.level) {
                 (true, _) => String::new(),
                 (false, 0) => format!("part {}", position + 1),
@@ -309,6 +328,7 @@ impl Work {
             name: self.name.clone(),
             text: None,
             status: result.status,
+            same_as: None,
             finish_reason: result.finish_reason,
             parts: u32::try_from(self.parts).unwrap_or(u32::MAX),
             truncated: self.truncated,

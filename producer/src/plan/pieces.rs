@@ -2,6 +2,9 @@
 
 use std::borrow::Cow;
 
+use lapidary_schemas::MediaRef;
+
+use super::Subject;
 use crate::split;
 
 /// What stands between captions that are combined.
@@ -44,6 +47,8 @@ pub(super) enum Source {
     Text(String),
     /// Captions of consecutive parts.
     Captions(Vec<String>),
+    /// A picture, which is never cut.
+    Picture(MediaRef),
 }
 
 /// How much of a prompt that was too long would have fitted.
@@ -71,11 +76,12 @@ impl Fit {
 }
 
 impl Source {
-    /// What stands for `{text}`.
-    pub(super) fn text(&self) -> Cow<'_, str> {
+    /// What the question is about.
+    pub(super) fn subject(&self) -> Subject<'_> {
         match self {
-            Self::Text(text) => Cow::Borrowed(text),
-            Self::Captions(captions) => Cow::Owned(join(captions)),
+            Self::Text(text) => Subject::Text(Cow::Borrowed(text)),
+            Self::Captions(captions) => Subject::Captions(join(captions)),
+            Self::Picture(media) => Subject::Picture(media),
         }
     }
 
@@ -86,7 +92,7 @@ impl Source {
                 let bytes = fit.bytes(text.len())?;
                 Some(Self::Text(split::truncate(text, bytes).to_owned()))
             }
-            Self::Captions(_) => None,
+            Self::Captions(_) | Self::Picture(_) => None,
         }
     }
 
@@ -111,7 +117,7 @@ impl Source {
                 ])
             }
             // Two captions that do not fit together never will.
-            Self::Captions(_) => None,
+            Self::Captions(_) | Self::Picture(_) => None,
         }
     }
 }

@@ -15,7 +15,16 @@ fn rules(long: Long, prompt_tokens_max: u32) -> Rules {
 }
 
 fn start(text: &str, rules: &Rules) -> (Work, Vec<u32>) {
-    Work::start("a.txt".to_owned(), "key".to_owned(), text.to_owned(), rules)
+    Work::text("a.txt".to_owned(), "key".to_owned(), text.to_owned(), rules)
+}
+
+/// The words that a question is about.
+fn words(work: &Work, piece: u32) -> String {
+    match work.question(piece).unwrap().subject {
+        Subject::Text(text) => text.into_owned(),
+        Subject::Captions(captions) => captions,
+        Subject::Picture(media) => panic!("{media} has no words"),
+    }
 }
 
 fn result(status: Status) -> JobResult {
@@ -85,8 +94,7 @@ fn a_short_document_is_one_question() {
     assert_eq!(
         work.question(pieces[0]),
         Some(Question {
-            combine: false,
-            text: "short".into(),
+            subject: Subject::Text("short".into()),
             label: String::new()
         })
     );
@@ -104,10 +112,7 @@ fn a_long_one_is_captioned_in_parts_that_are_combined() {
     let text = "A sentence of a document. ".repeat(200);
     let (mut work, pieces) = start(&text, &rules);
     assert_eq!(pieces.len(), 4);
-    let whole: String = pieces
-        .iter()
-        .map(|id| work.question(*id).unwrap().text.into_owned())
-        .collect();
+    let whole: String = pieces.iter().map(|id| words(&work, *id)).collect();
     assert_eq!(whole, text);
     assert_eq!(work.question(pieces[1]).unwrap().label, "part 2");
     for id in pieces[1..].iter().rev() {
@@ -118,8 +123,10 @@ fn a_long_one_is_captioned_in_parts_that_are_combined() {
     }
     let combined = asked(work.answered(pieces[0], &caption("c0"), &rules));
     let question = work.question(combined[0]).unwrap();
-    assert!(question.combine);
-    assert_eq!(question.text, "c0\n\nc1\n\nc2\n\nc3");
+    assert_eq!(
+        question.subject,
+        Subject::Captions("c0\n\nc1\n\nc2\n\nc3".to_owned())
+    );
     let row = row(work.answered(combined[0], &caption("all"), &rules));
     assert_eq!((row.text.as_deref(), row.parts), (Some("all"), 4));
     assert_eq!(row.usage.prompt_tokens, 50);
@@ -164,7 +171,10 @@ fn what_does_not_fit_is_cut_by_the_measured_tokens() {
     let texts: String = work
         .pieces
         .iter()
-        .map(|piece| piece.source.text().into_owned())
+        .map(|piece| match &piece.source {
+            Source::Text(text) => text.as_str(),
+            other => panic!("no text: {other:?}"),
+        })
         .collect();
     assert_eq!(texts, text);
     assert_eq!(work.parts, work.pieces.len());
@@ -176,13 +186,13 @@ fn truncation_is_said() {
     let text = "word ".repeat(10_000);
     let (mut work, pieces) = start(&text, &rules);
     assert_eq!(pieces.len(), 1);
-    let first = work.question(pieces[0]).unwrap().text.len();
+    let first = words(&work, pieces[0]).len();
     let again = asked(work.answered(
         pieces[0],
         &failed(FailureCode::PromptTooLong, 1_200),
         &rules,
     ));
-    assert!(work.question(again[0]).unwrap().text.len() < first);
+    assert!(words(&work, again[0]).len() < first);
     let row = row(work.answered(again[0], &caption("c"), &rules));
     assert!(row.truncated);
     assert_eq!(row.parts, 1);
@@ -237,4 +247,29 @@ fn a_second_result_of_a_piece_changes_nothing() {
     assert_eq!(work.answered(pieces[0], &caption("c"), &rules), Step::Wait);
     assert_eq!(work.answered(pieces[0], &caption("d"), &rules), Step::Wait);
     assert_eq!(work.usage.prompt_tokens, 10);
+}
+
+#[test]
+fn a_picture_is_one_question_and_never_cut() {
+    let media = MediaRef {
+        sha256: "a".repeat(64),
+        bytes: 7,
+    };
+    for long in [Long::Split, Long::Truncate, Long::Refuse] {
+        let rules = rules(long, 100);
+        let (mut work, pieces) = Work::picture("a.png".into(), "key".into(), media.clone());
+        assert_eq!(
+            work.question(pieces[0]),
+            Some(Question {
+                subject: Subject::Picture(&media),
+                label: String::new()
+            })
+        );
+        let row = row(work.answered(pieces[0], &failed(FailureCode::PromptTooLong, 300), &rules));
+        assert_eq!(
+            row.failure.unwrap().to_string(),
+            "PROMPT_TOO_LONG: a.png: no"
+        );
+        assert_eq!((row.parts, row.truncated), (1, false));
+    }
 }

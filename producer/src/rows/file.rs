@@ -291,6 +291,7 @@ mod tests {
             name: name.to_owned(),
             text: Some("caption".to_owned()),
             status: Status::Succeeded,
+            same_as: None,
             finish_reason: None,
             parts: 1,
             truncated: false,

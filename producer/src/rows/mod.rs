@@ -21,6 +21,10 @@ pub struct Row {
     pub text: Option<String>,
     /// How it ended.
     pub status: Status,
+    /// Name of the document of the same content whose caption this one shares; absent if it was
+    /// asked about itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub same_as: Option<String>,
     /// Why generation ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finish_reason: Option<FinishReason>,
@@ -49,6 +53,7 @@ impl Row {
             name,
             text: None,
             status: Status::Failed,
+            same_as: None,
             finish_reason: None,
             parts: 0,
             truncated: false,
@@ -56,6 +61,22 @@ impl Row {
             seed: None,
             failure: Some(failure),
             key: None,
+        }
+    }
+
+    /// The row of another document of the same content: its outcome, at no cost.
+    #[must_use]
+    pub fn shared_with(&self, name: String) -> Self {
+        let failure = self.failure.clone().map(|failure| Failure {
+            message: format!("{name} is the same as {}: {}", self.name, failure.message),
+            ..failure
+        });
+        Self {
+            name,
+            same_as: Some(self.name.clone()),
+            usage: Usage::default(),
+            failure,
+            ..self.clone()
         }
     }
 

@@ -5,15 +5,18 @@ use lapidary_schemas::batch::ManifestItem;
 use lapidary_schemas::limits::CUSTOM_ID_BYTES_MAX;
 use lapidary_schemas::request::{Content, Message, Role};
 use lapidary_schemas::resume::{resume_key, seed_from};
-use lapidary_schemas::validate::validate;
-use lapidary_schemas::{Failure, JobId, MediaRef, ModelInfo, Policy, Request, Work as Kind};
+use lapidary_schemas::validate::{ValidRequest, validate};
+use lapidary_schemas::{
+    Failure, FailureCode, JobId, MediaRef, ModelInfo, Policy, Request, Work as Kind,
+};
 use lapidary_transport::Media as _;
 
 use crate::config::Stores;
 use crate::digest::sha256_hex;
 use crate::exit::Stop;
-use crate::plan::{Question, Rules, Work};
+use crate::plan::{Question, Rules, Subject, Work};
 use crate::prompt::{Template, travels_by_reference};
+use crate::sources::Body;
 
 /// How the documents of a run are asked about.
 #[derive(Debug, Clone)]
@@ -33,10 +36,33 @@ pub struct Asking {
 }
 
 impl Asking {
-    /// The key of a document's work: its text, and everything that decides its caption. Its name
+    /// Refuses settings that no document can pass.
+    pub fn check(&self) -> Result<(), Failure> {
+        self.valid(Content::Text(
+            self.rules.prompts.document.as_str().to_owned(),
+        ))
+        .map(drop)
+    }
+
+    /// The key of a document's work: its content, and everything that decides its caption. Its name
     /// only where a prompt shows it to the model.
-    pub fn key(&self, name: &str, text: &str) -> Result<String, Failure> {
+    pub fn key(&self, name: &str, body: &Body) -> Result<String, Failure> {
+        match body {
+            Body::Text(text) => self.text_key(name, text),
+            Body::Picture(picture) => self.picture_key(name, &picture.media),
+        }
+    }
+
+    /// The request names the picture by its content, so the request says it all.
+    fn picture_key(&self, name: &str, media: &MediaRef) -> Result<String, Failure> {
+        let template = self.rules.prompts.picture.for_picture().map_err(unsuited)?;
+        let valid = self.valid(template.with_picture(name, media))?;
+        Ok(resume_key(&valid, &[], &self.model))
+    }
+
+    fn text_key(&self, name: &str, text: &str) -> Result<String, Failure> {
         let prompts = &self.rules.prompts;
+        prompts.document.for_text().map_err(unsuited)?;
         let named = prompts.document.has_name() || prompts.combine.has_name();
         let way = format!(
             "long {}\ncontext {}\ncombine {}\nname {}\n",
@@ -45,9 +71,7 @@ impl Asking {
             prompts.combine.as_str(),
             if named { name } else { "" },
         );
-        let template = Content::Text(prompts.document.as_str().to_owned());
-        let request = self.request(template, self.seed);
-        let valid = validate(&request, &Policy::of_model(&self.model))?;
+        let valid = self.valid(Content::Text(prompts.document.as_str().to_owned()))?;
         let content = [sha256_hex(text.as_bytes()), sha256_hex(way.as_bytes())];
         Ok(resume_key(&valid, &[&content[0], &content[1]], &self.model))
     }
@@ -61,14 +85,7 @@ impl Asking {
         question: &Question<'_>,
         now: DateTime<Utc>,
     ) -> Result<Result<(ManifestItem, Option<MediaRef>), Failure>, Stop> {
-        let template = self.template(question);
-        let (content, media) = if travels_by_reference(&question.text) {
-            let bytes = question.text.as_bytes().to_vec();
-            let media = place.media.put(&self.tenant, bytes).await?;
-            (template.with_media(work.name(), &media), Some(media))
-        } else {
-            (template.with_text(work.name(), &question.text), None)
-        };
+        let (content, media) = self.content(place, work.name(), &question.subject).await?;
         let seed = self.seed.unwrap_or_else(|| seed(work.key(), question));
         let request = self.request(content, Some(seed));
         if let Err(failure) = validate(&request, &Policy::of_model(&self.model)) {
@@ -87,12 +104,33 @@ impl Asking {
         )))
     }
 
-    fn template(&self, question: &Question<'_>) -> &Template {
-        if question.combine {
-            &self.rules.prompts.combine
-        } else {
-            &self.rules.prompts.document
+    /// What is asked, and the media it names. Long texts are stored here; pictures are already.
+    async fn content(
+        &self,
+        place: &Stores,
+        name: &str,
+        subject: &Subject<'_>,
+    ) -> Result<(Content, Option<MediaRef>), Stop> {
+        let prompts = &self.rules.prompts;
+        let (template, text): (&Template, &str) = match subject {
+            Subject::Picture(media) => {
+                let content = prompts.picture.with_picture(name, media);
+                return Ok((content, Some((*media).clone())));
+            }
+            Subject::Text(text) => (&prompts.document, text),
+            Subject::Captions(captions) => (&prompts.combine, captions),
+        };
+        if !travels_by_reference(text) {
+            return Ok((template.with_text(name, text), None));
         }
+        let bytes = text.as_bytes().to_vec();
+        let media = place.media.put(&self.tenant, bytes).await?;
+        Ok((template.with_media(name, &media), Some(media)))
+    }
+
+    fn valid(&self, content: Content) -> Result<ValidRequest, Failure> {
+        let request = self.request(content, self.seed);
+        validate(&request, &Policy::of_model(&self.model))
     }
 
     fn request(&self, content: Content, seed: Option<u64>) -> Request {
@@ -112,11 +150,19 @@ impl Asking {
 
 /// Made of the document's key and, for a part, of its text: the same in every run.
 fn seed(key: &str, question: &Question<'_>) -> u64 {
-    if question.label.is_empty() {
-        seed_from(key)
-    } else {
-        seed_from(&format!("{key} {}", sha256_hex(question.text.as_bytes())))
-    }
+    let text = match &question.subject {
+        _ if question.label.is_empty() => return seed_from(key),
+        Subject::Text(text) => text.as_bytes(),
+        Subject::Captions(captions) => captions.as_bytes(),
+        // Never in parts.
+        Subject::Picture(_) => return seed_from(key),
+    };
+    seed_from(&format!("{key} {}", sha256_hex(text)))
+}
+
+/// A prompt that cannot be asked of this kind of document.
+fn unsuited(message: String) -> Failure {
+    Failure::new(FailureCode::ValidationError, message)
 }
 
 /// The document's name and the question's, within the limit.
@@ -137,7 +183,7 @@ mod tests {
     use crate::prompt::Prompts;
 
     fn asking(prompt: Option<&str>) -> Asking {
-        let prompt = prompt.map(|prompt| Template::parse(prompt.to_owned()).unwrap());
+        let prompt = prompt.map(Template::new);
         Asking {
             model: ModelInfo {
                 name: "m".to_owned(),
@@ -162,49 +208,78 @@ mod tests {
         }
     }
 
+    fn key(asking: &Asking, name: &str, text: &str) -> String {
+        asking.key(name, &Body::Text(text.to_owned())).unwrap()
+    }
+
+    fn picture_key(asking: &Asking, name: &str, content: char) -> Result<String, Failure> {
+        let media = MediaRef {
+            sha256: content.to_string().repeat(64),
+            bytes: 7,
+        };
+        asking.picture_key(name, &media)
+    }
+
     #[test]
-    fn the_key_is_of_content_and_way_not_of_names_unless_shown() {
-        let key = asking(None).key("a", "text").unwrap();
-        assert_eq!(key, asking(None).key("b", "text").unwrap());
-        assert_ne!(key, asking(None).key("a", "other").unwrap());
-        assert_ne!(
-            key,
-            Asking {
-                seed: Some(1),
-                ..asking(None)
-            }
-            .key("a", "text")
-            .unwrap()
+    fn the_key_of_a_picture_is_of_its_content_and_what_is_asked() {
+        let blind = picture_key(&asking(None), "a.png", '1').unwrap_err();
+        assert_eq!(
+            blind.to_string(),
+            "VALIDATION_ERROR: part 0 of message 0 is image, which `m` does not read"
         );
-        assert_ne!(
-            key,
-            Asking {
-                max_tokens: 99,
-                ..asking(None)
-            }
-            .key("a", "text")
-            .unwrap()
-        );
-        let mut longer = asking(None);
-        longer.rules.long = Long::Truncate;
-        assert_ne!(key, longer.key("a", "text").unwrap());
-        let named = asking(Some("{name} {text}"));
-        assert_ne!(
-            named.key("a", "text").unwrap(),
-            named.key("b", "text").unwrap()
+        let seeing = |prompt: Option<&str>| {
+            let mut asking = asking(prompt);
+            asking.model.modalities = vec!["image".to_owned()];
+            asking
+        };
+        let key = |asking: &Asking, name, content| picture_key(asking, name, content).unwrap();
+        let own = key(&seeing(None), "a.png", '1');
+        assert_eq!(own, key(&seeing(None), "b.png", '1'));
+        assert_ne!(own, key(&seeing(None), "a.png", '2'));
+        assert_ne!(own, key(&seeing(Some("What?")), "a.png", '1'));
+        let mut longer = seeing(None);
+        longer.rules.long = Long::Refuse;
+        assert_eq!(own, key(&longer, "a.png", '1'));
+        let named = seeing(Some("What is {name}?"));
+        assert_ne!(key(&named, "a.png", '1'), key(&named, "b.png", '1'));
+        let unsuited = picture_key(&seeing(Some("{text}")), "a.png", '1').unwrap_err();
+        assert_eq!(
+            unsuited.message,
+            "the prompt has `{text}`, but a picture has no text"
         );
     }
 
     #[test]
+    fn the_key_is_of_content_and_way_not_of_names_unless_shown() {
+        let plain = asking(None);
+        let first = key(&plain, "a", "text");
+        assert_eq!(first, key(&plain, "b", "text"));
+        assert_ne!(first, key(&plain, "a", "other"));
+        let seeded = Asking {
+            seed: Some(1),
+            ..asking(None)
+        };
+        assert_ne!(first, key(&seeded, "a", "text"));
+        let shorter = Asking {
+            max_tokens: 99,
+            ..asking(None)
+        };
+        assert_ne!(first, key(&shorter, "a", "text"));
+        let mut longer = asking(None);
+        longer.rules.long = Long::Truncate;
+        assert_ne!(first, key(&longer, "a", "text"));
+        let named = asking(Some("{name} {text}"));
+        assert_ne!(key(&named, "a", "text"), key(&named, "b", "text"));
+    }
+
+    #[test]
     fn what_the_model_cannot_do_is_refused_before_anything_travels() {
-        let failure = Asking {
+        let asking = Asking {
             max_tokens: 2_000,
             ..asking(None)
-        }
-        .key("a", "x")
-        .unwrap_err();
+        };
         assert_eq!(
-            failure.message,
+            asking.check().unwrap_err().message,
             "`max_tokens` is 2000, the limit for `m` is 1 to 1000"
         );
     }

@@ -5,7 +5,9 @@
 
 mod ask;
 mod follow;
+mod same;
 mod ship;
+mod storing;
 mod tally;
 mod worker;
 
@@ -28,18 +30,22 @@ use crate::exit::{Exit, Stop};
 use crate::plan::{Step, Work};
 use crate::progress::{Progress, Reached};
 use crate::rows::{Output, Row};
-use crate::sources::{Document, Seen};
+use crate::sources::{Body, Document, Seen};
 use follow::News;
+use same::{Meeting, Same};
 use ship::{LOAD_ITEMS_MAX, Load, Sender};
+use storing::{Stored, Storing};
 
 pub use ask::Asking;
 pub(crate) use ship::lines as manifest_lines;
 pub use tally::Tally;
 pub use worker::{ModelChoice, Workers};
 
-/// Questions without an answer, over which no more documents are taken in.
+/// Questions without an answer, and documents that wait for another one's, over which no more
+/// documents are taken in.
 const QUESTIONS_MAX: usize = 2_000;
-/// Bytes of text of documents under way, over which no more are taken in.
+/// Bytes of text of documents under way, over which no more are taken in. Of a picture only its
+/// name in the store stays.
 const TEXT_BYTES_MAX: usize = 64 << 20;
 /// Loads under way, over which a load waits until it is full.
 const LOADS_EAGER_MAX: usize = 3;
@@ -78,6 +84,8 @@ pub struct Parts {
 pub struct Run {
     parts: Parts,
     sender: Sender,
+    storing: Storing,
+    same: Same,
     works: HashMap<u64, (Work, usize)>,
     next_work: u64,
     questions: HashMap<JobId, Asked>,
@@ -129,6 +137,8 @@ impl Run {
         Self {
             parts,
             sender,
+            storing: Storing::default(),
+            same: Same::default(),
             works: HashMap::new(),
             next_work: 0,
             questions: HashMap::new(),
@@ -174,8 +184,8 @@ impl Run {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut tick = 0_u64;
         let mut more = true;
-        while more || !self.works.is_empty() {
-            let room = self.questions.len() < QUESTIONS_MAX && self.text_bytes < TEXT_BYTES_MAX;
+        while more || !self.works.is_empty() || !self.storing.is_empty() {
+            let room = self.has_room();
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 news = self.news.1.recv() => {
@@ -185,6 +195,10 @@ impl Run {
                     Some(document) => self.take(document).await?,
                     None => more = false,
                 },
+                Some(stored) = self.storing.next(), if !self.storing.is_empty() => {
+                    let Stored { name, key, media } = stored?;
+                    self.begin(Work::picture(name, key, media), 0).await?;
+                }
                 _ = ticks.tick() => {
                     tick += 1;
                     self.show();
@@ -196,30 +210,61 @@ impl Run {
                     }
                 }
             }
-            if self.load.items.len() >= LOAD_ITEMS_MAX || !more && !self.load.items.is_empty() {
+            let last = !more && self.storing.is_empty() && !self.load.items.is_empty();
+            if self.load.items.len() >= LOAD_ITEMS_MAX || last {
                 self.ship().await?;
             }
         }
         Ok(())
     }
 
+    /// Whether another document may be taken in.
+    fn has_room(&self) -> bool {
+        self.questions.len() < QUESTIONS_MAX
+            && self.same.waiting() < QUESTIONS_MAX
+            && self.text_bytes < TEXT_BYTES_MAX
+            && self.storing.has_room()
+    }
+
     /// A document read, or refused.
     async fn take(&mut self, document: Document) -> Result<(), Stop> {
-        let name = document.name;
-        let text = match document.text {
-            Ok(text) => text,
+        let Document { name, body } = document;
+        let body = match body {
+            Ok(body) => body,
             Err(failure) => return self.write(&Row::refused(name, failure)),
         };
-        let key = match self.parts.asking.key(&name, &text) {
+        let key = match self.parts.asking.key(&name, &body) {
             Ok(key) => key,
-            Err(failure) => return self.write(&Row::refused(name, failure)),
+            Err(failure) => {
+                let message = format!("{name}: {}", failure.message);
+                return self.write(&Row::refused(name, Failure { message, ..failure }));
+            }
         };
         if self.parts.output.is_done(&name, &key) {
             self.tally.skipped += 1;
             return Ok(());
         }
-        let bytes = text.len();
-        let (work, pieces) = Work::start(name, key, text, &self.parts.asking.rules);
+        match self.same.meet(&name, &key) {
+            Meeting::First => (),
+            Meeting::Waits => return Ok(()),
+            Meeting::Done(row) => return self.write(&row),
+        }
+        match body {
+            Body::Text(text) => {
+                let bytes = text.len();
+                let work = Work::text(name, key, text, &self.parts.asking.rules);
+                self.begin(work, bytes).await
+            }
+            Body::Picture(picture) => {
+                let (place, tenant) = (&self.parts.place, &self.sender.tenant);
+                self.storing.add(place, tenant, (name, key), picture);
+                Ok(())
+            }
+        }
+    }
+
+    /// Asks what a document begins with; `bytes` is what it takes in memory.
+    async fn begin(&mut self, (work, pieces): (Work, Vec<u32>), bytes: usize) -> Result<(), Stop> {
         let id = self.next_work;
         self.next_work += 1;
         self.text_bytes += bytes;
@@ -259,7 +304,7 @@ impl Run {
                         ..Row::refused(work.name().to_owned(), failure)
                     };
                     self.forget(id);
-                    return self.write(&row);
+                    return self.finish(&row);
                 }
             }
             if self.load.items.len() >= LOAD_ITEMS_MAX {
@@ -342,7 +387,7 @@ impl Run {
                 if row.status == Status::Cancelled && self.parts.stop.is_cancelled() {
                     return Ok(());
                 }
-                self.write(&row)
+                self.finish(&row)
             }
         }
     }
@@ -375,6 +420,15 @@ impl Run {
         for job in missing {
             let result = no_result(job, status, Failure::new(code, message));
             self.take_result(&result).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes the row of a document that was asked about, and of those of the same content.
+    fn finish(&mut self, row: &Row) -> Result<(), Stop> {
+        self.write(row)?;
+        for shared in self.same.finished(row) {
+            self.write(&shared)?;
         }
         Ok(())
     }

@@ -20,6 +20,8 @@ pub struct Tally {
     pub truncated: u64,
     /// Documents captioned in parts.
     pub split: u64,
+    /// Documents that share the caption of another one of the same content.
+    pub shared: u64,
     /// Tokens read.
     pub prompt_tokens: u64,
     /// Tokens written.
@@ -35,6 +37,7 @@ impl Tally {
             self.captioned += 1;
             self.truncated += u64::from(row.truncated);
             self.split += u64::from(row.parts > 1);
+            self.shared += u64::from(row.same_as.is_some());
         } else {
             let code = row
                 .failure
@@ -64,6 +67,9 @@ impl Tally {
         }
         if self.truncated > 0 {
             let _ = write!(first, ", {} of them truncated", self.truncated);
+        }
+        if self.shared > 0 {
+            let _ = write!(first, ", {} of them the same as another", self.shared);
         }
         if self.captioned > 0 {
             let _ = write!(
@@ -117,9 +123,10 @@ mod tests {
         row.parts = 4;
         row.usage.prompt_tokens = 100;
         tally.count(&row);
-        assert_eq!(tally.done(), 7);
+        tally.count(&row.shared_with("b".into()));
+        assert_eq!(tally.done(), 8);
         insta::assert_snapshot!(tally.lines(2.0, 1).join("\n"), @r"
-        1 document captioned, 1 of them in parts in 2.0 s (100 prompt and 0 generated tokens)
+        2 documents captioned, 2 of them in parts, 1 of them the same as another in 2.0 s (100 prompt and 0 generated tokens)
         3 documents done before
         1 files of other kinds passed over
         3 documents failed:

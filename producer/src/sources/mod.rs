@@ -1,6 +1,7 @@
-//! Where documents come from: files, folders and patterns, walked as a stream, whose text is read
-//! a few files at a time.
+//! Where documents come from: files, folders and patterns, walked as a stream, that are read a few
+//! at a time.
 
+mod kind;
 mod pattern;
 mod walk;
 
@@ -10,10 +11,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use futures::StreamExt as _;
-use lapidary_schemas::Failure;
+use lapidary_schemas::{Failure, FailureCode};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+use crate::picture::{Picture, Room};
+use kind::Kind;
 
 pub use pattern::{Root, RootError};
 
@@ -36,8 +40,17 @@ pub struct Found {
 pub struct Document {
     /// Its path as found.
     pub name: String,
-    /// Its text.
-    pub text: Result<String, Failure>,
+    /// What it holds.
+    pub body: Result<Body, Failure>,
+}
+
+/// What a document holds.
+#[derive(Debug)]
+pub enum Body {
+    /// Text to read.
+    Text(String),
+    /// A picture to look at.
+    Picture(Picture),
 }
 
 /// What the walk has seen, for progress; final once `complete`.
@@ -133,6 +146,7 @@ fn find(roots: &[Root], stop: &CancellationToken, take: &dyn Fn(walk::Entry) -> 
 }
 
 async fn read_all(found: mpsc::Receiver<walk::Entry>, documents: mpsc::Sender<Document>) {
+    let room = Room::new();
     let entries = futures::stream::unfold(found, |mut found| async {
         found.recv().await.map(|entry| (entry, found))
     });
@@ -144,14 +158,17 @@ async fn read_all(found: mpsc::Receiver<walk::Entry>, documents: mpsc::Sender<Do
                 walk::Entry::Other => None,
             }
         })
-        .map(|(found, failure)| async move {
-            let text = match failure {
-                Some(failure) => Err(failure),
-                None => crate::text::read(&found.path, &found.name).await,
-            };
-            Document {
-                name: found.name,
-                text,
+        .map(|(found, failure)| {
+            let room = room.clone();
+            async move {
+                let body = match failure {
+                    Some(failure) => Err(failure),
+                    None => read(&found, &room).await,
+                };
+                Document {
+                    name: found.name,
+                    body,
+                }
             }
         })
         .buffer_unordered(DOCUMENTS_AHEAD_MAX);
@@ -160,5 +177,23 @@ async fn read_all(found: mpsc::Receiver<walk::Entry>, documents: mpsc::Sender<Do
         if documents.send(document).await.is_err() {
             return;
         }
+    }
+}
+
+/// Reads a document in the way of its kind.
+async fn read(found: &Found, room: &Room) -> Result<Body, Failure> {
+    let Found { path, name } = found;
+    match Kind::of(path) {
+        Some(Kind::Text(kind)) => crate::text::read(kind, path, name).await.map(Body::Text),
+        Some(Kind::Picture) => crate::picture::read(path, name, room)
+            .await
+            .map(Body::Picture),
+        None => Err(Failure::new(
+            FailureCode::ValidationError,
+            format!(
+                "{name} is of no kind that can be read ({})",
+                kind::endings()
+            ),
+        )),
     }
 }

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use lapidary_schemas::{Failure, FailureCode};
 use walkdir::{DirEntry, WalkDir};
 
+use super::kind::Kind;
 use super::{Found, Root};
-use crate::text::Kind;
+use crate::file::unreadable;
 
 /// One thing found.
 #[derive(Debug)]
@@ -79,7 +80,7 @@ fn entry(step: walkdir::Result<DirEntry>, wanted: impl Fn(&Path) -> bool) -> Opt
             }
             let found = found(strip_dot(&path));
             let failure = match error.io_error() {
-                Some(io) => crate::text::unreadable(&found.name, io),
+                Some(io) => unreadable(&found.name, io),
                 None => Failure::new(FailureCode::MediaUnreachable, error.to_string()),
             };
             Some(Entry::Unreadable(found, failure))
@@ -110,6 +111,7 @@ mod tests {
             "sub/b.md",
             "sub/deep/c.PDF",
             "sub/d.png",
+            "sub/g.zip",
             ".hidden/e.txt",
             "sub/.f.txt",
         ] {
@@ -148,9 +150,15 @@ mod tests {
         assert_eq!(
             names(&folder, ""),
             (
-                ["a.txt", "gone.txt", "sub/b.md", "sub/deep/c.PDF"]
-                    .map(String::from)
-                    .to_vec(),
+                [
+                    "a.txt",
+                    "gone.txt",
+                    "sub/b.md",
+                    "sub/d.png",
+                    "sub/deep/c.PDF"
+                ]
+                .map(String::from)
+                .to_vec(),
                 1
             )
         );

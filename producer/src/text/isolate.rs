@@ -14,7 +14,8 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
 
-use super::{DOCUMENT_BYTES_MAX, Kind, html, pdf};
+use super::{Kind, html, pdf};
+use crate::file::{DOCUMENT_BYTES_MAX, invalid, too_large};
 
 /// Bytes of address space a parser may use.
 pub const MEMORY_BYTES_MAX: u64 = 1 << 30;
@@ -39,20 +40,20 @@ pub(super) async fn read(kind: Kind, path: &Path, name: &str) -> Result<String, 
     let finished = match tokio::time::timeout(TIME_MAX, gather(child)).await {
         Ok(finished) => finished.map_err(|error| internal("the reader process", &error))?,
         Err(_) => {
-            return Err(super::invalid(format!(
+            return Err(invalid(format!(
                 "{name} took longer than {} s to read",
                 TIME_MAX.as_secs()
             )));
         }
     };
     if finished.text.len() as u64 > DOCUMENT_BYTES_MAX {
-        return Err(super::too_large(name, finished.text.len() as u64));
+        return Err(too_large(name, finished.text.len() as u64));
     }
     if !finished.status.success() {
-        return Err(super::invalid(format!("{name} {}", finished.reason())));
+        return Err(invalid(format!("{name} {}", finished.reason())));
     }
     String::from_utf8(finished.text)
-        .map_err(|_| super::invalid(format!("{name} gave text that is not UTF-8")))
+        .map_err(|_| invalid(format!("{name} gave text that is not UTF-8")))
 }
 
 fn spawn(kind: Kind, path: &Path) -> io::Result<Child> {

@@ -12,13 +12,11 @@ pub mod plain;
 
 use std::path::Path;
 
-use lapidary_schemas::limits::MEDIA_BYTES_MAX;
-use lapidary_schemas::{Failure, FailureCode};
+use lapidary_schemas::Failure;
 
-/// Bytes a document may have, as a file and as text.
-pub const DOCUMENT_BYTES_MAX: u64 = MEDIA_BYTES_MAX as u64;
+use crate::file::{self, DOCUMENT_BYTES_MAX, invalid, too_large, unreadable};
 
-/// A kind of document that can be read.
+/// A kind of document whose text can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// `.txt`, and Markdown, which a model reads as it is.
@@ -29,14 +27,13 @@ pub enum Kind {
     Pdf,
 }
 
-/// The endings of files that can be read, for messages.
-pub const ENDINGS: &str = ".txt .md .html .htm .pdf";
+/// The endings of files whose text can be read, in lower case.
+pub const ENDINGS: [&str; 5] = ["txt", "md", "html", "htm", "pdf"];
 
 impl Kind {
-    /// The kind of a file by the ending of its name, in any case.
-    pub fn of(path: &Path) -> Option<Self> {
-        let ending = path.extension()?.to_str()?.to_ascii_lowercase();
-        match ending.as_str() {
+    /// The kind of a file by its ending in lower case.
+    pub fn of_ending(ending: &str) -> Option<Self> {
+        match ending {
             "txt" | "md" => Some(Self::Plain),
             "html" | "htm" => Some(Self::Html),
             "pdf" => Some(Self::Pdf),
@@ -46,14 +43,8 @@ impl Kind {
 }
 
 /// The text of a file, never empty. The failure names the file and the reason.
-pub async fn read(path: &Path, name: &str) -> Result<String, Failure> {
-    let Some(kind) = Kind::of(path) else {
-        return Err(Failure::new(
-            FailureCode::ValidationError,
-            format!("{name} is of no kind that can be read ({ENDINGS})"),
-        ));
-    };
-    let bytes = check_file(path, name).await?;
+pub async fn read(kind: Kind, path: &Path, name: &str) -> Result<String, Failure> {
+    let bytes = file::check(path, name).await?;
     let text = match kind {
         Kind::Plain => {
             let bytes = tokio::fs::read(path)
@@ -76,63 +67,9 @@ pub async fn read(path: &Path, name: &str) -> Result<String, Failure> {
     Ok(text)
 }
 
-/// Refuses what is no regular file, is empty or is too large; returns its size in bytes.
-async fn check_file(path: &Path, name: &str) -> Result<u64, Failure> {
-    let about = tokio::fs::metadata(path)
-        .await
-        .map_err(|error| unreadable(name, &error))?;
-    if !about.is_file() {
-        return Err(Failure::new(
-            FailureCode::MediaUnreachable,
-            format!("{name} is not a regular file"),
-        ));
-    }
-    match about.len() {
-        0 => Err(invalid(format!("{name} is empty"))),
-        bytes if bytes > DOCUMENT_BYTES_MAX => Err(too_large(name, bytes)),
-        bytes => Ok(bytes),
-    }
-}
-
-/// The file cannot be opened or read.
-pub(crate) fn unreadable(name: &str, error: &std::io::Error) -> Failure {
-    let reason = match error.kind() {
-        std::io::ErrorKind::NotFound => "it does not exist".to_owned(),
-        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        _ => error.to_string(),
-    };
-    Failure::new(
-        FailureCode::MediaUnreachable,
-        format!("cannot read {name}: {reason}"),
-    )
-}
-
-/// The file is not what it claims to be.
-fn invalid(message: String) -> Failure {
-    Failure::new(FailureCode::MediaInvalid, message)
-}
-
-/// The file or its text is over the limit.
-fn too_large(name: &str, bytes: u64) -> Failure {
-    Failure::new(
-        FailureCode::MediaTooLarge,
-        format!("{name} is {bytes} bytes, the limit of a document is {DOCUMENT_BYTES_MAX}"),
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn kinds_by_ending() {
-        assert_eq!(Kind::of(Path::new("a/b.TXT")), Some(Kind::Plain));
-        assert_eq!(Kind::of(Path::new("b.md")), Some(Kind::Plain));
-        assert_eq!(Kind::of(Path::new("b.htm")), Some(Kind::Html));
-        assert_eq!(Kind::of(Path::new("b.tar.pdf")), Some(Kind::Pdf));
-        assert_eq!(Kind::of(Path::new("pdf")), None);
-        assert_eq!(Kind::of(Path::new("b.png")), None);
-    }
 
     #[tokio::test]
     async fn refusals_name_the_file_and_the_reason() {
@@ -142,8 +79,9 @@ mod tests {
             std::fs::write(&path, bytes).unwrap();
             path
         };
-        let refused =
-            async |path: &Path, name: &str| read(path, name).await.unwrap_err().to_string();
+        let refused = async |path: &Path, name: &str| {
+            read(Kind::Plain, path, name).await.unwrap_err().to_string()
+        };
         let empty = file("empty.txt", b"");
         assert_eq!(
             refused(&empty, "empty.txt").await,
@@ -153,11 +91,6 @@ mod tests {
         assert_eq!(
             refused(&blank, "blank.txt").await,
             "MEDIA_INVALID: blank.txt has 4 bytes and none of them is visible text"
-        );
-        let picture = file("a.png", b"x");
-        assert_eq!(
-            refused(&picture, "a.png").await,
-            "VALIDATION_ERROR: a.png is of no kind that can be read (.txt .md .html .htm .pdf)"
         );
         let gone = folder.path().join("gone.txt");
         assert_eq!(

@@ -22,7 +22,7 @@ fn every_kind_of_document_gets_a_row() {
         "docs/d.pdf",
         include_bytes!("../../../tests/fixtures/documents/two-pages.pdf"),
     );
-    folder.write("docs/e.png", "not read");
+    folder.write("docs/e.svg", "not read");
     let said = folder.caption(&["docs", "--out", "out.jsonl", "--prompt", "{text}"]);
     assert_eq!(said.code, Some(0), "{}", said.err);
     assert_eq!(said.out, "");

@@ -1,6 +1,7 @@
-//! A worker that answers from the request alone: the caption of a document is made of its size and
-//! its first word.
+//! A worker that answers from the request alone: the caption of a text is made of its size and its
+//! first word, that of a picture of its size and its prompt.
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,6 +23,10 @@ use tokio_util::sync::CancellationToken;
 
 /// Name of the model it pretends to serve.
 pub(crate) const MODEL: &str = "pretender";
+/// What its answer to a picture begins with.
+const IMAGE: &str = "picture";
+/// Tokens a picture takes.
+pub(crate) const IMAGE_TOKENS: u32 = 16;
 /// Tokens of its context; a word is a token.
 pub(crate) const CONTEXT: u32 = 1_000;
 
@@ -41,6 +46,16 @@ impl FakeWorker {
 
     /// Answers so many jobs and then leaves the others waiting.
     pub(crate) fn with_limit(store: &Path, limit: u64) -> Self {
+        Self::serving(store, limit, &[])
+    }
+
+    /// Serves a model that reads pictures.
+    pub(crate) fn seeing(store: &Path) -> Self {
+        Self::serving(store, u64::MAX, &["image"])
+    }
+
+    fn serving(store: &Path, limit: u64, modalities: &[&str]) -> Self {
+        let info = info(modalities);
         let stop = CancellationToken::new();
         let answered = Arc::new(AtomicU64::new(0));
         let urls = PlaceUrls {
@@ -59,7 +74,7 @@ impl FakeWorker {
                 let place = Place::open(&urls).await.unwrap();
                 place
                     .results
-                    .announce(&info(), Duration::from_mins(1))
+                    .announce(&info, Duration::from_mins(1))
                     .await
                     .unwrap();
                 ready.send(()).unwrap();
@@ -91,7 +106,7 @@ impl Drop for FakeWorker {
     }
 }
 
-fn info() -> WorkerInfo {
+fn info(modalities: &[&str]) -> WorkerInfo {
     WorkerInfo {
         id: "fake".to_owned(),
         model: ModelInfo {
@@ -101,7 +116,7 @@ fn info() -> WorkerInfo {
             template_sha256: "2".repeat(64),
             chat: false,
             context_tokens_max: CONTEXT,
-            modalities: Vec::new(),
+            modalities: modalities.iter().map(ToString::to_string).collect(),
             pan_and_scan: false,
             tier: "none".to_owned(),
         },
@@ -161,12 +176,19 @@ async fn prompt(job: &Job, media: &lapidary_transport::AnyMedia) -> String {
             for part in parts {
                 match part {
                     Part::Text { text } => whole.push_str(text),
+                    Part::ImageUrl { image_url } => {
+                        let reference: MediaRef = image_url.url.parse().unwrap();
+                        let bytes = media.get(&job.tenant, &reference).await.unwrap();
+                        write!(whole, "{IMAGE} of {} bytes: ", bytes.len()).unwrap();
+                    }
                     Part::File { file } => {
                         let reference: MediaRef = file.file_data.parse().unwrap();
                         let bytes = media.get(&job.tenant, &reference).await.unwrap();
                         whole.push_str(std::str::from_utf8(&bytes).unwrap());
                     }
-                    other => panic!("no such part in these tests: {other:?}"),
+                    other @ Part::InputAudio { .. } => {
+                        panic!("no such part in these tests: {other:?}")
+                    }
                 }
             }
             whole
@@ -179,17 +201,22 @@ fn answer(job: &Job, prompt: &str) -> JobResult {
     let asked = job.request.max_tokens.unwrap();
     let too_long = tokens + asked > CONTEXT;
     let first = prompt.split_whitespace().next().unwrap_or_default();
+    let text = match prompt.strip_prefix(IMAGE) {
+        Some(_) => prompt.to_owned(),
+        None => format!(" {tokens} words from {first}"),
+    };
     JobResult {
         job_id: job.id,
         batch_id: job.batch_id,
         item: job.item,
         custom_id: job.custom_id.clone(),
         status: if too_long { Status::Failed } else { Status::Succeeded },
-        text: (!too_long).then(|| format!(" {tokens} words from {first}")),
+        text: (!too_long).then_some(text),
         finish_reason: (!too_long).then_some(FinishReason::Stop),
         usage: Usage {
             prompt_tokens: if too_long { 0 } else { tokens },
             completion_tokens: if too_long { 0 } else { 4 },
+            image_tokens: if prompt.starts_with(IMAGE) { IMAGE_TOKENS } else { 0 },
             ..Usage::default()
         },
         timings: Timings::default(),

@@ -6,5 +6,6 @@ mod fake_worker;
 mod program;
 
 mod captions;
+mod pictures;
 mod refusals;
 mod submissions;

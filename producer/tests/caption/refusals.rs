@@ -35,14 +35,14 @@ fn paths_that_lead_nowhere() {
 }
 
 #[test]
-fn a_prompt_without_the_document() {
+fn a_combining_prompt_without_the_captions() {
     let folder = Folder::new();
     folder.write("a.txt", "Alpha");
-    insta::assert_snapshot!(stable(&folder, &folder.caption(&["a.txt", "--prompt", "Summarise"])), @r"
+    insta::assert_snapshot!(stable(&folder, &folder.caption(&["a.txt", "--combine-prompt", "Summarise"])), @r"
     exit code: 2
     ----- stdout -----
     ----- stderr -----
-    error: the prompt has no `{text}`, so the document would not be in it
+    error: --combine-prompt: the prompt has no `{text}`, so the document would not be in it
     ");
 }
 

@@ -1,0 +1,188 @@
+//! Pictures as bytes: nothing is decoded here, but what is no picture at all is refused at once.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use image::ImageFormat;
+use lapidary_schemas::{Failure, MediaRef};
+use tokio::io::AsyncReadExt as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::digest::sha256_hex;
+use crate::file::{self, DOCUMENT_BYTES_MAX, invalid, unreadable};
+
+/// Bytes of all pictures that are in memory at once, from before they are read until they are stored.
+const PICTURES_BYTES_MAX: u64 = 128 << 20;
+/// Room is handed out in pieces of this many bytes.
+const ROOM_PIECE_BYTES: u64 = 1024;
+/// Bytes of a file in which a mark-up language shows itself.
+const MARKUP_BYTES: usize = 512;
+
+const _: () = assert!(PICTURES_BYTES_MAX >= DOCUMENT_BYTES_MAX);
+const _: () = assert!(PICTURES_BYTES_MAX / ROOM_PIECE_BYTES <= u32::MAX as u64);
+
+/// A picture on its way to the media store.
+#[derive(Debug)]
+pub struct Picture {
+    /// What the store will call it.
+    pub media: MediaRef,
+    /// The file's bytes.
+    pub bytes: Vec<u8>,
+    /// The room it takes in memory, given back when it is dropped.
+    pub room: Option<OwnedSemaphorePermit>,
+}
+
+/// Room in memory for pictures; those who want more than there is wait.
+#[derive(Debug, Clone)]
+pub struct Room(Arc<Semaphore>);
+
+impl Room {
+    /// All the room there is.
+    pub fn new() -> Self {
+        let pieces = u32::try_from(PICTURES_BYTES_MAX / ROOM_PIECE_BYTES).unwrap_or(u32::MAX);
+        Self(Arc::new(Semaphore::new(pieces as usize)))
+    }
+
+    /// Waits for room for so many bytes.
+    async fn take(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+        let pieces = u32::try_from(bytes.div_ceil(ROOM_PIECE_BYTES)).unwrap_or(u32::MAX);
+        // Fails only once the semaphore is closed, which it never is.
+        Arc::clone(&self.0).acquire_many_owned(pieces).await.ok()
+    }
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The endings of files that are pictures, in lower case.
+pub const ENDINGS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"];
+
+/// Reads a picture once there is room for it. The failure names the file and the reason.
+pub async fn read(path: &Path, name: &str, room: &Room) -> Result<Picture, Failure> {
+    let size = file::check(path, name).await?;
+    let room = room.take(size).await;
+    let read = async {
+        // No more than there is room for, should the file grow meanwhile.
+        let mut file = tokio::fs::File::open(path).await?.take(size);
+        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
+        file.read_to_end(&mut bytes).await?;
+        Ok(bytes)
+    };
+    let bytes: Vec<u8> = read.await.map_err(|error| unreadable(name, &error))?;
+    check(&bytes).map_err(|reason| invalid(format!("{name} {reason}")))?;
+    let media = MediaRef {
+        sha256: sha256_hex(&bytes),
+        bytes: bytes.len() as u64,
+    };
+    Ok(Picture { media, bytes, room })
+}
+
+/// Refuses what does not begin like a picture of a kind that workers decode; the reason continues a
+/// sentence that begins with the name.
+fn check(bytes: &[u8]) -> Result<(), String> {
+    use ImageFormat::{Bmp, Gif, Jpeg, Png, Tiff, WebP};
+    match image::guess_format(bytes) {
+        Ok(Jpeg | Png | WebP | Gif | Bmp | Tiff) => Ok(()),
+        Ok(other) => Err(format!(
+            "is {}, which is not read; read are JPEG, PNG, WebP, GIF, BMP and TIFF",
+            other.to_mime_type()
+        )),
+        Err(_) => Err(match markup(bytes) {
+            Some(language) => format!("is {language}, not a picture of pixels"),
+            None => "begins like no JPEG, PNG, WebP, GIF, BMP or TIFF".to_owned(),
+        }),
+    }
+}
+
+/// The mark-up language that a file is written in, if it is.
+fn markup(bytes: &[u8]) -> Option<&'static str> {
+    let start = &bytes[..bytes.len().min(MARKUP_BYTES)];
+    let start = String::from_utf8_lossy(start).to_ascii_lowercase();
+    let start = start.trim_start_matches('\u{feff}').trim_start();
+    if start.starts_with("<svg") || start.starts_with("<?xml") && start.contains("<svg") {
+        Some("SVG")
+    } else if start.starts_with("<!doctype html") || start.starts_with("<html") {
+        Some("HTML")
+    } else {
+        start.starts_with("<?xml").then_some("XML")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_begins_like_a_picture_passes() {
+        for start in [
+            &b"\xff\xd8\xff\xe0"[..],
+            b"\x89PNG\r\n\x1a\n",
+            b"GIF89a",
+            b"RIFF\x00\x00\x00\x00WEBP",
+            b"BM",
+            b"II*\0",
+            b"MM\0*",
+        ] {
+            assert_eq!(check(start), Ok(()), "{start:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_picture_says_what_it_is() {
+        for (start, reason) in [
+            (&b"<svg xmlns"[..], "is SVG, not a picture of pixels"),
+            (
+                b"<?xml version='1.0'?>\n<svg>",
+                "is SVG, not a picture of pixels",
+            ),
+            (
+                b"<?xml version='1.0'?>\n<feed>",
+                "is XML, not a picture of pixels",
+            ),
+            (
+                b"\n<!DOCTYPE html><title>404",
+                "is HTML, not a picture of pixels",
+            ),
+            (
+                b"\0\0\x01\0",
+                "is image/x-icon, which is not read; read are JPEG, PNG, WebP, GIF, BMP and TIFF",
+            ),
+            (
+                b"no picture",
+                "begins like no JPEG, PNG, WebP, GIF, BMP or TIFF",
+            ),
+        ] {
+            assert_eq!(check(start), Err(reason.to_owned()));
+        }
+    }
+
+    #[tokio::test]
+    async fn pictures_wait_for_room() {
+        let room = Room::new();
+        let first = room.take(DOCUMENT_BYTES_MAX).await;
+        let _second = room.take(DOCUMENT_BYTES_MAX).await;
+        let mut third = std::pin::pin!(room.take(1));
+        assert!(futures::poll!(&mut third).is_pending());
+        drop(first);
+        assert!(futures::poll!(&mut third).is_ready());
+    }
+
+    #[tokio::test]
+    async fn a_picture_is_named_by_its_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.gif");
+        std::fs::write(&path, b"GIF89a").unwrap();
+        let picture = read(&path, "a.gif", &Room::new()).await.unwrap();
+        assert_eq!(picture.bytes, b"GIF89a");
+        assert_eq!(
+            picture.media.to_string(),
+            format!("media:{}:6", sha256_hex(b"GIF89a"))
+        );
+        std::fs::write(&path, b"").unwrap();
+        let failure = read(&path, "a.gif", &Room::new()).await.unwrap_err();
+        assert_eq!(failure.to_string(), "MEDIA_INVALID: a.gif is empty");
+    }
+}
