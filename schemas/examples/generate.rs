@@ -13,8 +13,8 @@ use lapidary_schemas::metrics::metrics_markdown;
 use lapidary_schemas::{Failure, FailureCode, Status};
 use samples::{
     batch, batch_input_line, batch_output_lines, job_bulk, job_interactive, job_moderation,
-    manifest_item, model_info, progress, request, request_full, result_succeeded, result_without,
-    shard, worker_info,
+    manifest_item, model_info, progress, request, request_full, result_succeeded,
+    result_tool_calls, result_without, shard, worker_info,
 };
 
 fn main() -> std::io::Result<()> {

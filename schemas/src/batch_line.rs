@@ -8,6 +8,7 @@ use crate::chat_body::read_chat_body;
 use crate::failure::{Failure, FailureCode};
 use crate::request::{Request, Role};
 use crate::result::{FinishReason, JobResult, Status};
+use crate::tool::ToolCall;
 use crate::validate::{invalid, read, validate_custom_id};
 
 /// The one address a line may name.
@@ -145,8 +146,11 @@ pub struct Choice {
 pub struct AnswerMessage {
     /// `assistant`.
     pub role: Role,
-    /// The text.
-    pub content: String,
+    /// The text; `null` where the answer consists of calls.
+    pub content: Option<String>,
+    /// The calls.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<ToolCall>,
 }
 
 /// Tokens read and written, in `OpenAI`'s terms.
@@ -204,7 +208,8 @@ fn completion(result: &JobResult) -> ChatCompletion {
             index: 0,
             message: AnswerMessage {
                 role: Role::Assistant,
-                content: result.text.clone().unwrap_or_default(),
+                content: result.text.clone(),
+                tool_calls: result.tool_calls.clone(),
             },
             finish_reason: result.finish_reason.unwrap_or(FinishReason::Stop),
         }],
@@ -287,7 +292,7 @@ mod tests {
                 ),
                 "`body` field `best_of`: unknown field `best_of`, expected one of `messages`, \
                  `max_tokens`, `temperature`, `top_p`, `top_k`, `repetition_penalty`, `seed`, \
-                 `stop`, `response_format`, `logprobs`, `tools`",
+                 `stop`, `response_format`, `logprobs`, `tools`, `tool_choice`",
             ),
             (
                 r#"{"custom_id":"a","metod":"POST"}"#.to_owned(),

@@ -30,6 +30,7 @@ pub fn read_chat_body(body: Value) -> Result<(String, Request), Failure> {
         *stop = Value::Array(vec![stop.take()]);
     }
     drop_automatic_detail(&mut fields);
+    drop_lenient_tools(&mut fields);
     Ok((model, read(Value::Object(fields), "`body`")?))
 }
 
@@ -42,6 +43,7 @@ fn drop_neutral(fields: &mut Map<String, Value>) -> Result<(), Failure> {
         ("frequency_penalty", json!(0)),
         ("presence_penalty", json!(0)),
         ("logit_bias", json!({})),
+        ("parallel_tool_calls", json!(true)),
     ] {
         let Some(value) = fields.remove(field) else {
             continue;
@@ -104,6 +106,19 @@ fn drop_automatic_detail(fields: &mut Map<String, Value>) {
     }
 }
 
+/// `strict: false` of a function asks for nothing; `true` is left, to be refused by name.
+fn drop_lenient_tools(fields: &mut Map<String, Value>) {
+    let tools = fields.get_mut("tools").and_then(Value::as_array_mut);
+    for tool in tools.into_iter().flatten() {
+        let function = tool.get_mut("function").and_then(Value::as_object_mut);
+        if let Some(function) =
+            function.filter(|function| function.get("strict") == Some(&json!(false)))
+        {
+            function.remove("strict");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,6 +176,11 @@ mod tests {
             let read = read_chat_body(body(&extra));
             assert_eq!(read, Ok(("gemma".to_owned(), expected)));
         }
+        let lenient = json!({"parallel_tool_calls": true, "tool_choice": "auto", "tools": [
+            {"type": "function", "function": {"name": "f", "strict": false}}
+        ]});
+        let (_, request) = read_chat_body(body(&lenient)).unwrap();
+        assert_eq!(request.tools[0].function.name, "f");
         let image = |detail: &str| {
             json!({"messages": [{"role": "user", "content": [
                 {"type": "image_url", "image_url": {"url": "media:", "detail": detail}}
@@ -189,12 +209,27 @@ mod tests {
                 json!({"top_logprobs": 2}),
                 "`top_logprobs` is 2, it needs `logprobs` to be true",
             ),
+            (
+                json!({"parallel_tool_calls": false}),
+                "`parallel_tool_calls` is false, only true is served",
+            ),
+            (
+                json!({"tool_choice": "sometimes"}),
+                "`body` field `tool_choice`: unknown variant `sometimes`, expected one of `none`, \
+                 `auto`, `required`",
+            ),
+            (
+                json!({"tools": [{"type": "function", "function": {"name": "f", "strict": true}}]}),
+                "`body` field `tools[0].function.strict`: unknown field `strict`, expected one of \
+                 `name`, `description`, `parameters`",
+            ),
             (json!({"model": 3}), "`model` is 3, it must be a string"),
             (
                 json!({"reasoning_effort": "low"}),
                 "`body` field `reasoning_effort`: unknown field `reasoning_effort`, expected one \
                  of `messages`, `max_tokens`, `temperature`, `top_p`, `top_k`, \
-                 `repetition_penalty`, `seed`, `stop`, `response_format`, `logprobs`, `tools`",
+                 `repetition_penalty`, `seed`, `stop`, `response_format`, `logprobs`, `tools`, \
+                 `tool_choice`",
             ),
         ] {
             assert_eq!(read_chat_body(body(&extra)).unwrap_err().message, message);

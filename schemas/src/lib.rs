@@ -19,6 +19,7 @@ pub mod metrics;
 pub mod request;
 pub mod result;
 pub mod resume;
+pub mod tool;
 pub mod validate;
 pub mod worker;
 

@@ -16,6 +16,14 @@ pub const LOGPROBS_MAX: u32 = 20;
 pub const OUTPUT_TOKENS_DEFAULT: u32 = 512;
 /// Generated tokens a request may ask for by default.
 pub const OUTPUT_TOKENS_MAX: u32 = 1_024;
+/// Functions a request may offer the model.
+pub const TOOLS_MAX: usize = 64;
+/// Bytes of a function's name.
+pub const TOOL_NAME_BYTES_MAX: usize = 64;
+/// Bytes of all functions of a request as JSON: they stand in its prompt, and travel inside it.
+pub const TOOLS_BYTES_MAX: usize = 32 * 1024;
+/// Calls an answer may consist of.
+pub const TOOL_CALLS_MAX: usize = 64;
 /// Temperature when the request names none.
 pub const TEMPERATURE_DEFAULT: f32 = 0.7;
 /// Highest temperature.
@@ -74,6 +82,7 @@ pub const METADATA_VALUE_BYTES_MAX: usize = 2_048;
 pub const ENVELOPE_BYTES_MAX: usize = 2_048;
 
 const _: () = assert!(ENVELOPE_BYTES_MAX + CUSTOM_ID_BYTES_MAX < QUEUE_MESSAGE_BYTES_MAX);
+const _: () = assert!(TOOLS_BYTES_MAX < INLINE_MEDIA_BYTES_MAX);
 const _: () = assert!(RETENTION_DEFAULT_S <= RETENTION_MAX_S);
 const _: () = assert!(INLINE_MEDIA_BYTES_MAX < QUEUE_MESSAGE_BYTES_MAX);
 const _: () = assert!(MESSAGES_MAX * MESSAGE_CHARS_MAX <= MEDIA_BYTES_MAX);

@@ -6,6 +6,8 @@ use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+use crate::tool::{Tool, ToolChoice};
+
 /// One request. Absent fields take the defaults that [`crate::limits`] names when
 /// [`crate::validate::validate`] resolves them; nothing else fills them in.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -42,7 +44,10 @@ pub struct Request {
     pub logprobs: Option<u32>,
     /// Functions the model may call.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tools: Vec<Value>,
+    pub tools: Vec<Tool>,
+    /// Which of them it may or must call; absent: `auto`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_choice: Option<ToolChoice>,
 }
 
 /// Who speaks.

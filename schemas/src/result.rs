@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::batch::BatchId;
 use crate::failure::Failure;
 use crate::job::JobId;
+use crate::tool::ToolCall;
 
 /// How a job ended. Terminal: a stored status never changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -141,9 +142,12 @@ pub struct JobResult {
     pub custom_id: Option<String>,
     /// How it ended.
     pub status: Status,
-    /// The answer.
+    /// The answer, if it is text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
+    /// The answer where it consists of calls; there is no `text` then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<ToolCall>,
     /// Why generation ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finish_reason: Option<FinishReason>,

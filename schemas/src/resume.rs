@@ -25,6 +25,7 @@ use sha2::{Digest, Sha256};
 
 use crate::canonical;
 use crate::request::ResponseFormat;
+use crate::tool::ToolMode;
 use crate::validate::ValidRequest;
 use crate::worker::ModelInfo;
 
@@ -64,7 +65,7 @@ fn canonical_request(valid: &ValidRequest) -> Value {
     let request = valid.request();
     let sampling = valid.sampling();
     let greedy = sampling.temperature == 0.0;
-    json!({
+    let mut canonical = json!({
         "messages": request.messages,
         "max_tokens": sampling.max_tokens,
         "temperature": sampling.temperature,
@@ -75,8 +76,13 @@ fn canonical_request(valid: &ValidRequest) -> Value {
         "stop": request.stop,
         "response_format": request.response_format.as_ref().unwrap_or(&ResponseFormat::Text),
         "logprobs": request.logprobs,
-        "tools": request.tools,
-    })
+        "tools": request.tools_offered(),
+    });
+    // Only here, so that work without functions keeps the key it always had.
+    if request.call_required() {
+        canonical["tool_choice"] = json!(ToolMode::Required);
+    }
+    canonical
 }
 
 /// Lower-case hex digits.
@@ -146,9 +152,21 @@ mod tests {
             )
         };
         assert_eq!(
-            tools(r#"{"a":1,"b":{"c":2,"d":3}}"#),
-            tools(r#"{"b":{"d":3,"c":2},"a":1}"#)
+            tools(
+                r#"{"type":"function","function":{"name":"f","parameters":{"type":"object","a":1}}}"#
+            ),
+            tools(
+                r#"{"function":{"parameters":{"a":1,"type":"object"},"name":"f"},"type":"function"}"#
+            )
         );
+        let choice = |extra: &str| {
+            let tool = r#"{"type":"function","function":{"name":"f"}}"#;
+            let fields = format!(r#"],"tools":[{tool}]{extra}}}"#);
+            key_of(&PLAIN.replace("]}", &fields), &[], &model())
+        };
+        assert_eq!(choice(""), choice(r#","tool_choice":"auto""#));
+        assert_eq!(choice(r#","tool_choice":"none""#), plain);
+        assert_ne!(choice(""), choice(r#","tool_choice":"required""#));
         let greedy = |extra: &str| {
             key_of(
                 &PLAIN.replace("]}", &format!(r#"],"temperature":0{extra}}}"#)),
@@ -171,7 +189,8 @@ mod tests {
             r#""repetition_penalty":1.0"#,
             r#""seed":1"#,
             r#""stop":["x"]"#,
-            r#""tools":[{"a":1}]"#,
+            r#""tools":[{"type":"function","function":{"name":"f"}}]"#,
+            r#""tools":[{"type":"function","function":{"name":"g"}}]"#,
         ] {
             keys.push(key_of(
                 &PLAIN.replace("]}", &format!("],{extra}}}")),

@@ -95,6 +95,7 @@ pub(crate) fn result(job: &Job, status: Status) -> JobResult {
         custom_id: job.custom_id.clone(),
         status,
         text: Some("A text about itself.".to_owned()),
+        tool_calls: Vec::new(),
         finish_reason: None,
         usage: Usage {
             prompt_tokens: 10,

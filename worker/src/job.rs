@@ -106,8 +106,10 @@ async fn answer(line: &Line, job: &Job) -> Result<Answer, Outcome> {
     let generated = stream::finish(line, job, generation).await;
     let generated = generated.map_err(|error| Outcome::Failed(translate::ungenerated(&error)))?;
     let text = generated.text.clone();
+    let calls = translate::calls(job, &generated);
     answer.generated = Some(generated);
     check(line, Stage::OutputText, &[&text], &mut answer)?;
+    answer.calls = calls.map_err(Outcome::Failed)?;
     Ok(answer)
 }
 

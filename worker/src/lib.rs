@@ -33,5 +33,6 @@ mod store;
 mod straight_line;
 mod stream;
 pub mod telemetry;
+mod tools;
 mod translate;
 pub mod worker;

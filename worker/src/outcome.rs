@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use lapidary_schemas::Failure;
 use lapidary_schemas::result::Verdict;
+use lapidary_schemas::tool::ToolCall;
 
 /// How one attempt at a job ended.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub enum Outcome {
 pub struct Answer {
     /// What the engine made.
     pub generated: Option<lapidary_engine::Outcome>,
+    /// The calls that its text is, if it is any.
+    pub calls: Vec<ToolCall>,
     /// What every filter decided.
     pub verdicts: Vec<Verdict>,
     /// Loading media.

@@ -8,6 +8,7 @@ use lapidary_engine::{GenerateError, GenerateInput, Prompt, Sampling, SubmitErro
 use lapidary_schemas::request::{Content, Role};
 use lapidary_schemas::result::{ModelUsed, Timings, TokenLogprob, Usage};
 use lapidary_schemas::resume::seed_from;
+use lapidary_schemas::tool::ToolCall;
 use lapidary_schemas::{
     Class, Failure, FailureCode, FinishReason, Job, JobId, JobResult, Message, ModelInfo, Part,
     Status, ValidRequest,
@@ -15,6 +16,7 @@ use lapidary_schemas::{
 
 use crate::media::Medium;
 use crate::outcome::{Answer, Outcome};
+use crate::tools;
 
 /// What is asked of the engine. `tokens_max`: see [`output_tokens`].
 pub(crate) fn generate_input(
@@ -54,13 +56,58 @@ fn seed(job: &Job) -> u64 {
 /// The conversation, each document's text and each image in the place of its part.
 pub(crate) fn prompt(request: &ValidRequest, media: Vec<Medium>) -> Prompt {
     let mut media = media.into_iter();
-    let messages = request
+    let mut messages = request
         .messages()
         .iter()
-        .map(|message| message_of(message, &mut media));
-    Prompt::Chat {
-        messages: messages.collect(),
+        .map(|message| message_of(message, &mut media))
+        .collect();
+    if let Some(offer) = tools::offer(request.request()) {
+        instruct(&mut messages, &offer);
     }
+    Prompt::Chat { messages }
+}
+
+/// Adds to the system's turn; makes one where there is none.
+fn instruct(messages: &mut Vec<lapidary_engine::Message>, text: &str) {
+    use lapidary_engine::{Message, Part, Role};
+    match messages.first_mut() {
+        Some(Message {
+            role: Role::System,
+            parts,
+        }) => match parts.last_mut() {
+            // Chat templates read one text of a system's turn.
+            Some(Part::Text(own)) => *own = format!("{own}\n\n{text}"),
+            _ => parts.push(Part::Text(text.to_owned())),
+        },
+        _ => messages.insert(0, Message::text(Role::System, text)),
+    }
+}
+
+/// The calls that an answer consists of. An answer that was cut off is text.
+pub(crate) fn calls(
+    job: &Job,
+    generated: &lapidary_engine::Outcome,
+) -> Result<Vec<ToolCall>, Failure> {
+    let whole = generated.finish_reason == lapidary_engine::FinishReason::Stop;
+    let calls = if whole {
+        tools::calls(job, &generated.text)
+    } else {
+        Vec::new()
+    };
+    if !calls.is_empty() || !job.request.call_required() {
+        return Ok(calls);
+    }
+    let tokens = generated.usage.completion_tokens;
+    let how = if whole { "is text" } else { "was cut off" };
+    let failure = Failure::new(
+        FailureCode::QualityRejected,
+        format!("`tool_choice` asks for a call, the answer of {tokens} tokens {how}"),
+    );
+    // The same job gives the same answer.
+    Err(Failure {
+        retryable: false,
+        ..failure
+    })
 }
 
 fn message_of(
@@ -221,10 +268,11 @@ pub(crate) fn result(job: &Job, outcome: Outcome, made: &Made<'_>) -> JobResult 
         custom_id: job.custom_id.clone(),
         status,
         text: generated
-            .filter(|_| succeeded)
+            .filter(|_| succeeded && answer.calls.is_empty())
             .map(|generated| generated.text.clone()),
         finish_reason: generated.map(|generated| match generated.finish_reason {
             _ if !succeeded => FinishReason::ContentFilter,
+            _ if !answer.calls.is_empty() => FinishReason::ToolCalls,
             lapidary_engine::FinishReason::Length => FinishReason::Length,
             lapidary_engine::FinishReason::Stop | lapidary_engine::FinishReason::Cancelled => {
                 FinishReason::Stop
@@ -232,6 +280,7 @@ pub(crate) fn result(job: &Job, outcome: Outcome, made: &Made<'_>) -> JobResult 
         }),
         usage: generated.map(usage).unwrap_or_default(),
         timings: timings(job, &answer, made),
+        tool_calls: answer.calls,
         tokens_per_second: generated.and_then(tokens_per_second),
         logprobs: generated
             .filter(|_| succeeded)
@@ -335,6 +384,7 @@ pub(crate) fn unreadable(
         custom_id: None,
         status: Status::Failed,
         text: None,
+        tool_calls: Vec::new(),
         finish_reason: None,
         usage: Usage::default(),
         timings: Timings::default(),
@@ -349,3 +399,6 @@ pub(crate) fn unreadable(
         finished_at: now,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -35,6 +35,7 @@ fn result(status: Status) -> JobResult {
         custom_id: None,
         status,
         text: None,
+        tool_calls: Vec::new(),
         finish_reason: None,
         usage: Usage {
             prompt_tokens: 10,

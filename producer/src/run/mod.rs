@@ -551,6 +551,7 @@ fn no_result(job_id: JobId, status: Status, failure: Failure) -> JobResult {
         custom_id: None,
         status,
         text: None,
+        tool_calls: Vec::new(),
         finish_reason: None,
         usage: Usage::default(),
         timings: Timings::default(),

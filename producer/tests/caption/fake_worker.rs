@@ -212,6 +212,7 @@ fn answer(job: &Job, prompt: &str) -> JobResult {
         custom_id: job.custom_id.clone(),
         status: if too_long { Status::Failed } else { Status::Succeeded },
         text: (!too_long).then_some(text),
+        tool_calls: Vec::new(),
         finish_reason: (!too_long).then_some(FinishReason::Stop),
         usage: Usage {
             prompt_tokens: if too_long { 0 } else { tokens },

@@ -12,6 +12,7 @@ mod media;
 mod messages;
 #[cfg(test)]
 mod tests;
+mod tools;
 
 use crate::failure::{Failure, FailureCode};
 use crate::job::Work;
@@ -74,7 +75,10 @@ impl Policy {
     /// tokens decides then), answers up to its context. What a worker checks a job against, since
     /// the tenant's own policy was checked at submission.
     pub fn of_model(model: &ModelInfo) -> Self {
+        // Functions are told and called in words, which takes a model that follows instructions.
+        let features = model.chat.then_some(Feature::Tools);
         Self {
+            features: features.into_iter().collect(),
             message_chars_max: limits::MEDIA_BYTES_MAX,
             output_tokens_max: model.context_tokens_max,
             modalities: model.modalities.clone(),
@@ -167,6 +171,7 @@ pub fn validate(request: &Request, policy: &Policy) -> Result<ValidRequest, Fail
     messages::check(&request.messages, policy)?;
     check_stop(&request.stop)?;
     check_features(request, policy)?;
+    tools::check(request)?;
     let sampling = resolve_sampling(request, policy)?;
     Ok(ValidRequest {
         request: request.clone(),

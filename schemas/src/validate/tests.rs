@@ -89,7 +89,11 @@ fn rules_of_sampling() {
             json!(vec!["a"; 17]),
             "request has 17 stop strings, the limit is 16",
         ),
-        ("tools", json!([{}]), "`tools` is not served by `gemma`"),
+        (
+            "tools",
+            json!([{"type": "function", "function": {"name": "f"}}]),
+            "`tools` is not served by `gemma`",
+        ),
         (
             "response_format",
             json!({"type": "json_object"}),
@@ -389,13 +393,83 @@ fn a_seed_comes_from_the_request_or_from_the_name() {
 }
 
 #[test]
+fn rules_of_functions() {
+    let policy = Policy {
+        features: vec![Feature::Tools],
+        ..policy()
+    };
+    let tool = |name: &str| json!({"type": "function", "function": {"name": name}});
+    let with = |parameters: Value| json!([{"type": "function", "function": {"name": "f", "parameters": parameters}}]);
+    let named = |name: &str| json!({"type": "function", "function": {"name": name}});
+    for (tools, choice, message) in [
+        (
+            json!((0..65).map(|n| tool(&format!("f{n}"))).collect::<Vec<_>>()),
+            json!(null),
+            "request has 65 tools, the limit is 64",
+        ),
+        (
+            json!([{"type": "function", "function": {"name": "f", "description": "x".repeat(32_768)}}]),
+            json!(null),
+            "`tools` are 32841 bytes, the limit is 32768",
+        ),
+        (
+            json!([tool("")]),
+            json!(null),
+            "the name of tool 0 is 0 bytes, the limit is 1 to 64",
+        ),
+        (
+            json!([tool("f"), tool("a b")]),
+            json!(null),
+            "the name of tool 1 has ' ', it may have ASCII letters, digits, `_` and `-`",
+        ),
+        (
+            json!([tool("f"), tool("f")]),
+            json!(null),
+            "tool 1 is called `f`, as another one is",
+        ),
+        (
+            with(json!([])),
+            json!(null),
+            "`parameters` of tool `f` are no JSON Schema: they must be a JSON object",
+        ),
+        (
+            with(json!({"type": "string"})),
+            json!(null),
+            "`parameters` of tool `f` are no JSON Schema of an object: `type` must be `object`",
+        ),
+        (
+            with(json!({"type": "object", "properties": ["a"]})),
+            json!(null),
+            "`parameters` of tool `f` are no JSON Schema: `properties` must be a JSON object",
+        ),
+        (
+            json!([]),
+            json!("auto"),
+            "`tool_choice` is given, but there are no `tools`",
+        ),
+        (
+            json!([tool("f")]),
+            named("g"),
+            "`tool_choice` names `g`, which is not among the `tools`",
+        ),
+    ] {
+        let json = json!({"messages": hello(), "tools": tools, "tool_choice": choice});
+        let failure = validate(&request(&json), &policy).unwrap_err();
+        assert_eq!(failure.to_string(), format!("VALIDATION_ERROR: {message}"));
+    }
+    let schema = json!({"type": "object", "properties": {"a": {"type": "string"}}});
+    let json = json!({"messages": hello(), "tools": with(schema), "tool_choice": named("f")});
+    assert!(validate(&request(&json), &policy).is_ok());
+}
+
+#[test]
 fn unknown_and_misspelt_fields_are_named() {
     for (json, message) in [
         (
             r#"{"messages": [], "max_token": 3}"#,
             "request field `max_token`: unknown field `max_token`, expected one of `messages`, \
              `max_tokens`, `temperature`, `top_p`, `top_k`, `repetition_penalty`, `seed`, `stop`, \
-             `response_format`, `logprobs`, `tools` at line 1 column 28",
+             `response_format`, `logprobs`, `tools`, `tool_choice` at line 1 column 28",
         ),
         (
             r#"{"messages": [{"role": "tool", "content": ""}]}"#,

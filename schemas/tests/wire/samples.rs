@@ -9,6 +9,9 @@ use lapidary_schemas::request::{
     Content, FileRef, ImageUrl, InputAudio, Part, ResponseFormat, Role,
 };
 use lapidary_schemas::result::{ModelUsed, Timings, TokenLogprob, Usage, Verdict};
+use lapidary_schemas::tool::{
+    Function, FunctionCall, FunctionName, NamedTool, Tool, ToolCall, ToolChoice, ToolKind,
+};
 use lapidary_schemas::{
     Batch, BatchId, BatchState, Class, Failure, FailureCode, FinishReason, Job, JobId, JobResult,
     MediaRef, Message, ModelInfo, Progress, Request, Status, Work, WorkerInfo,
@@ -95,7 +98,23 @@ pub(crate) fn request_full() -> Request {
             json_schema: json!({"name": "caption", "schema": {"type": "object"}}),
         }),
         logprobs: Some(2),
-        tools: vec![json!({"function": {"name": "look"}, "type": "function"})],
+        tools: vec![Tool {
+            kind: ToolKind::Function,
+            function: Function {
+                name: "look".to_owned(),
+                description: Some("Looks closer.".to_owned()),
+                parameters: Some(json!({
+                    "properties": {"at": {"type": "string"}},
+                    "type": "object"
+                })),
+            },
+        }],
+        tool_choice: Some(ToolChoice::Named(NamedTool {
+            kind: ToolKind::Function,
+            function: FunctionName {
+                name: "look".to_owned(),
+            },
+        })),
     }
 }
 
@@ -155,6 +174,7 @@ pub(crate) fn result_succeeded() -> JobResult {
         custom_id: Some("docs/report.txt".to_owned()),
         status: Status::Succeeded,
         text: Some("One who cuts gems.".to_owned()),
+        tool_calls: Vec::new(),
         finish_reason: Some(FinishReason::Stop),
         usage: Usage {
             prompt_tokens: 300,
@@ -197,6 +217,25 @@ pub(crate) fn result_succeeded() -> JobResult {
     }
 }
 
+/// An answer that consists of a call.
+pub(crate) fn result_tool_calls() -> JobResult {
+    JobResult {
+        text: None,
+        tool_calls: vec![ToolCall {
+            id: format!("call_{}_0", job_id(2)),
+            kind: ToolKind::Function,
+            function: FunctionCall {
+                name: "look".to_owned(),
+                arguments: json!({"at": "the lapidary"}).to_string(),
+            },
+        }],
+        finish_reason: Some(FinishReason::ToolCalls),
+        filter: Vec::new(),
+        logprobs: Vec::new(),
+        ..result_succeeded()
+    }
+}
+
 /// A job that ended without an answer.
 pub(crate) fn result_without(status: Status, code: FailureCode, message: &str) -> JobResult {
     JobResult {
@@ -206,6 +245,7 @@ pub(crate) fn result_without(status: Status, code: FailureCode, message: &str) -
         custom_id: None,
         status,
         text: None,
+        tool_calls: Vec::new(),
         finish_reason: None,
         usage: Usage::default(),
         timings: Timings::default(),
@@ -312,8 +352,8 @@ pub(crate) fn batch_input_line() -> InputLine {
     }
 }
 
-/// Lines of an output file: an answer and a failure.
-pub(crate) fn batch_output_lines() -> [OutputLine; 2] {
+/// Lines of an output file: an answer, a failure and a call.
+pub(crate) fn batch_output_lines() -> [OutputLine; 3] {
     let failed = result_without(
         Status::Failed,
         FailureCode::PromptTooLong,
@@ -322,6 +362,7 @@ pub(crate) fn batch_output_lines() -> [OutputLine; 2] {
     [
         OutputLine::from(&result_succeeded()),
         OutputLine::from(&failed),
+        OutputLine::from(&result_tool_calls()),
     ]
 }
 
@@ -336,6 +377,10 @@ macro_rules! for_each_sample {
             batch_output_lines()[0].clone()
         );
         $each!(
+            "batch_output_line_tool_calls",
+            batch_output_lines()[2].clone()
+        );
+        $each!(
             "failure",
             Failure::new(FailureCode::MediaUnreachable, "no answer within 10 s")
         );
@@ -348,6 +393,7 @@ macro_rules! for_each_sample {
         $each!("request", request());
         $each!("request_full", request_full());
         $each!("result_succeeded", result_succeeded());
+        $each!("result_tool_calls", result_tool_calls());
         $each!(
             "result_filtered",
             result_without(

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use crate::samples::{
     batch, batch_input_line, batch_output_lines, job_bulk, job_interactive, job_moderation,
-    manifest_item, model_info, progress, request, request_full, result_succeeded, result_without,
-    shard, worker_info,
+    manifest_item, model_info, progress, request, request_full, result_succeeded,
+    result_tool_calls, result_without, shard, worker_info,
 };
 use lapidary_schemas::json_schema::json_schemas;
 use lapidary_schemas::metrics::metrics_markdown;

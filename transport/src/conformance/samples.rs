@@ -110,6 +110,7 @@ pub fn result(job: &Job, status: Status) -> JobResult {
         custom_id: job.custom_id.clone(),
         status,
         text: succeeded.then(|| "A text about itself.".to_owned()),
+        tool_calls: Vec::new(),
         finish_reason: None,
         usage: if succeeded { usage } else { Usage::default() },
         timings: Timings::default(),

@@ -209,6 +209,7 @@ pub(super) fn unworked(
         custom_id: None,
         status,
         text: None,
+        tool_calls: Vec::new(),
         finish_reason: None,
         usage: Usage::default(),
         timings: Timings::default(),

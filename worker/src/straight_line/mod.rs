@@ -305,6 +305,40 @@ async fn a_document_stands_where_its_part_does() {
 }
 
 #[tokio::test]
+async fn functions_are_told_of_and_words_stay_text() {
+    let bench = Bench::start().await;
+    bench.consume();
+    let plain = job("What is the weather?", 6);
+    let offering = |choice: &str| {
+        let mut job = job("What is the weather?", 6);
+        let tool = serde_json::json!({"type": "function", "function": {"name": "look_outside"}});
+        job.request.tools = serde_json::from_value(serde_json::json!([tool])).unwrap();
+        job.request.tool_choice = serde_json::from_value(choice.into()).unwrap();
+        job
+    };
+    let (auto, none, required) = (offering("auto"), offering("none"), offering("required"));
+    bench
+        .publish(&[plain.clone(), auto.clone(), none.clone(), required.clone()])
+        .await;
+    let (plain, none) = (bench.result(plain.id).await, bench.result(none.id).await);
+    assert_eq!(none.text, plain.text);
+    assert_eq!(none.usage.prompt_tokens, plain.usage.prompt_tokens);
+    let auto = bench.result(auto.id).await;
+    assert_eq!(auto.status, Status::Succeeded, "{auto:?}");
+    assert!(auto.usage.prompt_tokens > plain.usage.prompt_tokens + 20);
+    assert!(auto.text.is_some() && auto.tool_calls.is_empty());
+    assert_eq!(auto.finish_reason, Some(FinishReason::Length));
+    let required = bench.result(required.id).await;
+    let failure = required.failure.unwrap();
+    assert_eq!(
+        failure.to_string(),
+        "QUALITY_REJECTED: `tool_choice` asks for a call, the answer of 6 tokens was cut off"
+    );
+    assert_eq!((required.status, required.attempt), (Status::Failed, 1));
+    bench.drain().await;
+}
+
+#[tokio::test]
 async fn what_somebody_waits_for_is_readable_on_the_way() {
     let bench = Bench::start().await;
     bench.consume();

@@ -124,6 +124,7 @@ pub(super) fn unworked(
         custom_id: row.custom_id.clone(),
         status,
         text: None,
+        tool_calls: Vec::new(),
         finish_reason: None,
         usage: Usage::default(),
         timings: Timings::default(),

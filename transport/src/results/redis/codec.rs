@@ -113,6 +113,7 @@ impl Unworked {
             custom_id: self.custom_id.clone(),
             status,
             text: None,
+            tool_calls: Vec::new(),
             finish_reason: None,
             usage: lapidary_schemas::result::Usage::default(),
             timings: lapidary_schemas::result::Timings::default(),
