@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use lapidary_schemas::{BatchId, JobId};
 
 use crate::plan::Long;
+use crate::templates::{Audience, Tone};
 
 /// Captions pictures and documents in bulk with Gemma.
 #[derive(Debug, Parser)]
@@ -46,6 +47,8 @@ pub enum Command {
     Dead(Dead),
     /// Show queues, workers and unfinished batches
     Status(PlaceArgs),
+    /// List the prompt templates, or print one
+    Templates(Templates),
     /// Read one document within limits (used by `caption` for its own child processes)
     #[command(hide = true)]
     ReadDocument(ReadDocument),
@@ -185,8 +188,28 @@ pub struct Caption {
         help_heading = "Prompt"
     )]
     pub prompt_file: Option<PathBuf>,
+    /// Prompt that has a name, built in or your own; `lapidary templates` lists them
+    #[arg(
+        long,
+        value_name = "NAME",
+        conflicts_with_all = ["prompt", "prompt_file"],
+        help_heading = "Prompt"
+    )]
+    pub template: Option<String>,
+    /// Where templates of the user's own are.
+    #[command(flatten)]
+    pub templates: TemplateArgs,
+    /// What the model should know of all the documents; stands before every prompt
+    #[arg(long, value_name = "TEXT", help_heading = "Prompt")]
+    pub context: Option<String>,
+    /// Whom the captions are written for; several are separated by commas
+    #[arg(long, value_enum, value_delimiter = ',', help_heading = "Prompt")]
+    pub audience: Vec<Audience>,
+    /// How the captions sound
+    #[arg(long, value_enum, help_heading = "Prompt")]
+    pub tone: Option<Tone>,
     /// Prompt that combines the captions of a document's parts; `{text}` stands for them
-    /// [default: --prompt if given]
+    /// [default: the template's, or --prompt if given]
     #[arg(long, value_name = "PROMPT", help_heading = "Prompt")]
     pub combine_prompt: Option<String>,
     /// What to do with a text that is longer than the model's context: caption its parts and
@@ -194,14 +217,10 @@ pub struct Caption {
     #[arg(long, value_enum, default_value_t, help_heading = "Prompt")]
     pub long: Long,
 
-    /// Tokens a caption may have
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 128,
-        help_heading = "Sampling"
-    )]
-    pub max_tokens: u32,
+    /// Tokens a caption may have [default: 128, or what the template needs, up to half of the
+    /// model's context]
+    #[arg(long, value_name = "N", help_heading = "Sampling")]
+    pub max_tokens: Option<u32>,
     /// 0 takes the likeliest token always; higher is more varied [default: 0.7]
     #[arg(long, value_name = "T", help_heading = "Sampling")]
     pub temperature: Option<f32>,
@@ -212,6 +231,39 @@ pub struct Caption {
     /// Where jobs wait and results rest.
     #[command(flatten)]
     pub place: PlaceArgs,
+}
+
+/// Where templates of the user's own are.
+#[derive(Debug, Clone, Args)]
+pub struct TemplateArgs {
+    /// Folder of your own templates [default: lapidary/templates in the user's configuration
+    /// folder]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "LAPIDARY_TEMPLATE_DIR",
+        help_heading = "Prompt"
+    )]
+    pub template_dir: Option<PathBuf>,
+    /// The user's configuration folder.
+    #[arg(long, hide = true, env = "XDG_CONFIG_HOME", hide_env = true)]
+    pub config_home: Option<PathBuf>,
+}
+
+/// `templates`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A template of your own is a text file or several in the folder: NAME.document.txt asks about a text,
+which stands for `{text}`; NAME.combine.txt about the captions of a long text's parts, which stand for
+`{text}`; NAME.picture.txt about a picture, which stands before it. In all, `{name}` stands for the
+document's path. One of your own takes the place of a built-in one of its name.")]
+pub struct Templates {
+    /// Template to print whole; without it, all are listed: name, what it takes, how it begins
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+    /// Where templates of the user's own are.
+    #[command(flatten)]
+    pub folder: TemplateArgs,
 }
 
 /// `submit`.

@@ -20,4 +20,5 @@ pub mod rows;
 pub mod run;
 pub mod sources;
 pub mod split;
+pub mod templates;
 pub mod text;

@@ -5,24 +5,16 @@ use lapidary_schemas::limits::INLINE_MEDIA_BYTES_MAX;
 use lapidary_schemas::request::{Content, FileRef, ImageUrl};
 use lapidary_schemas::{MediaRef, Part};
 
+use crate::templates::{self, ANSWER_TOKENS_DEFAULT, Form, Named, Notes};
+
 /// Where the document's text goes.
 const TEXT: &str = "{text}";
 /// Where the document's name goes.
 const NAME: &str = "{name}";
 
-/// For a model that follows instructions.
-const CHAT: &str = "Write a caption for the document below: one or two sentences that say what it is \
-and what it is about. Answer with the caption alone.\n\n{text}";
 /// For a model that only continues text.
 const BASE: &str = "{text}\n\nIn one sentence, the text above is about";
-/// For a picture, which stands before it.
-const PICTURE: &str = "Write a caption for this image: one or two sentences that say what it shows. \
-Answer with the caption alone.";
-/// The captions of a long document's parts to one caption.
-const CHAT_COMBINE: &str = "Below are captions of the consecutive parts of one document. Write one \
-caption for the whole document: one or two sentences that say what it is and what it is about. \
-Answer with the caption alone.\n\n{text}";
-/// The same for a model that only continues text.
+/// The same for the captions of a document's parts.
 const BASE_COMBINE: &str =
     "Parts of a document, in order:\n\n{text}\n\nIn one sentence, the whole document is about";
 /// A base model goes on for ever; one line is a caption.
@@ -41,29 +33,72 @@ pub struct Prompts {
     pub stop: Vec<String>,
 }
 
+/// What a user says of the prompts.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Wish {
+    /// What to ask; otherwise what suits the model.
+    pub template: Option<Named>,
+    /// How to combine captions; otherwise as the template says.
+    pub combine: Option<Template>,
+    /// What stands before every prompt.
+    pub notes: Notes,
+}
+
 impl Prompts {
-    /// The user's own prompts, or the ones that suit the kind of model. Without a `combine` of its
-    /// own, a user's prompt is asked of the parts' captions too.
-    pub fn choose(document: Option<Template>, combine: Option<Template>, chat: bool) -> Self {
-        let (own, own_combine) = if chat {
-            (CHAT, CHAT_COMBINE)
-        } else {
-            (BASE, BASE_COMBINE)
+    /// The prompts that a user wishes for, or the ones that suit the kind of model. What a template
+    /// does not ask about gets its other prompt, in which it is then found missing by name.
+    pub fn choose(wish: &Wish, chat: bool) -> Result<Self, String> {
+        if !chat {
+            wish.suits_base()?;
+        }
+        let default = templates::default();
+        let named = wish.template.as_ref().unwrap_or(&default);
+        let (mut document, picture) = (named.prompt(Form::Document), named.prompt(Form::Picture));
+        let mut combine = named.prompt(Form::Combine).or(document);
+        let mut stop = Vec::new();
+        if !chat && wish.template.is_none() {
+            (document, combine) = (Some(BASE), Some(BASE_COMBINE));
+            stop.push(BASE_STOP.to_owned());
+        }
+        let own_combine = wish.combine.as_ref().map(Template::as_str);
+        let noted = |prompt: Option<&str>| {
+            Template::new([wish.notes.as_str(), prompt.unwrap_or_default()].concat())
         };
-        let stop = if chat || document.is_some() {
-            Vec::new()
-        } else {
-            vec![BASE_STOP.to_owned()]
-        };
-        // Captions are combined as texts, whatever they are captions of.
-        let asked_of_texts = document.clone().filter(|own| own.for_text().is_ok());
-        let combine = combine.or(asked_of_texts);
-        let picture = document.clone();
-        Self {
-            picture: picture.unwrap_or_else(|| Template::new(PICTURE)),
-            document: document.unwrap_or_else(|| Template(own.to_owned())),
-            combine: combine.unwrap_or_else(|| Template(own_combine.to_owned())),
+        Ok(Self {
+            document: noted(document.or(picture)),
+            picture: noted(picture.or(document)),
+            combine: noted(own_combine.or(combine)),
             stop,
+        })
+    }
+}
+
+impl Wish {
+    /// Tokens an answer may have if the user does not say: what the template needs, as far as a
+    /// context of `context_tokens` has room for it beside a prompt.
+    pub fn max_tokens(&self, context_tokens: u32) -> u32 {
+        let needed = self.template.as_ref().map(|named| named.max_tokens);
+        needed
+            .unwrap_or(ANSWER_TOKENS_DEFAULT)
+            .min(context_tokens / 2)
+    }
+
+    /// Refuses what only a model that follows instructions can do.
+    fn suits_base(&self) -> Result<(), String> {
+        if !self.notes.is_empty() {
+            return Err(
+                "--context, --audience and --tone need a model that follows \
+                 instructions; this one only continues text"
+                    .to_owned(),
+            );
+        }
+        match &self.template {
+            Some(named) if named.built_in => Err(format!(
+                "the template `{}` needs a model that follows instructions; this one only \
+                 continues text",
+                named.name
+            )),
+            _ => Ok(()),
         }
     }
 }
@@ -240,15 +275,59 @@ mod tests {
             refused(template("Look: {text}").for_picture()),
             "the prompt has `{text}`, but a picture has no text"
         );
-        let own = Prompts::choose(None, None, true);
+        let own = Prompts::choose(&Wish::default(), true).unwrap();
         assert!(own.document.for_text().is_ok() && own.picture.for_picture().is_ok());
     }
 
     #[test]
     fn defaults_suit_the_model() {
-        assert_eq!(Prompts::choose(None, None, false).stop, ["\n"]);
-        assert!(Prompts::choose(None, None, true).stop.is_empty());
-        let own = Prompts::choose(Some(template("{text}")), None, false);
+        let choose = |template: Option<Named>, chat| {
+            let wish = Wish {
+                template,
+                ..Wish::default()
+            };
+            Prompts::choose(&wish, chat).unwrap()
+        };
+        let base = choose(None, false);
+        assert_eq!(
+            (base.document.as_str(), &*base.stop),
+            (BASE, &["\n".to_owned()][..])
+        );
+        let chat = choose(None, true);
+        assert!(chat.stop.is_empty() && chat.combine.as_str().contains("captions"));
+        let own = choose(Some(Named::own("{text}".to_owned())), false);
         assert_eq!((own.combine.as_str(), own.stop.len()), ("{text}", 0));
+    }
+
+    #[test]
+    fn notes_stand_before_every_prompt() {
+        let wish = Wish {
+            template: Some(Named::own("Read {text}".to_owned())),
+            combine: Some(template("Join {text}")),
+            notes: Notes::new(Some("ships"), &[], None),
+        };
+        let prompts = Prompts::choose(&wish, true).unwrap();
+        assert_eq!(prompts.document.as_str(), "Context: ships\n\nRead {text}");
+        assert_eq!(prompts.combine.as_str(), "Context: ships\n\nJoin {text}");
+        assert_eq!(
+            Prompts::choose(&wish, false).unwrap_err(),
+            "--context, --audience and --tone need a model that follows instructions; this one \
+             only continues text"
+        );
+    }
+
+    #[test]
+    fn built_in_templates_need_a_model_that_follows_instructions() {
+        let wish = Wish {
+            template: Some(templates::find("ocr", None).unwrap()),
+            ..Wish::default()
+        };
+        assert_eq!(
+            Prompts::choose(&wish, false).unwrap_err(),
+            "the template `ocr` needs a model that follows instructions; this one only continues \
+             text"
+        );
+        let prompts = Prompts::choose(&wish, true).unwrap();
+        assert!(prompts.document.for_text().is_err() && prompts.picture.for_picture().is_ok());
     }
 }

@@ -29,8 +29,7 @@ pub(super) async fn run(args: Caption, stop: CancellationToken) -> Result<Exit, 
         .iter()
         .map(|path| Root::parse(path))
         .collect::<Result<_, _>>()?;
-    let prompt = config::prompt(&args)?;
-    let combine = config::combine_prompt(&args)?;
+    let wish = config::wish(&args)?;
     let place = Config::resolve(&args.place)?;
     let opened = place.open().await?;
     let tasks = TaskTracker::new();
@@ -48,13 +47,16 @@ pub(super) async fn run(args: Caption, stop: CancellationToken) -> Result<Exit, 
         return Ok(Exit::Interrupted);
     };
     let model = model?;
+    let max_tokens = args
+        .max_tokens
+        .unwrap_or_else(|| wish.max_tokens(model.context_tokens_max));
     let asking = Asking {
         rules: Rules {
-            prompts: Prompts::choose(prompt, combine, model.chat),
+            prompts: Prompts::choose(&wish, model.chat).map_err(Stop::usage)?,
             long: args.long,
-            prompt_tokens_max: prompt_tokens_max(&model, args.max_tokens)?,
+            prompt_tokens_max: prompt_tokens_max(&model, max_tokens)?,
         },
-        max_tokens: args.max_tokens,
+        max_tokens,
         temperature: args.temperature,
         seed: args.seed,
         tenant: place.tenant.clone(),

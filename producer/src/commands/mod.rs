@@ -5,6 +5,7 @@ mod caption;
 mod dead;
 mod status;
 mod submit;
+mod templates;
 
 use std::process::ExitCode;
 
@@ -60,6 +61,7 @@ async fn carry_out(command: Command) -> Result<Exit, Stop> {
         Command::Workers(args) => status::workers(args).await,
         Command::Status(args) => status::run(args).await,
         Command::Dead(args) => dead::run(args).await,
+        Command::Templates(args) => templates::run(&args),
         // Answered before there was a runtime.
         Command::ReadDocument(_) => Ok(Exit::Usage),
     }

@@ -5,10 +5,11 @@ use lapidary_schemas::result::Timings;
 use lapidary_schemas::{FinishReason, JobId};
 
 use super::*;
+use crate::prompt::Wish;
 
 fn rules(long: Long, prompt_tokens_max: u32) -> Rules {
     Rules {
-        prompts: Prompts::choose(None, None, true),
+        prompts: Prompts::choose(&Wish::default(), true).unwrap(),
         long,
         prompt_tokens_max,
     }

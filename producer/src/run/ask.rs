@@ -180,10 +180,14 @@ fn custom_id(name: &str, label: &str) -> String {
 mod tests {
     use super::*;
     use crate::plan::Long;
-    use crate::prompt::Prompts;
+    use crate::prompt::{Prompts, Wish};
+    use crate::templates::Named;
 
     fn asking(prompt: Option<&str>) -> Asking {
-        let prompt = prompt.map(Template::new);
+        let wish = Wish {
+            template: prompt.map(|prompt| Named::own(prompt.to_owned())),
+            ..Wish::default()
+        };
         Asking {
             model: ModelInfo {
                 name: "m".to_owned(),
@@ -197,7 +201,7 @@ mod tests {
                 tier: "t".to_owned(),
             },
             rules: Rules {
-                prompts: Prompts::choose(prompt, None, false),
+                prompts: Prompts::choose(&wish, false).unwrap(),
                 long: Long::Split,
                 prompt_tokens_max: 900,
             },

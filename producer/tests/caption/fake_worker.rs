@@ -46,16 +46,20 @@ impl FakeWorker {
 
     /// Answers so many jobs and then leaves the others waiting.
     pub(crate) fn with_limit(store: &Path, limit: u64) -> Self {
-        Self::serving(store, limit, &[])
+        Self::serving(store, limit, info(&[], false))
     }
 
     /// Serves a model that reads pictures.
     pub(crate) fn seeing(store: &Path) -> Self {
-        Self::serving(store, u64::MAX, &["image"])
+        Self::serving(store, u64::MAX, info(&["image"], false))
     }
 
-    fn serving(store: &Path, limit: u64, modalities: &[&str]) -> Self {
-        let info = info(modalities);
+    /// Serves a model that reads pictures and follows instructions.
+    pub(crate) fn following(store: &Path) -> Self {
+        Self::serving(store, u64::MAX, info(&["image"], true))
+    }
+
+    fn serving(store: &Path, limit: u64, info: WorkerInfo) -> Self {
         let stop = CancellationToken::new();
         let answered = Arc::new(AtomicU64::new(0));
         let urls = PlaceUrls {
@@ -106,7 +110,7 @@ impl Drop for FakeWorker {
     }
 }
 
-fn info(modalities: &[&str]) -> WorkerInfo {
+fn info(modalities: &[&str], chat: bool) -> WorkerInfo {
     WorkerInfo {
         id: "fake".to_owned(),
         model: ModelInfo {
@@ -114,7 +118,7 @@ fn info(modalities: &[&str]) -> WorkerInfo {
             weights_sha256: "1".repeat(64),
             quantization: "q8".to_owned(),
             template_sha256: "2".repeat(64),
-            chat: false,
+            chat,
             context_tokens_max: CONTEXT,
             modalities: modalities.iter().map(ToString::to_string).collect(),
             pan_and_scan: false,

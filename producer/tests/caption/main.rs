@@ -9,3 +9,4 @@ mod captions;
 mod pictures;
 mod refusals;
 mod submissions;
+mod templates;

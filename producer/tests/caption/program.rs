@@ -45,6 +45,7 @@ impl Folder {
         command
             .current_dir(self.folder.path())
             .env_clear()
+            .env("XDG_CONFIG_HOME", self.path("config"))
             .args(args);
         command
     }
