@@ -145,8 +145,12 @@ with others is refused unless --overwrite is given.")]
 pub struct Caption {
     /// Files, folders and patterns ('docs/**/*.pdf'); pictures (.jpg .jpeg .png .webp .gif .bmp .tif
     /// .tiff) and texts (.txt .md .html .htm .pdf) are read
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(required_unless_present = "from_list", value_name = "PATH")]
     pub paths: Vec<PathBuf>,
+    /// File that lists what to caption; `-` is standard input. A line is a path or an address, or an
+    /// object {"image": PATH|URL, "name": …}. A PATH that ends in .jsonl or is `-` is a list as well
+    #[arg(long, value_name = "FILE")]
+    pub from_list: Vec<PathBuf>,
     /// Where rows go; `-` is standard output, which cannot be continued
     #[arg(long, short, value_name = "FILE", default_value = "-")]
     pub out: PathBuf,

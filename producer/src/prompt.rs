@@ -178,11 +178,9 @@ impl Template {
         Content::Parts(parts)
     }
 
-    /// The prompt for a picture in the media store.
-    pub fn with_picture(&self, name: &str, picture: &MediaRef) -> Content {
-        let image_url = ImageUrl {
-            url: picture.to_string(),
-        };
+    /// The prompt for a picture at `url`: in the media store, or at an address.
+    pub fn with_picture(&self, name: &str, url: String) -> Content {
+        let image_url = ImageUrl { url };
         let text = self.0.replace(NAME, name);
         Content::Parts(vec![Part::ImageUrl { image_url }, Part::Text { text }])
     }
@@ -249,17 +247,12 @@ mod tests {
 
     #[test]
     fn a_picture_stands_before_its_prompt() {
-        let media = MediaRef {
-            sha256: "a".repeat(64),
-            bytes: 7,
-        };
-        let Content::Parts(parts) = template("What is {name}?").with_picture("a.png", &media)
-        else {
+        let url = "media:a".to_owned();
+        let content = template("What is {name}?").with_picture("a.png", url.clone());
+        let Content::Parts(parts) = content else {
             panic!("parts expected");
         };
-        assert!(
-            matches!(&parts[0], Part::ImageUrl { image_url } if image_url.url == media.to_string())
-        );
+        assert!(matches!(&parts[0], Part::ImageUrl { image_url } if image_url.url == url));
         let text = "What is a.png?".to_owned();
         assert_eq!(parts[1..], [Part::Text { text }]);
     }

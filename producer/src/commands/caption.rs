@@ -24,11 +24,9 @@ const RETIRE_MAX: Duration = Duration::from_secs(1);
 /// Captions documents; see `lapidary caption --help`.
 pub(super) async fn run(args: Caption, stop: CancellationToken) -> Result<Exit, Stop> {
     // Everything that can be refused without a server is refused first.
-    let roots: Vec<Root> = args
-        .paths
-        .iter()
-        .map(|path| Root::parse(path))
-        .collect::<Result<_, _>>()?;
+    let named = args.paths.iter().map(|path| Root::parse(path));
+    let listed = args.from_list.iter().map(|path| Root::list(path));
+    let roots: Vec<Root> = named.chain(listed).collect::<Result<_, _>>()?;
     let wish = config::wish(&args)?;
     let place = Config::resolve(&args.place)?;
     let opened = place.open().await?;

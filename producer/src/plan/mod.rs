@@ -119,15 +119,42 @@ pub enum Subject<'a> {
     Text(Cow<'a, str>),
     /// Captions of parts, to combine.
     Captions(String),
-    /// A picture in the media store.
-    Picture(&'a MediaRef),
+    /// A picture.
+    Picture(&'a PictureAt),
+}
+
+/// Where the worker finds a picture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PictureAt {
+    /// In the media store.
+    Stored(MediaRef),
+    /// At an `http(s):` address.
+    Address(String),
+}
+
+impl PictureAt {
+    /// As it stands in a request.
+    pub fn url(&self) -> String {
+        match self {
+            Self::Stored(media) => media.to_string(),
+            Self::Address(url) => url.clone(),
+        }
+    }
+
+    /// What the store holds of it.
+    pub fn media(&self) -> Option<&MediaRef> {
+        match self {
+            Self::Stored(media) => Some(media),
+            Self::Address(_) => None,
+        }
+    }
 }
 
 impl Work {
     /// Begins a picture: one question.
-    pub fn picture(name: String, key: String, media: MediaRef) -> (Self, Vec<u32>) {
+    pub fn picture(name: String, key: String, at: PictureAt) -> (Self, Vec<u32>) {
         let mut work = Self::new(name, key);
-        let asked = work.add(0, vec![Source::Picture(media)]);
+        let asked = work.add(0, vec![Source::Picture(at)]);
         (work, asked)
     }
 

@@ -2,9 +2,7 @@
 
 use std::borrow::Cow;
 
-use lapidary_schemas::MediaRef;
-
-use super::Subject;
+use super::{PictureAt, Subject};
 use crate::split;
 
 /// What stands between captions that are combined.
@@ -48,7 +46,7 @@ pub(super) enum Source {
     /// Captions of consecutive parts.
     Captions(Vec<String>),
     /// A picture, which is never cut.
-    Picture(MediaRef),
+    Picture(PictureAt),
 }
 
 /// How much of a prompt that was too long would have fitted.
@@ -81,7 +79,7 @@ impl Source {
         match self {
             Self::Text(text) => Subject::Text(Cow::Borrowed(text)),
             Self::Captions(captions) => Subject::Captions(join(captions)),
-            Self::Picture(media) => Subject::Picture(media),
+            Self::Picture(at) => Subject::Picture(at),
         }
     }
 

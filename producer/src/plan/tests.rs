@@ -24,7 +24,7 @@ fn words(work: &Work, piece: u32) -> String {
     match work.question(piece).unwrap().subject {
         Subject::Text(text) => text.into_owned(),
         Subject::Captions(captions) => captions,
-        Subject::Picture(media) => panic!("{media} has no words"),
+        Subject::Picture(at) => panic!("{} has no words", at.url()),
     }
 }
 
@@ -253,17 +253,17 @@ fn a_second_result_of_a_piece_changes_nothing() {
 
 #[test]
 fn a_picture_is_one_question_and_never_cut() {
-    let media = MediaRef {
+    let at = PictureAt::Stored(MediaRef {
         sha256: "a".repeat(64),
         bytes: 7,
-    };
+    });
     for long in [Long::Split, Long::Truncate, Long::Refuse] {
         let rules = rules(long, 100);
-        let (mut work, pieces) = Work::picture("a.png".into(), "key".into(), media.clone());
+        let (mut work, pieces) = Work::picture("a.png".into(), "key".into(), at.clone());
         assert_eq!(
             work.question(pieces[0]),
             Some(Question {
-                subject: Subject::Picture(&media),
+                subject: Subject::Picture(&at),
                 label: String::new()
             })
         );

@@ -49,14 +49,15 @@ impl Asking {
     pub fn key(&self, name: &str, body: &Body) -> Result<String, Failure> {
         match body {
             Body::Text(text) => self.text_key(name, text),
-            Body::Picture(picture) => self.picture_key(name, &picture.media),
+            Body::Picture(picture) => self.picture_key(name, picture.media.to_string()),
+            Body::Address(url) => self.picture_key(name, url.clone()),
         }
     }
 
-    /// The request names the picture by its content, so the request says it all.
-    fn picture_key(&self, name: &str, media: &MediaRef) -> Result<String, Failure> {
+    /// The request names the picture by its content or its address, so the request says it all.
+    fn picture_key(&self, name: &str, url: String) -> Result<String, Failure> {
         let template = self.rules.prompts.picture.for_picture().map_err(unsuited)?;
-        let valid = self.valid(template.with_picture(name, media))?;
+        let valid = self.valid(template.with_picture(name, url))?;
         Ok(resume_key(&valid, &[], &self.model))
     }
 
@@ -113,9 +114,9 @@ impl Asking {
     ) -> Result<(Content, Option<MediaRef>), Stop> {
         let prompts = &self.rules.prompts;
         let (template, text): (&Template, &str) = match subject {
-            Subject::Picture(media) => {
-                let content = prompts.picture.with_picture(name, media);
-                return Ok((content, Some((*media).clone())));
+            Subject::Picture(at) => {
+                let content = prompts.picture.with_picture(name, at.url());
+                return Ok((content, at.media().cloned()));
             }
             Subject::Text(text) => (&prompts.document, text),
             Subject::Captions(captions) => (&prompts.combine, captions),
@@ -221,7 +222,7 @@ mod tests {
             sha256: content.to_string().repeat(64),
             bytes: 7,
         };
-        asking.picture_key(name, &media)
+        asking.picture_key(name, media.to_string())
     }
 
     #[test]

@@ -27,7 +27,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Stores;
 use crate::exit::{Exit, Stop};
-use crate::plan::{Step, Work};
+use crate::plan::{PictureAt, Step, Work};
 use crate::progress::{Progress, Reached};
 use crate::rows::{Output, Row};
 use crate::sources::{Body, Document, Seen};
@@ -197,7 +197,8 @@ impl Run {
                 },
                 Some(stored) = self.storing.next(), if !self.storing.is_empty() => {
                     let Stored { name, key, media } = stored?;
-                    self.begin(Work::picture(name, key, media), 0).await?;
+                    let work = Work::picture(name, key, PictureAt::Stored(media));
+                    self.begin(work, 0).await?;
                 }
                 _ = ticks.tick() => {
                     tick += 1;
@@ -259,6 +260,10 @@ impl Run {
                 let (place, tenant) = (&self.parts.place, &self.sender.tenant);
                 self.storing.add(place, tenant, (name, key), picture);
                 Ok(())
+            }
+            Body::Address(url) => {
+                let work = Work::picture(name, key, PictureAt::Address(url));
+                self.begin(work, 0).await
             }
         }
     }

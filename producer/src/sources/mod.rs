@@ -1,12 +1,15 @@
-//! Where documents come from: files, folders and patterns, walked as a stream, that are read a few
-//! at a time.
+//! Where documents come from: files, folders, patterns and lists, walked as a stream, that are read
+//! a few at a time.
 
+mod found;
 mod kind;
+mod list;
 mod pattern;
 mod walk;
 
-use std::collections::HashSet;
-use std::path::PathBuf;
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -16,7 +19,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::digest::short;
 use crate::picture::{Picture, Room};
+use found::{At, Entry, Found};
 use kind::Kind;
 
 pub use pattern::{Root, RootError};
@@ -25,15 +30,6 @@ pub use pattern::{Root, RootError};
 const PATHS_AHEAD_MAX: usize = 1_000;
 /// Documents read at once and kept ahead of the planner.
 const DOCUMENTS_AHEAD_MAX: usize = 4;
-
-/// A file to caption.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
-    /// The path as it was found: what the user wrote, continued.
-    pub path: PathBuf,
-    /// The same, as text.
-    pub name: String,
-}
 
 /// A document, or why it cannot be read.
 #[derive(Debug)]
@@ -51,6 +47,8 @@ pub enum Body {
     Text(String),
     /// A picture to look at.
     Picture(Picture),
+    /// A picture at an address that the worker fetches.
+    Address(String),
 }
 
 /// What the walk has seen, for progress; final once `complete`.
@@ -78,6 +76,18 @@ impl Seen {
             .load(Ordering::Acquire)
             .then(|| self.documents())
     }
+
+    fn count(&self, entry: &Entry) {
+        match entry {
+            Entry::Document(_) | Entry::Unreadable(..) => &self.documents,
+            Entry::Other => &self.others,
+        }
+        .fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn complete(&self) {
+        self.complete.store(true, Ordering::Release);
+    }
 }
 
 /// Starts to count in one task and to read in another; documents come in no particular order.
@@ -87,17 +97,32 @@ pub fn start(
     stop: &CancellationToken,
 ) -> (mpsc::Receiver<Document>, Arc<Seen>) {
     let seen = Arc::new(Seen::default());
-    tasks.spawn_blocking({
+    // Counted ahead of reading, where that is no harm.
+    let ahead = roots.iter().all(Root::comes_again);
+    if ahead {
         let (roots, seen, stop) = (roots.clone(), Arc::clone(&seen), stop.clone());
-        move || count(&roots, &seen, &stop)
-    });
+        tasks.spawn_blocking(move || {
+            if find(&roots, &stop, &mut |entry| {
+                seen.count(&entry);
+                true
+            }) {
+                seen.complete();
+            }
+        });
+    }
     let (found_sender, found) = mpsc::channel(PATHS_AHEAD_MAX);
     tasks.spawn_blocking({
-        let stop = stop.clone();
+        let (seen, stop) = (Arc::clone(&seen), stop.clone());
         move || {
-            find(&roots, &stop, &|document| {
-                found_sender.blocking_send(document).is_ok()
+            let all = find(&roots, &stop, &mut |entry| {
+                if !ahead {
+                    seen.count(&entry);
+                }
+                found_sender.blocking_send(entry).is_ok()
             });
+            if all && !ahead {
+                seen.complete();
+            }
         }
     });
     let (sender, documents) = mpsc::channel(DOCUMENTS_AHEAD_MAX);
@@ -110,66 +135,72 @@ pub fn start(
     (documents, seen)
 }
 
-/// Counts what will be read, ahead of reading it.
-fn count(roots: &[Root], seen: &Seen, stop: &CancellationToken) {
-    find(roots, stop, &|found| {
-        match found {
-            walk::Entry::Document(_) | walk::Entry::Unreadable(..) => &seen.documents,
-            walk::Entry::Other => &seen.others,
-        }
-        .fetch_add(1, Ordering::Relaxed);
-        true
-    });
-    if !stop.is_cancelled() {
-        seen.complete.store(true, Ordering::Release);
-    }
-}
-
-/// Walks every root; a name that two roots lead to is found once. `take` says whether to go on.
-fn find(roots: &[Root], stop: &CancellationToken, take: &dyn Fn(walk::Entry) -> bool) {
-    // One root names every file once; only several may meet.
-    let mut names: Option<HashSet<u128>> = (roots.len() > 1).then(HashSet::new);
-    for root in roots {
-        for entry in walk::entries(root) {
+/// Walks every root; a name that leads to the same place again is found once. `take` says whether to
+/// go on; the answer is whether all was found.
+fn find(roots: &[Root], stop: &CancellationToken, take: &mut dyn FnMut(Entry) -> bool) -> bool {
+    // One root names every file once, unless it is a list.
+    let once = matches!(roots, [root] if !matches!(root, Root::List(_)));
+    let mut names = (!once).then(Names::default);
+    roots.iter().all(|root| {
+        walk::visit(root, &mut |entry| {
             if stop.is_cancelled() {
-                return;
+                return false;
             }
-            let new = match (&mut names, entry.name()) {
-                (Some(names), Some(name)) => names.insert(crate::digest::short(name.as_bytes())),
-                _ => true,
-            };
-            if new && !take(entry) {
-                return;
+            match &mut names {
+                Some(names) => names.meet(entry).is_none_or(&mut *take),
+                None => take(entry),
+            }
+        })
+    })
+}
+
+/// Names that were met, and a hash of where they led.
+#[derive(Debug, Default)]
+struct Names {
+    met: HashMap<u128, u64>,
+    hasher: RandomState,
+}
+
+impl Names {
+    /// What to make of an entry: nothing if it was met before, a failure if another document has its
+    /// name.
+    fn meet(&mut self, entry: Entry) -> Option<Entry> {
+        let Entry::Document(found) = &entry else {
+            return Some(entry);
+        };
+        let at = self.hasher.hash_one(&found.at);
+        match self.met.insert(short(found.name.as_bytes()), at) {
+            None => Some(entry),
+            Some(before) if before == at => None,
+            Some(_) => {
+                let (name, shown) = (&found.name, found.at.shown());
+                let failure = Failure::new(
+                    FailureCode::ValidationError,
+                    format!("{shown} shall be named `{name}`, which is another document's name"),
+                );
+                Some(Entry::Unreadable(shown, failure))
             }
         }
     }
 }
 
-async fn read_all(found: mpsc::Receiver<walk::Entry>, documents: mpsc::Sender<Document>) {
+async fn read_all(mut found: mpsc::Receiver<Entry>, documents: mpsc::Sender<Document>) {
     let room = Room::new();
-    let entries = futures::stream::unfold(found, |mut found| async {
-        found.recv().await.map(|entry| (entry, found))
-    });
+    let entries = futures::stream::poll_fn(|context| found.poll_recv(context));
     let read = entries
         .filter_map(|entry| async {
             match entry {
-                walk::Entry::Document(found) => Some((found, None)),
-                walk::Entry::Unreadable(found, failure) => Some((found, Some(failure))),
-                walk::Entry::Other => None,
+                Entry::Document(found) => Some((found.name, Ok(found.at))),
+                Entry::Unreadable(name, failure) => Some((name, Err(failure))),
+                Entry::Other => None,
             }
         })
-        .map(|(found, failure)| {
-            let room = room.clone();
-            async move {
-                let body = match failure {
-                    Some(failure) => Err(failure),
-                    None => read(&found, &room).await,
-                };
-                Document {
-                    name: found.name,
-                    body,
-                }
-            }
+        .map(|(name, at)| async {
+            let body = match at {
+                Ok(at) => read(&name, at, &room).await,
+                Err(failure) => Err(failure),
+            };
+            Document { name, body }
         })
         .buffer_unordered(DOCUMENTS_AHEAD_MAX);
     let mut read = std::pin::pin!(read);
@@ -181,8 +212,14 @@ async fn read_all(found: mpsc::Receiver<walk::Entry>, documents: mpsc::Sender<Do
 }
 
 /// Reads a document in the way of its kind.
-async fn read(found: &Found, room: &Room) -> Result<Body, Failure> {
-    let Found { path, name } = found;
+async fn read(name: &str, at: At, room: &Room) -> Result<Body, Failure> {
+    match at {
+        At::File(path) => read_file(name, &path, room).await,
+        At::Address(url) => Ok(Body::Address(url)),
+    }
+}
+
+async fn read_file(name: &str, path: &Path, room: &Room) -> Result<Body, Failure> {
     match Kind::of(path) {
         Some(Kind::Text(kind)) => crate::text::read(kind, path, name).await.map(Body::Text),
         Some(Kind::Picture) => crate::picture::read(path, name, room)
@@ -195,5 +232,32 @@ async fn read(found: &Found, room: &Room) -> Result<Body, Failure> {
                 kind::endings()
             ),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(name: &str, at: &str) -> Entry {
+        Entry::Document(Found {
+            name: name.to_owned(),
+            at: At::File(at.into()),
+        })
+    }
+
+    #[test]
+    fn a_name_is_one_document() {
+        let mut names = Names::default();
+        assert!(names.meet(entry("a", "a.png")).is_some());
+        assert!(names.meet(entry("a", "a.png")).is_none());
+        let Some(Entry::Unreadable(name, failure)) = names.meet(entry("a", "b.png")) else {
+            panic!("another document has the name");
+        };
+        assert_eq!(name, "b.png");
+        assert_eq!(
+            failure.message,
+            "b.png shall be named `a`, which is another document's name"
+        );
     }
 }

@@ -1,17 +1,27 @@
-//! What the user names: a file, a folder, or a pattern such as `reports/**/*.pdf`.
+//! What the user names: a file, a folder, a pattern such as `reports/**/*.pdf`, a list, an address.
 
 use std::path::{Component, Path, PathBuf};
 
 use globset::{GlobBuilder, GlobMatcher};
 
+use super::found::At;
+use super::list::List;
+
 /// Characters that make a path a pattern, unless a file of that very name exists.
 const PATTERN_CHARACTERS: [char; 4] = ['*', '?', '[', '{'];
+
+/// Ending of a file that is a list.
+const LIST_ENDING: &str = "jsonl";
 
 /// Where a walk begins.
 #[derive(Debug, Clone)]
 pub enum Root {
     /// One file, named by the user: it is read or reported, never passed over.
     File(PathBuf),
+    /// A picture at an address.
+    Address(String),
+    /// Every document that a list names.
+    List(List),
     /// Every document below a folder.
     Folder(PathBuf),
     /// Every document below a folder whose path matches.
@@ -42,8 +52,18 @@ pub enum RootError {
 impl Root {
     /// Understands what the user wrote.
     pub fn parse(written: &Path) -> Result<Self, RootError> {
+        if written == Path::new("-") {
+            return Ok(Self::List(List::StandardInput));
+        }
         match std::fs::metadata(written) {
             Ok(about) if about.is_dir() => return Ok(Self::Folder(written.to_owned())),
+            Ok(_)
+                if written
+                    .extension()
+                    .is_some_and(|ending| ending == LIST_ENDING) =>
+            {
+                return Ok(Self::List(List::File(written.to_owned())));
+            }
             Ok(_) => return Ok(Self::File(written.to_owned())),
             // Read later, and reported then: it may be there and not be ours to look at.
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
@@ -52,6 +72,9 @@ impl Root {
             Err(_) => (),
         }
         let text = written.display().to_string();
+        if At::is_address(&text) {
+            return Ok(Self::Address(text));
+        }
         if !text.contains(PATTERN_CHARACTERS) {
             return Err(RootError::Missing(text));
         }
@@ -68,6 +91,25 @@ impl Root {
             })?
             .compile_matcher();
         Ok(Self::Pattern { base, matcher })
+    }
+
+    /// A list, whatever its name ends in.
+    pub fn list(written: &Path) -> Result<Self, RootError> {
+        match std::fs::metadata(written) {
+            _ if written == Path::new("-") => Ok(Self::List(List::StandardInput)),
+            Ok(about) if !about.is_dir() => Ok(Self::List(List::File(written.to_owned()))),
+            _ => Err(RootError::Missing(written.display().to_string())),
+        }
+    }
+
+    /// Whether it can be walked a second time.
+    pub(super) fn comes_again(&self) -> bool {
+        match self {
+            // A pipe is gone once it was read.
+            Self::List(List::File(path)) => path.is_file(),
+            Self::List(List::StandardInput) => false,
+            _ => true,
+        }
     }
 }
 

@@ -6,44 +6,33 @@ use std::path::{Path, PathBuf};
 use lapidary_schemas::{Failure, FailureCode};
 use walkdir::{DirEntry, WalkDir};
 
+use super::found::{At, Entry, Found};
 use super::kind::Kind;
-use super::{Found, Root};
+use super::{Root, list};
 use crate::file::unreadable;
 
-/// One thing found.
-#[derive(Debug)]
-pub(super) enum Entry {
-    /// A document to read.
-    Document(Found),
-    /// Something that should be a document or hold some and cannot be looked at.
-    Unreadable(Found, Failure),
-    /// A file of another kind.
-    Other,
-}
+/// Takes what is found, and says whether to go on.
+pub(super) type Take<'a> = &'a mut dyn FnMut(Entry) -> bool;
 
-impl Entry {
-    /// The name its row will have.
-    pub(super) fn name(&self) -> Option<&str> {
-        match self {
-            Self::Document(found) | Self::Unreadable(found, _) => Some(&found.name),
-            Self::Other => None,
-        }
-    }
-}
-
-/// Everything below a root.
-pub(super) fn entries(root: &Root) -> Box<dyn Iterator<Item = Entry> + '_> {
+/// Finds everything below a root; says whether to go on.
+pub(super) fn visit(root: &Root, take: Take<'_>) -> bool {
     match root {
-        Root::File(path) => Box::new(std::iter::once(Entry::Document(found(path)))),
-        Root::Folder(path) => Box::new(below(path).filter_map(|found| entry(found, |_| true))),
+        Root::File(path) => take(Entry::Document(Found::file(path))),
+        Root::Address(url) => take(Entry::Document(Found {
+            name: url.clone(),
+            at: At::Address(url.clone()),
+        })),
+        Root::List(list) => list::visit(list, take),
+        Root::Folder(path) => below(path)
+            .filter_map(|step| entry(step, |_| true))
+            .all(take),
         Root::Pattern { base, matcher } => {
             let here = base.as_os_str().is_empty();
             let start = if here { Path::new(".") } else { base };
-            Box::new(below(start).filter_map(move |found| {
-                entry(found, |path| {
-                    matcher.is_match(if here { strip_dot(path) } else { path })
-                })
-            }))
+            let wanted = |path: &Path| matcher.is_match(if here { strip_dot(path) } else { path });
+            below(start)
+                .filter_map(|step| entry(step, wanted))
+                .all(take)
         }
     }
 }
@@ -64,7 +53,7 @@ fn entry(step: walkdir::Result<DirEntry>, wanted: impl Fn(&Path) -> bool) -> Opt
     match step {
         Ok(entry) if entry.file_type().is_dir() || !wanted(entry.path()) => None,
         Ok(entry) if Kind::of(entry.path()).is_some() && entry.file_type().is_file() => {
-            Some(Entry::Document(found(strip_dot(entry.path()))))
+            Some(Entry::Document(Found::file(strip_dot(entry.path()))))
         }
         Ok(_) => Some(Entry::Other),
         // A link back to a folder above: what it leads to is being walked already.
@@ -78,20 +67,13 @@ fn entry(step: walkdir::Result<DirEntry>, wanted: impl Fn(&Path) -> bool) -> Opt
             if missing && (Kind::of(&path).is_none() || !wanted(&path)) {
                 return None;
             }
-            let found = found(strip_dot(&path));
+            let name = strip_dot(&path).to_string_lossy().into_owned();
             let failure = match error.io_error() {
-                Some(io) => unreadable(&found.name, io),
+                Some(io) => unreadable(&name, io),
                 None => Failure::new(FailureCode::MediaUnreachable, error.to_string()),
             };
-            Some(Entry::Unreadable(found, failure))
+            Some(Entry::Unreadable(name, failure))
         }
-    }
-}
-
-fn found(path: &Path) -> Found {
-    Found {
-        path: path.to_owned(),
-        name: path.to_string_lossy().into_owned(),
     }
 }
 
@@ -124,21 +106,26 @@ mod tests {
         folder
     }
 
+    fn entries(root: &Root) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        assert!(visit(root, &mut |entry| {
+            entries.push(entry);
+            true
+        }));
+        entries
+    }
+
     fn names(folder: &tempfile::TempDir, root: &str) -> (Vec<String>, usize) {
         let root = Root::parse(&folder.path().join(root)).unwrap();
         let mut names = Vec::new();
         let mut others = 0;
         for entry in entries(&root) {
-            match entry.name() {
-                Some(name) => names.push(
-                    Path::new(name)
-                        .strip_prefix(folder.path())
-                        .unwrap()
-                        .display()
-                        .to_string(),
-                ),
-                None => others += 1,
-            }
+            let (Entry::Document(Found { name, .. }) | Entry::Unreadable(name, _)) = entry else {
+                others += 1;
+                continue;
+            };
+            let below = Path::new(&name).strip_prefix(folder.path()).unwrap();
+            names.push(below.display().to_string());
         }
         names.sort();
         (names, others)
@@ -178,8 +165,8 @@ mod tests {
     fn a_link_that_leads_nowhere_is_reported() {
         let folder = tree();
         let root = Root::parse(folder.path()).unwrap();
-        let failure = entries(&root).find_map(|entry| match entry {
-            Entry::Unreadable(found, failure) => Some((found.name, failure.message)),
+        let failure = entries(&root).into_iter().find_map(|entry| match entry {
+            Entry::Unreadable(name, failure) => Some((name, failure.message)),
             _ => None,
         });
         let name = folder.path().join("gone.txt").display().to_string();

@@ -6,6 +6,7 @@ mod fake_worker;
 mod program;
 
 mod captions;
+mod lists;
 mod pictures;
 mod refusals;
 mod submissions;

@@ -6,11 +6,12 @@ use crate::fake_worker::{FakeWorker, IMAGE_TOKENS};
 use crate::program::Folder;
 
 /// A picture as far as its header says; `content` tells it from others.
-fn png(content: &str) -> Vec<u8> {
+pub(crate) fn png(content: &str) -> Vec<u8> {
     [b"\x89PNG\r\n\x1a\n", content.as_bytes()].concat()
 }
 
-fn failures(folder: &Folder, file: &str) -> String {
+/// The failures of a file of rows, sorted.
+pub(crate) fn failures(folder: &Folder, file: &str) -> String {
     let rows = folder.rows(file);
     let failures = rows.values().filter_map(|row| row.failure.as_ref());
     let mut failures: Vec<String> = failures.map(ToString::to_string).collect();

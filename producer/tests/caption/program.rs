@@ -1,8 +1,9 @@
 //! Running the program in a folder of its own.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use lapidary_producer::rows::Row;
 
@@ -56,6 +57,11 @@ impl Folder {
 
     /// `caption` with the model that the fake worker serves.
     pub(crate) fn caption(&self, args: &[&str]) -> Said {
+        self.caption_of("", args)
+    }
+
+    /// The same with something on its standard input.
+    pub(crate) fn caption_of(&self, input: &str, args: &[&str]) -> Said {
         let mut all = vec![
             "caption",
             "--store",
@@ -64,7 +70,16 @@ impl Folder {
             super::fake_worker::MODEL,
         ];
         all.extend(args);
-        self.run(&all)
+        let mut child = self
+            .command(&all)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // It may end without reading.
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        child.wait_with_output().unwrap().into()
     }
 
     /// Rows by name; every name once.
