@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use lapidary_schemas::{BatchId, JobId};
 
 use crate::plan::Long;
+use crate::rows::Format as RowFormat;
 use crate::templates::{Audience, Tone};
 
 /// Captions pictures and documents in bulk with Gemma.
@@ -154,6 +155,14 @@ pub struct Caption {
     /// Where rows go; `-` is standard output, which cannot be continued
     #[arg(long, short, value_name = "FILE", default_value = "-")]
     pub out: PathBuf,
+    /// Shape of FILE [default: by its ending]. Others than JSON lines are made when the run ends, of
+    /// FILE.rows.jsonl, which is kept
+    #[arg(long, value_enum)]
+    pub format: Option<RowFormat>,
+    /// Write each picture's caption beside it as well, a.txt beside a.png, when the run ends. Only
+    /// pictures are captioned then
+    #[arg(long)]
+    pub sidecar: bool,
     /// Replace FILE instead of continuing it
     #[arg(long)]
     pub overwrite: bool,

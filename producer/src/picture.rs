@@ -57,6 +57,13 @@ impl Default for Room {
     }
 }
 
+/// Whether a file with this ending is a picture, in any case.
+pub fn is_ending(ending: &str) -> bool {
+    ENDINGS
+        .iter()
+        .any(|known| known.eq_ignore_ascii_case(ending))
+}
+
 /// The endings of files that are pictures, in lower case.
 pub const ENDINGS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"];
 

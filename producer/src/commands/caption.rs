@@ -14,9 +14,9 @@ use crate::exit::{Exit, Stop};
 use crate::plan::Rules;
 use crate::progress::{Progress, say};
 use crate::prompt::Prompts;
-use crate::rows::{Output, Settings};
+use crate::rows::{Format, Output, Settings, Target};
 use crate::run::{Asking, ModelChoice, Outcome, Parts, Run, Workers};
-use crate::sources::{self, Root};
+use crate::sources::{self, Root, Wanted};
 
 /// Time the steward gets to give its election up.
 const RETIRE_MAX: Duration = Duration::from_secs(1);
@@ -64,8 +64,19 @@ pub(super) async fn run(args: Caption, stop: CancellationToken) -> Result<Exit, 
     asking
         .check()
         .map_err(|failure| Stop::usage(failure.message))?;
-    let output = Output::open(&args.out, settings(&asking), args.overwrite)?;
-    let (documents, seen) = sources::start(roots, &tasks, &stop);
+    let target = Target {
+        path: args.out.clone(),
+        format: args.format.unwrap_or_else(|| Format::of(&args.out)),
+        sidecar: args.sidecar,
+        overwrite: args.overwrite,
+    };
+    let output = Output::open(target, settings(&asking))?;
+    let wanted = if args.sidecar {
+        Wanted::Pictures
+    } else {
+        Wanted::All
+    };
+    let (documents, seen) = sources::start(roots, wanted, &tasks, &stop);
     let parts = Parts {
         place: opened,
         asking,
@@ -156,6 +167,9 @@ fn settings(asking: &Asking) -> Settings {
 
 fn summarise(outcome: &Outcome, args: &Caption) {
     for line in outcome.tally.lines(outcome.seconds, outcome.others) {
+        say(&line);
+    }
+    for line in outcome.left_out.lines() {
         say(&line);
     }
     if args.out.as_os_str() != "-" && outcome.rows > 0 {

@@ -3,11 +3,12 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::Path;
 
 use serde::Deserialize;
 
+use super::atomic;
 use crate::digest::short;
 
 /// The part of a row that matters here.
@@ -23,25 +24,14 @@ pub(super) fn keep_last(path: &Path) -> io::Result<()> {
         last.insert(name_of(line)?, index);
         Ok(())
     })?;
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    let mut temporary = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
-    let mut out = BufWriter::new(temporary.as_file_mut());
-    each_line(path, |index, line| {
-        if last.get(&name_of(line)?) == Some(&index) {
-            out.write_all(line)?;
-        }
-        Ok(())
-    })?;
-    out.flush()?;
-    drop(out);
-    temporary
-        .as_file()
-        .set_permissions(std::fs::metadata(path)?.permissions())?;
-    temporary.as_file().sync_all()?;
-    temporary.persist(path)?;
-    Ok(())
+    atomic::replace(path, |out| {
+        each_line(path, |index, line| {
+            if last.get(&name_of(line)?) == Some(&index) {
+                out.write_all(line)?;
+            }
+            Ok(())
+        })
+    })
 }
 
 fn name_of(line: &[u8]) -> io::Result<u128> {
@@ -49,7 +39,11 @@ fn name_of(line: &[u8]) -> io::Result<u128> {
     Ok(short(named.name.as_bytes()))
 }
 
-fn each_line(path: &Path, mut take: impl FnMut(u64, &[u8]) -> io::Result<()>) -> io::Result<()> {
+/// Every line with its end, and its place.
+pub(super) fn each_line(
+    path: &Path,
+    mut take: impl FnMut(u64, &[u8]) -> io::Result<()>,
+) -> io::Result<()> {
     let mut lines = BufReader::new(File::open(path)?);
     let mut line = Vec::new();
     for index in 0.. {

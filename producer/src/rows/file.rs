@@ -7,7 +7,7 @@ use std::io::{self, BufRead as _, BufReader, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::settings::Record;
-use super::{Row, Settings, compact};
+use super::{Format, LeftOut, Row, Settings, compact, export};
 use crate::digest::short;
 
 /// Why rows cannot be written.
@@ -28,10 +28,24 @@ pub enum OutputError {
     },
 }
 
+/// Where rows go, and in what shape.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The file; `-`: standard output.
+    pub path: PathBuf,
+    /// The shape of the file.
+    pub format: Format,
+    /// Whether captions stand beside their pictures as well.
+    pub sidecar: bool,
+    /// Whether what is there may be replaced.
+    pub overwrite: bool,
+}
+
 /// Where rows go.
 #[derive(Debug)]
 pub struct Output {
     sink: Sink,
+    target: Target,
     /// As the user named it.
     name: String,
     /// Rows this run has written.
@@ -64,20 +78,23 @@ struct Kept {
 }
 
 impl Output {
-    /// Opens where rows go (`-`: standard output). An existing file is continued if its rows were
-    /// made with the same settings, and refused otherwise, unless it may be overwritten.
-    pub fn open(path: &Path, settings: Settings, overwrite: bool) -> Result<Self, OutputError> {
+    /// Opens where rows go. An existing file is continued if its rows were made with the same
+    /// settings, and refused otherwise, unless it may be overwritten.
+    pub fn open(target: Target, settings: Settings) -> Result<Self, OutputError> {
         let run = uuid::Uuid::now_v7().to_string();
-        let name = path.display().to_string();
-        if path == Path::new("-") {
+        if target.path == Path::new("-") {
             let sink = Sink::Stream(Box::new(io::stdout()));
-            return Ok(Self {
-                sink,
-                name: "standard output".to_owned(),
-                rows: 0,
-                run,
-            });
+            return Self::stream(sink, "standard output".to_owned(), target, run);
         }
+        let path = target.format.rows(&target.path);
+        let name = path.display().to_string();
+        if target.path.exists() && !path.exists() && !target.overwrite {
+            return Err(OutputError::Refused(format!(
+                "{} exists and {name}, which it would be made of, does not",
+                target.path.display()
+            )));
+        }
+        let path = path.as_path();
         let failed = |source| OutputError::Write {
             file: name.clone(),
             source,
@@ -93,12 +110,7 @@ impl Output {
         };
         let file = file.map_err(failed)?;
         if stream {
-            return Ok(Self {
-                sink: Sink::Stream(Box::new(file)),
-                name,
-                rows: 0,
-                run,
-            });
+            return Self::stream(Sink::Stream(Box::new(file)), name, target, run);
         }
         match file.try_lock() {
             Ok(()) => (),
@@ -109,7 +121,7 @@ impl Output {
             }
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
-        let record = if overwrite {
+        let record = if target.overwrite {
             None
         } else {
             continued(path, &name, &file, &settings)?
@@ -133,6 +145,23 @@ impl Output {
         };
         Ok(Self {
             sink: Sink::Kept(kept),
+            target,
+            name,
+            rows: 0,
+            run,
+        })
+    }
+
+    /// Rows that go by leave nothing to make other shapes of.
+    fn stream(sink: Sink, name: String, target: Target, run: String) -> Result<Self, OutputError> {
+        if target.format != Format::Jsonl || target.sidecar {
+            return Err(OutputError::Refused(format!(
+                "{name} takes JSON lines only, and none of them can be read again"
+            )));
+        }
+        Ok(Self {
+            sink,
+            target,
             name,
             rows: 0,
             run,
@@ -177,11 +206,11 @@ impl Output {
         Ok(())
     }
 
-    /// Leaves one row a name, the last one, and makes everything durable.
-    pub fn finish(&mut self) -> Result<(), OutputError> {
+    /// Leaves one row a name, the last one, makes everything durable, and makes other shapes of it.
+    pub fn finish(&mut self) -> Result<LeftOut, OutputError> {
         let finished = match &mut self.sink {
-            Sink::Stream(out) => out.flush(),
-            Sink::Kept(kept) => kept.finish(),
+            Sink::Stream(out) => out.flush().map(|()| LeftOut::default()),
+            Sink::Kept(kept) => kept.finish(&self.target),
         };
         finished.map_err(|source| self.failed(source))
     }
@@ -270,13 +299,19 @@ impl Kept {
         Ok(())
     }
 
-    fn finish(&mut self) -> io::Result<()> {
+    fn finish(&mut self, target: &Target) -> io::Result<LeftOut> {
         self.file.sync_all()?;
+        let mut left_out = LeftOut::default();
+        // Before earlier rows go: they tell which sidecars are ours.
+        if target.sidecar {
+            left_out = export::write_sidecars(&self.path, target.overwrite)?;
+        }
         if self.repeated {
             compact::keep_last(&self.path)?;
             self.repeated = false;
         }
-        Ok(())
+        left_out.elsewhere = target.format.export(&self.path, &target.path)?;
+        Ok(left_out)
     }
 }
 
@@ -306,8 +341,17 @@ mod tests {
         Settings::default().with("--temperature", 0.5)
     }
 
+    fn target(path: &Path) -> Target {
+        Target {
+            path: path.to_owned(),
+            format: Format::of(path),
+            sidecar: false,
+            overwrite: false,
+        }
+    }
+
     fn open(path: &Path) -> Result<Output, OutputError> {
-        Output::open(path, settings(), false)
+        Output::open(target(path), settings())
     }
 
     fn names(path: &Path) -> Vec<String> {
@@ -358,7 +402,7 @@ mod tests {
         let path = folder.path().join("out.jsonl");
         open(&path).unwrap().write(&row("a", "ka")).unwrap();
         let other = Settings::default().with("--temperature", 0);
-        let refused = Output::open(&path, other.clone(), false)
+        let refused = Output::open(target(&path), other.clone())
             .unwrap_err()
             .to_string();
         assert!(
@@ -366,7 +410,11 @@ mod tests {
             "{refused}"
         );
         assert_eq!(names(&path), ["a"]);
-        Output::open(&path, other, true).unwrap();
+        let overwrite = Target {
+            overwrite: true,
+            ..target(&path)
+        };
+        Output::open(overwrite, other).unwrap();
         assert_eq!(names(&path), [""; 0]);
     }
 

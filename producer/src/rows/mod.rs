@@ -1,6 +1,8 @@
-//! Output: one JSON line a document, in order of completion.
+//! Output: one JSON line a document, in order of completion, and other formats made of the lines.
 
+mod atomic;
 mod compact;
+mod export;
 mod file;
 mod settings;
 
@@ -8,7 +10,8 @@ use lapidary_schemas::result::Usage;
 use lapidary_schemas::{Failure, FinishReason, Status};
 use serde::{Deserialize, Serialize};
 
-pub use file::{Output, OutputError};
+pub use export::{Format, LeftOut};
+pub use file::{Output, OutputError, Target};
 pub use settings::Settings;
 
 /// One document's outcome.

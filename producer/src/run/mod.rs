@@ -29,7 +29,7 @@ use crate::config::Stores;
 use crate::exit::{Exit, Stop};
 use crate::plan::{PictureAt, Step, Work};
 use crate::progress::{Progress, Reached};
-use crate::rows::{Output, Row};
+use crate::rows::{LeftOut, Output, Row};
 use crate::sources::{Body, Document, Seen};
 use follow::News;
 use same::{Meeting, Same};
@@ -124,6 +124,8 @@ pub struct Outcome {
     pub others: u64,
     /// Whether another start continues it.
     pub can_be_continued: bool,
+    /// Rows that had no place in another format.
+    pub left_out: LeftOut,
 }
 
 impl Run {
@@ -167,8 +169,8 @@ impl Run {
         self.progress.clear();
         let finished = self.parts.output.finish();
         worked?;
-        finished?;
         Ok(Outcome {
+            left_out: finished?,
             interrupted,
             seconds: self.progress.seconds(Instant::now()),
             rows: self.parts.output.rows(),
@@ -539,10 +541,11 @@ impl Run {
 impl Outcome {
     /// The exit code it deserves.
     pub fn exit(&self) -> Exit {
-        match (self.interrupted, self.tally.failures()) {
+        let well = self.tally.failures() == 0 && self.left_out == LeftOut::default();
+        match (self.interrupted, well) {
             (true, _) => Exit::Interrupted,
-            (false, 0) => Exit::Well,
-            (false, _) => Exit::Failed,
+            (false, true) => Exit::Well,
+            (false, false) => Exit::Failed,
         }
     }
 }

@@ -17,7 +17,7 @@ impl Kind {
     /// The kind of a file by the ending of its name, in any case.
     pub(super) fn of(path: &Path) -> Option<Self> {
         let ending = path.extension()?.to_str()?.to_ascii_lowercase();
-        if picture::ENDINGS.contains(&ending.as_str()) {
+        if picture::is_ending(&ending) {
             return Some(Self::Picture);
         }
         text::Kind::of_ending(&ending).map(Self::Text)

@@ -40,6 +40,15 @@ pub struct Document {
     pub body: Result<Body, Failure>,
 }
 
+/// What is to be read of what is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// Everything that can be read.
+    All,
+    /// Pictures; texts count as files of other kinds.
+    Pictures,
+}
+
 /// What a document holds.
 #[derive(Debug)]
 pub enum Body {
@@ -93,6 +102,7 @@ impl Seen {
 /// Starts to count in one task and to read in another; documents come in no particular order.
 pub fn start(
     roots: Vec<Root>,
+    wanted: Wanted,
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) -> (mpsc::Receiver<Document>, Arc<Seen>) {
@@ -102,7 +112,7 @@ pub fn start(
     if ahead {
         let (roots, seen, stop) = (roots.clone(), Arc::clone(&seen), stop.clone());
         tasks.spawn_blocking(move || {
-            if find(&roots, &stop, &mut |entry| {
+            if find(&roots, wanted, &stop, &mut |entry| {
                 seen.count(&entry);
                 true
             }) {
@@ -114,7 +124,7 @@ pub fn start(
     tasks.spawn_blocking({
         let (seen, stop) = (Arc::clone(&seen), stop.clone());
         move || {
-            let all = find(&roots, &stop, &mut |entry| {
+            let all = find(&roots, wanted, &stop, &mut |entry| {
                 if !ahead {
                     seen.count(&entry);
                 }
@@ -137,7 +147,12 @@ pub fn start(
 
 /// Walks every root; a name that leads to the same place again is found once. `take` says whether to
 /// go on; the answer is whether all was found.
-fn find(roots: &[Root], stop: &CancellationToken, take: &mut dyn FnMut(Entry) -> bool) -> bool {
+fn find(
+    roots: &[Root],
+    wanted: Wanted,
+    stop: &CancellationToken,
+    take: &mut dyn FnMut(Entry) -> bool,
+) -> bool {
     // One root names every file once, unless it is a list.
     let once = matches!(roots, [root] if !matches!(root, Root::List(_)));
     let mut names = (!once).then(Names::default);
@@ -146,6 +161,12 @@ fn find(roots: &[Root], stop: &CancellationToken, take: &mut dyn FnMut(Entry) ->
             if stop.is_cancelled() {
                 return false;
             }
+            let entry = match entry {
+                Entry::Document(found) if wanted == Wanted::Pictures && found.is_text() => {
+                    Entry::Other
+                }
+                entry => entry,
+            };
             match &mut names {
                 Some(names) => names.meet(entry).is_none_or(&mut *take),
                 None => take(entry),

@@ -9,5 +9,6 @@ mod captions;
 mod lists;
 mod pictures;
 mod refusals;
+mod sinks;
 mod submissions;
 mod templates;
