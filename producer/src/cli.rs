@@ -145,7 +145,7 @@ caption. The settings are kept in FILE.run.json; a FILE that was made
 with others is refused unless --overwrite is given.")]
 pub struct Caption {
     /// Files, folders and patterns ('docs/**/*.pdf'); pictures (.jpg .jpeg .png .webp .gif .bmp .tif
-    /// .tiff) and texts (.txt .md .html .htm .pdf) are read
+    /// .tiff), texts (.txt .md .html .htm .pdf), and pictures inside .tar and .parquet are read
     #[arg(required_unless_present = "from_list", value_name = "PATH")]
     pub paths: Vec<PathBuf>,
     /// File that lists what to caption; `-` is standard input. A line is a path or an address, or an

@@ -19,7 +19,12 @@ pub(crate) async fn check(path: &Path, name: &str) -> Result<u64, Failure> {
             format!("{name} is not a regular file"),
         ));
     }
-    match about.len() {
+    check_size(about.len(), name)
+}
+
+/// Refuses what is empty or too large.
+pub(crate) fn check_size(bytes: u64, name: &str) -> Result<u64, Failure> {
+    match bytes {
         0 => Err(invalid(format!("{name} is empty"))),
         bytes if bytes > DOCUMENT_BYTES_MAX => Err(too_large(name, bytes)),
         bytes => Ok(bytes),

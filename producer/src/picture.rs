@@ -1,15 +1,17 @@
 //! Pictures as bytes: nothing is decoded here, but what is no picture at all is refused at once.
 
+use std::io::SeekFrom;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use image::ImageFormat;
 use lapidary_schemas::{Failure, MediaRef};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::digest::sha256_hex;
-use crate::file::{self, DOCUMENT_BYTES_MAX, invalid, unreadable};
+use crate::file::{DOCUMENT_BYTES_MAX, check_size, invalid, unreadable};
 
 /// Bytes of all pictures that are in memory at once, from before they are read until they are stored.
 const PICTURES_BYTES_MAX: u64 = 128 << 20;
@@ -67,24 +69,47 @@ pub fn is_ending(ending: &str) -> bool {
 /// The endings of files that are pictures, in lower case.
 pub const ENDINGS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"];
 
-/// Reads a picture once there is room for it. The failure names the file and the reason.
-pub async fn read(path: &Path, name: &str, room: &Room) -> Result<Picture, Failure> {
-    let size = file::check(path, name).await?;
+/// Reads a picture from a stretch of a file, once there is room for it. The failure names it and the
+/// reason.
+pub(crate) async fn read(
+    path: &Path,
+    stretch: Range<u64>,
+    name: &str,
+    room: &Room,
+) -> Result<Picture, Failure> {
+    let size = check_size(stretch.end - stretch.start, name)?;
     let room = room.take(size).await;
     let read = async {
-        // No more than there is room for, should the file grow meanwhile.
-        let mut file = tokio::fs::File::open(path).await?.take(size);
+        let mut file = tokio::fs::File::open(path).await?;
+        file.seek(SeekFrom::Start(stretch.start)).await?;
         let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
-        file.read_to_end(&mut bytes).await?;
+        // No more than there is room for, should the file grow meanwhile.
+        file.take(size).read_to_end(&mut bytes).await?;
         Ok(bytes)
     };
     let bytes: Vec<u8> = read.await.map_err(|error| unreadable(name, &error))?;
-    check(&bytes).map_err(|reason| invalid(format!("{name} {reason}")))?;
-    let media = MediaRef {
-        sha256: sha256_hex(&bytes),
-        bytes: bytes.len() as u64,
-    };
-    Ok(Picture { media, bytes, room })
+    Picture::new(bytes, room, name)
+}
+
+impl Picture {
+    /// Takes bytes that are in memory already, once there is room for them.
+    pub(crate) async fn of(bytes: Vec<u8>, name: &str, room: &Room) -> Result<Self, Failure> {
+        let room = room.take(check_size(bytes.len() as u64, name)?).await;
+        Self::new(bytes, room, name)
+    }
+
+    fn new(
+        bytes: Vec<u8>,
+        room: Option<OwnedSemaphorePermit>,
+        name: &str,
+    ) -> Result<Self, Failure> {
+        check(&bytes).map_err(|reason| invalid(format!("{name} {reason}")))?;
+        let media = MediaRef {
+            sha256: sha256_hex(&bytes),
+            bytes: bytes.len() as u64,
+        };
+        Ok(Self { media, bytes, room })
+    }
 }
 
 /// Refuses what does not begin like a picture of a kind that workers decode; the reason continues a
@@ -181,15 +206,15 @@ mod tests {
     async fn a_picture_is_named_by_its_content() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.gif");
-        std::fs::write(&path, b"GIF89a").unwrap();
-        let picture = read(&path, "a.gif", &Room::new()).await.unwrap();
+        std::fs::write(&path, b"..GIF89a and more").unwrap();
+        let room = Room::new();
+        let picture = read(&path, 2..8, "a.gif", &room).await.unwrap();
         assert_eq!(picture.bytes, b"GIF89a");
         assert_eq!(
             picture.media.to_string(),
             format!("media:{}:6", sha256_hex(b"GIF89a"))
         );
-        std::fs::write(&path, b"").unwrap();
-        let failure = read(&path, "a.gif", &Room::new()).await.unwrap_err();
+        let failure = read(&path, 2..2, "a.gif", &room).await.unwrap_err();
         assert_eq!(failure.to_string(), "MEDIA_INVALID: a.gif is empty");
     }
 }

@@ -1,5 +1,6 @@
 //! What a walk finds: documents that are to be read, and what cannot be.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use lapidary_schemas::Failure;
@@ -20,6 +21,15 @@ pub(super) struct Found {
 pub(super) enum At {
     /// A file.
     File(PathBuf),
+    /// A picture inside an archive.
+    Member {
+        /// The archive.
+        archive: PathBuf,
+        /// Where its bytes are.
+        stretch: Range<u64>,
+    },
+    /// Pictures in the rows of a table, each a document.
+    Table(PathBuf),
     /// A picture at an address that the worker fetches.
     Address(String),
 }
@@ -50,7 +60,7 @@ impl Found {
     pub(super) fn is_text(&self) -> bool {
         match &self.at {
             At::File(path) => matches!(Kind::of(path), Some(Kind::Text(_))),
-            At::Address(_) => false,
+            _ => false,
         }
     }
 }
@@ -59,7 +69,10 @@ impl At {
     /// As the user would write it.
     pub(super) fn shown(&self) -> String {
         match self {
-            Self::File(path) => path.display().to_string(),
+            Self::File(path) | Self::Table(path) => path.display().to_string(),
+            Self::Member { archive, stretch } => {
+                format!("{} byte {}", archive.display(), stretch.start)
+            }
             Self::Address(url) => url.clone(),
         }
     }

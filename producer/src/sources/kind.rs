@@ -11,7 +11,16 @@ pub(super) enum Kind {
     Text(text::Kind),
     /// Has pixels to look at.
     Picture,
+    /// Holds pictures as files.
+    Tar,
+    /// Holds pictures in a column.
+    Parquet,
 }
+
+/// Ending of an archive.
+const TAR: &str = "tar";
+/// Ending of a table.
+const PARQUET: &str = "parquet";
 
 impl Kind {
     /// The kind of a file by the ending of its name, in any case.
@@ -20,14 +29,19 @@ impl Kind {
         if picture::is_ending(&ending) {
             return Some(Self::Picture);
         }
-        text::Kind::of_ending(&ending).map(Self::Text)
+        match ending.as_str() {
+            TAR => Some(Self::Tar),
+            PARQUET => Some(Self::Parquet),
+            ending => text::Kind::of_ending(ending).map(Self::Text),
+        }
     }
 }
 
 /// The endings of files that can be read, for messages.
 pub(super) fn endings() -> String {
     let all = text::ENDINGS.iter().chain(&picture::ENDINGS);
-    all.map(|ending| format!(".{ending}"))
+    all.chain(&[TAR, PARQUET])
+        .map(|ending| format!(".{ending}"))
         .collect::<Vec<_>>()
         .join(" ")
 }
@@ -50,7 +64,7 @@ mod tests {
     fn every_ending_that_is_listed_has_a_kind() {
         assert_eq!(
             endings(),
-            ".txt .md .html .htm .pdf .jpg .jpeg .png .webp .gif .bmp .tif .tiff"
+            ".txt .md .html .htm .pdf .jpg .jpeg .png .webp .gif .bmp .tif .tiff .tar .parquet"
         );
         for ending in endings().split(' ') {
             assert!(

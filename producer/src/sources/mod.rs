@@ -4,7 +4,9 @@
 mod found;
 mod kind;
 mod list;
+mod parquet;
 mod pattern;
+mod tar;
 mod walk;
 
 use std::collections::HashMap;
@@ -20,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::digest::short;
-use crate::picture::{Picture, Room};
+use crate::picture::{self, Picture, Room};
 use found::{At, Entry, Found};
 use kind::Kind;
 
@@ -87,11 +89,15 @@ impl Seen {
     }
 
     fn count(&self, entry: &Entry) {
-        match entry {
-            Entry::Document(_) | Entry::Unreadable(..) => &self.documents,
-            Entry::Other => &self.others,
-        }
-        .fetch_add(1, Ordering::Relaxed);
+        let (counter, count) = match entry {
+            Entry::Document(Found {
+                at: At::Table(path),
+                ..
+            }) => (&self.documents, parquet::rows(path).unwrap_or(1)),
+            Entry::Document(_) | Entry::Unreadable(..) => (&self.documents, 1),
+            Entry::Other => (&self.others, 1),
+        };
+        counter.fetch_add(count, Ordering::Relaxed);
     }
 
     fn complete(&self) {
@@ -158,21 +164,45 @@ fn find(
     let mut names = (!once).then(Names::default);
     roots.iter().all(|root| {
         walk::visit(root, &mut |entry| {
-            if stop.is_cancelled() {
-                return false;
-            }
-            let entry = match entry {
-                Entry::Document(found) if wanted == Wanted::Pictures && found.is_text() => {
-                    Entry::Other
+            open(entry, &mut |entry| {
+                if stop.is_cancelled() {
+                    return false;
                 }
-                entry => entry,
-            };
-            match &mut names {
-                Some(names) => names.meet(entry).is_none_or(&mut *take),
-                None => take(entry),
-            }
+                let entry = match entry {
+                    Entry::Document(found) if wanted == Wanted::Pictures && found.is_text() => {
+                        Entry::Other
+                    }
+                    entry => entry,
+                };
+                match &mut names {
+                    Some(names) => names.meet(entry).is_none_or(&mut *take),
+                    None => take(entry),
+                }
+            })
         })
     })
+}
+
+/// Finds what is inside archives and tables.
+fn open(entry: Entry, take: walk::Take<'_>) -> bool {
+    let Entry::Document(Found {
+        name,
+        at: At::File(path),
+    }) = entry
+    else {
+        return take(entry);
+    };
+    match Kind::of(&path) {
+        Some(Kind::Tar) => tar::visit(&path, &name, take),
+        Some(Kind::Parquet) => take(Entry::Document(Found {
+            name,
+            at: At::Table(path),
+        })),
+        _ => take(Entry::Document(Found {
+            name,
+            at: At::File(path),
+        })),
+    }
 }
 
 /// Names that were met, and a hash of where they led.
@@ -207,46 +237,45 @@ impl Names {
 
 async fn read_all(mut found: mpsc::Receiver<Entry>, documents: mpsc::Sender<Document>) {
     let room = Room::new();
-    let entries = futures::stream::poll_fn(|context| found.poll_recv(context));
-    let read = entries
-        .filter_map(|entry| async {
-            match entry {
-                Entry::Document(found) => Some((found.name, Ok(found.at))),
-                Entry::Unreadable(name, failure) => Some((name, Err(failure))),
-                Entry::Other => None,
-            }
-        })
-        .map(|(name, at)| async {
-            let body = match at {
-                Ok(at) => read(&name, at, &room).await,
-                Err(failure) => Err(failure),
-            };
-            Document { name, body }
-        })
-        .buffer_unordered(DOCUMENTS_AHEAD_MAX);
-    let mut read = std::pin::pin!(read);
-    while let Some(document) = read.next().await {
-        if documents.send(document).await.is_err() {
-            return;
-        }
-    }
+    futures::stream::poll_fn(|context| found.poll_recv(context))
+        .for_each_concurrent(DOCUMENTS_AHEAD_MAX, |entry| read(entry, &room, &documents))
+        .await;
 }
 
-/// Reads a document in the way of its kind.
-async fn read(name: &str, at: At, room: &Room) -> Result<Body, Failure> {
-    match at {
-        At::File(path) => read_file(name, &path, room).await,
-        At::Address(url) => Ok(Body::Address(url)),
-    }
+/// Reads what was found in the way of its kind, and sends it on.
+async fn read(entry: Entry, room: &Room, documents: &mpsc::Sender<Document>) {
+    let (name, body) = match entry {
+        Entry::Other => return,
+        Entry::Unreadable(name, failure) => (name, Err(failure)),
+        Entry::Document(Found { name, at }) => {
+            let body = match at {
+                At::File(path) => read_file(&name, &path, room).await,
+                At::Member { archive, stretch } => picture::read(&archive, stretch, &name, room)
+                    .await
+                    .map(Body::Picture),
+                At::Address(url) => Ok(Body::Address(url)),
+                At::Table(path) => {
+                    return parquet::read(path, name, room.clone(), documents.clone()).await;
+                }
+            };
+            (name, body)
+        }
+    };
+    // Nobody listens any more when the run ends early.
+    let _ = documents.send(Document { name, body }).await;
 }
 
 async fn read_file(name: &str, path: &Path, room: &Room) -> Result<Body, Failure> {
     match Kind::of(path) {
         Some(Kind::Text(kind)) => crate::text::read(kind, path, name).await.map(Body::Text),
-        Some(Kind::Picture) => crate::picture::read(path, name, room)
-            .await
-            .map(Body::Picture),
-        None => Err(Failure::new(
+        Some(Kind::Picture) => {
+            let bytes = crate::file::check(path, name).await?;
+            picture::read(path, 0..bytes, name, room)
+                .await
+                .map(Body::Picture)
+        }
+        // Archives and tables were opened while walking.
+        Some(Kind::Tar | Kind::Parquet) | None => Err(Failure::new(
             FailureCode::ValidationError,
             format!(
                 "{name} is of no kind that can be read ({})",

@@ -5,6 +5,7 @@ mod fake_worker;
 #[expect(clippy::unwrap_used, reason = "helpers of tests")]
 mod program;
 
+mod archives;
 mod captions;
 mod lists;
 mod pictures;

@@ -78,7 +78,7 @@ fn what_is_no_picture_fails_alone_and_by_name() {
     MEDIA_INVALID: pics/noise.webp begins like no JPEG, PNG, WebP, GIF, BMP or TIFF
     MEDIA_INVALID: pics/page.jpg is HTML, not a picture of pixels
     MEDIA_TOO_LARGE: pics/huge.bmp is 104857600 bytes, the limit of a document is 67108864
-    VALIDATION_ERROR: drawing.svg is of no kind that can be read (.txt .md .html .htm .pdf .jpg .jpeg .png .webp .gif .bmp .tif .tiff)
+    VALIDATION_ERROR: drawing.svg is of no kind that can be read (.txt .md .html .htm .pdf .jpg .jpeg .png .webp .gif .bmp .tif .tiff .tar .parquet)
     ");
 }
 

@@ -1,13 +1,14 @@
 //! A row without anything inside anything, for tables.
 
 use lapidary_schemas::FinishReason;
+use parquet_derive::ParquetRecordWriter;
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::rows::Row;
 
 /// A row of a table; the names of the fields are those of the columns.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ParquetRecordWriter)]
 pub(super) struct Flat {
     name: String,
     text: Option<String>,

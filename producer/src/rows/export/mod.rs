@@ -3,6 +3,7 @@
 mod csv;
 mod flat;
 mod image_folder;
+mod parquet;
 mod sidecar;
 
 use std::io;
@@ -20,6 +21,8 @@ pub enum Format {
     Jsonl,
     /// Comma-separated values with a head line.
     Csv,
+    /// A Parquet table of the same columns.
+    Parquet,
     /// `metadata.jsonl` of a Hugging Face `ImageFolder`: `file_name` and `text` of every caption.
     Imagefolder,
 }
@@ -65,6 +68,7 @@ impl Format {
         let ending = path.extension().and_then(|ending| ending.to_str());
         match ending.map(str::to_ascii_lowercase).as_deref() {
             Some("csv") => Self::Csv,
+            Some("parquet") => Self::Parquet,
             _ => Self::Jsonl,
         }
     }
@@ -85,6 +89,7 @@ impl Format {
         let made = match self {
             Self::Jsonl => Ok(()),
             Self::Csv => atomic::replace(path, |out| csv::write(rows, out)),
+            Self::Parquet => atomic::replace(path, |out| parquet::write(rows, out)),
             Self::Imagefolder => {
                 let folder = path.parent().unwrap_or(Path::new(""));
                 atomic::replace(path, |out| {
