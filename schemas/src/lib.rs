@@ -16,6 +16,7 @@ pub mod json_schema;
 pub mod limits;
 pub mod media;
 pub mod metrics;
+pub mod remote;
 pub mod request;
 pub mod result;
 pub mod resume;

@@ -163,7 +163,7 @@ pub enum Part {
 #[serde(deny_unknown_fields)]
 pub struct ImageUrl {
     /// `data:image/…;base64,…` up to [`crate::limits::INLINE_MEDIA_BYTES_MAX`], a
-    /// [`crate::MediaRef`] as it is written, or `http(s):` where remote media is served.
+    /// [`crate::MediaRef`] as it is written, or `http(s):` at a host that workers fetch from.
     pub url: String,
 }
 

@@ -110,6 +110,7 @@ mod tests {
             context_tokens_max: 8_192,
             modalities: Vec::new(),
             pan_and_scan: false,
+            fetch: Vec::new(),
             tier: "avx2".to_owned(),
         }
     }
@@ -141,6 +142,7 @@ mod tests {
             name: "other".to_owned(),
             tier: "avx512".to_owned(),
             chat: false,
+            fetch: vec!["*".to_owned()],
             ..model()
         };
         assert_eq!(key_of(PLAIN, &[], &elsewhere), plain);

@@ -25,6 +25,9 @@ pub struct ModelInfo {
     /// Whether images far from square are also shown in crops, which changes what it answers.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub pan_and_scan: bool,
+    /// Hosts that it fetches images from, as [`crate::remote::parse_host`] writes them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fetch: Vec<String>,
     /// Instruction tier of its kernels.
     pub tier: String,
 }

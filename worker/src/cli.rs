@@ -132,6 +132,12 @@ pub struct RunArgs {
     #[arg(long, env = "LAPIDARY_PAN_AND_SCAN", value_name = "BOOL", num_args = 0..=1,
           require_equals = true, default_missing_value = "true")]
     pub pan_and_scan: Option<bool>,
+    /// Fetch images of jobs from these hosts, each HOST or HOST:PORT; `*` is every public host on
+    /// the ports of http and https. An address that is not public is fetched from if it is listed
+    /// here as such, by number. By default nothing is fetched.
+    #[arg(long, env = "LAPIDARY_FETCH", value_name = "HOST", value_delimiter = ',',
+          value_parser = lapidary_schemas::remote::parse_host)]
+    pub fetch: Vec<String>,
     /// How long stores that are out of reach are waited for at the start; then the exit status is 3.
     #[arg(long, env = "LAPIDARY_STORE_WAIT", value_name = "DURATION", default_value = "60s",
           value_parser = humantime::parse_duration)]

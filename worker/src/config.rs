@@ -47,6 +47,8 @@ pub struct Config {
 pub struct ImageOptions {
     /// Whether images far from square are also shown in crops; `None`: as the model's files say.
     pub pan_and_scan: Option<bool>,
+    /// Hosts to fetch from; none: nothing is fetched.
+    pub fetch: Vec<String>,
 }
 
 /// What does not go together on the command line.
@@ -77,6 +79,7 @@ impl Config {
                 .unwrap_or_else(|| model_name(&args.model.model)),
             images: ImageOptions {
                 pan_and_scan: args.pan_and_scan,
+                fetch: args.fetch.clone(),
             },
             urls: PlaceUrls {
                 broker: args.broker.clone(),
@@ -134,6 +137,7 @@ impl Config {
             interactive_slots = self.engine.interactive_slots_reserved,
             kv_bytes_max = self.engine.kv_bytes_max,
             pan_and_scan = self.images.pan_and_scan,
+            fetch = self.images.fetch.join(","),
             broker = shown(&self.urls.broker),
             results = place(&self.urls.results),
             media = place(&self.urls.media),
@@ -202,6 +206,17 @@ mod tests {
             Command::Run(args) => Config::new(&args),
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn images_are_read_as_the_options_say() {
+        let images = |more: &[&str]| config(more).unwrap().images;
+        let plain = images(&[]);
+        assert_eq!((plain.pan_and_scan, plain.fetch.len()), (None, 0));
+        let told = images(&["--pan-and-scan", "--fetch", "Example.org,10.0.0.7:8080"]);
+        assert_eq!(told.pan_and_scan, Some(true));
+        assert_eq!(told.fetch, ["example.org", "10.0.0.7:8080"]);
+        assert_eq!(images(&["--pan-and-scan=false"]).pan_and_scan, Some(false));
     }
 
     #[test]

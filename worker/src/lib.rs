@@ -11,6 +11,7 @@ pub mod bench;
 pub mod cli;
 pub mod config;
 mod consumer;
+mod fetch;
 pub mod filter;
 mod gather;
 mod gauges;

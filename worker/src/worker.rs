@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, ImageOptions};
 use crate::consumer::consume;
+use crate::fetch::{ClientError, FetchLimits, Fetcher};
 use crate::filter::Filters;
 use crate::health::Part;
 use crate::line::Line;
@@ -76,6 +77,9 @@ pub enum WorkerError {
         /// What happened.
         message: String,
     },
+    /// Images cannot be fetched.
+    #[error(transparent)]
+    Fetch(#[from] ClientError),
     /// The metrics do not fit together.
     #[error("metrics cannot be registered")]
     Metrics(#[from] prometheus::Error),
@@ -140,7 +144,7 @@ pub async fn run(config: Config) -> Result<(), WorkerError> {
     tracing::info!(worker = info.id, model = ?info.model, listen = info.listen, "serving");
     // The endpoint is ready from here on.
     let _ = ops.engine.set(engine.clone());
-    let line = line(stores, engine, &info, &ops, &background);
+    let line = line(stores, engine, &info, &ops, &background)?;
     let served = serve(&config, line, info, signals, &background).await;
     end.cancel();
     background.close();
@@ -227,6 +231,7 @@ pub(crate) fn model_info(name: &str, images: &ImageOptions, engine: &Engine) -> 
         context_tokens_max: u32::try_from(engine.sequence_tokens_max()).unwrap_or(u32::MAX),
         modalities: spec.iter().map(|_| "image".to_owned()).collect(),
         pan_and_scan: spec.is_some_and(|spec| images.pan_and_scan.unwrap_or(spec.pan_and_scan)),
+        fetch: spec.map_or_else(Vec::new, |_| images.fetch.clone()),
         tier: model.tier,
     }
 }
@@ -251,14 +256,19 @@ pub(crate) fn line(
     info: &WorkerInfo,
     ops: &Ops,
     background: &TaskTracker,
-) -> Arc<Line> {
+) -> Result<Arc<Line>, WorkerError> {
     let worker: Arc<str> = info.id.as_str().into();
     let model = info.model.clone();
     let spec = engine.image_spec().map(|spec| ImageSpec {
         pan_and_scan: model.pan_and_scan,
         ..spec
     });
-    let media = Loader::new(stores.media.clone(), spec, &ops.metrics);
+    let fetcher = if model.fetch.is_empty() {
+        None
+    } else {
+        Some(Fetcher::new(model.fetch.clone(), FetchLimits::default())?)
+    };
+    let media = Loader::new(stores.media.clone(), spec, fetcher, &ops.metrics);
     let metrics = ops.metrics.clone();
     engine.observe_steps(move |step| gauges::record_step(step, &metrics));
     let parts = StoreParts {
@@ -267,7 +277,7 @@ pub(crate) fn line(
         health: ops.health.clone(),
         stop_working: ops.stop.working.clone(),
     };
-    Arc::new(Line {
+    Ok(Arc::new(Line {
         worker,
         request_policy: Policy::of_model(&model),
         model,
@@ -282,7 +292,7 @@ pub(crate) fn line(
         metrics: ops.metrics.clone(),
         health: ops.health.clone(),
         stop: ops.stop.clone(),
-    })
+    }))
 }
 
 /// Takes jobs until told to stop, by a signal, by idleness, by the parent's end, or by the engine's.

@@ -199,6 +199,7 @@ mod tests {
                 context_tokens_max: 1_000,
                 modalities: Vec::new(),
                 pan_and_scan: false,
+                fetch: Vec::new(),
                 tier: "t".to_owned(),
             },
             rules: Rules {

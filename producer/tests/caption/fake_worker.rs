@@ -122,6 +122,7 @@ fn info(modalities: &[&str], chat: bool) -> WorkerInfo {
             context_tokens_max: CONTEXT,
             modalities: modalities.iter().map(ToString::to_string).collect(),
             pan_and_scan: false,
+            fetch: Vec::new(),
             tier: "none".to_owned(),
         },
         listen: None,

@@ -1,10 +1,11 @@
 //! Rules of media in a request: which kinds the model reads, and that every reference is well
 //! formed and small enough. The bytes themselves are checked by the worker that loads them.
 
-use super::{Feature, Policy, invalid};
+use super::{Policy, invalid};
 use crate::failure::{Failure, FailureCode};
 use crate::limits::{INLINE_MEDIA_BYTES_MAX, MEDIA_BYTES_MAX};
 use crate::media::{MEDIA_SCHEME, MediaRef};
+use crate::remote;
 use crate::request::InputAudio;
 
 const AUDIO_FORMATS: [&str; 4] = ["wav", "mp3", "flac", "ogg"];
@@ -12,14 +13,17 @@ const AUDIO_FORMATS: [&str; 4] = ["wav", "mp3", "flac", "ogg"];
 /// An image: stored, inline, or at an address where that is served.
 pub(super) fn check_image(place: &str, url: &str, policy: &Policy) -> Result<(), Failure> {
     check_modality(place, "image", policy)?;
-    if url.starts_with("http://") || url.starts_with("https://") {
-        if policy.serves(Feature::RemoteMedia) {
-            return Ok(());
+    if remote::is_remote(url) {
+        if policy.fetch.is_empty() {
+            return Err(invalid(format!(
+                "{place} is at a remote address, remote media is not served by `{}`",
+                policy.model
+            )));
         }
-        return Err(invalid(format!(
-            "{place} is at a remote address, remote media is not served by `{}`",
-            policy.model
-        )));
+        return match remote::check(url, &policy.fetch) {
+            Ok(_) => Ok(()),
+            Err(why) => Err(invalid(format!("{place}: {why}"))),
+        };
     }
     check_stored_or_inline(place, url, "image/")
 }

@@ -34,8 +34,6 @@ pub enum Feature {
     JsonSchema,
     /// `logprobs`: alternatives a token.
     Logprobs,
-    /// Images at `http(s):` addresses, fetched by the worker.
-    RemoteMedia,
 }
 
 /// What is served, and up to which size: by a model, to a tenant, by this build.
@@ -51,6 +49,8 @@ pub struct Policy {
     pub output_tokens_max: u32,
     /// What parts the model reads besides text: `image`, `audio`.
     pub modalities: Vec<String>,
+    /// Hosts that images may be at, see [`crate::remote`].
+    pub fetch: Vec<String>,
     /// What is served beyond plain text.
     pub features: Vec<Feature>,
     /// Kinds of work that are served.
@@ -66,6 +66,7 @@ impl Policy {
             images_per_message_max: limits::IMAGES_PER_MESSAGE_MAX,
             output_tokens_max: limits::OUTPUT_TOKENS_MAX,
             modalities: Vec::new(),
+            fetch: Vec::new(),
             features: Vec::new(),
             work: vec![Work::Chat],
         }
@@ -82,6 +83,7 @@ impl Policy {
             message_chars_max: limits::MEDIA_BYTES_MAX,
             output_tokens_max: model.context_tokens_max,
             modalities: model.modalities.clone(),
+            fetch: model.fetch.clone(),
             ..Self::text(&model.name)
         }
     }

@@ -315,7 +315,7 @@ fn modalities_and_audio_formats_follow_the_policy() {
     );
     let fetches = Policy {
         modalities: vec!["image".to_owned()],
-        features: vec![Feature::RemoteMedia],
+        fetch: vec!["host".to_owned()],
         ..hears
     };
     assert!(
@@ -324,6 +324,15 @@ fn modalities_and_audio_formats_follow_the_policy() {
             &fetches
         )
         .is_ok()
+    );
+    assert_eq!(
+        validate(
+            &request(&parts(&json!([image("https://other/a.png")]))),
+            &fetches
+        )
+        .unwrap_err()
+        .message,
+        "part 0 of message 0: it is at `other`, fetched is from `host` only"
     );
 }
 

@@ -323,6 +323,7 @@ pub(crate) fn model_info() -> ModelInfo {
         context_tokens_max: 32_768,
         modalities: vec!["image".to_owned()],
         pan_and_scan: true,
+        fetch: vec!["images.example".to_owned()],
         tier: "avx2".to_owned(),
     }
 }

@@ -30,6 +30,7 @@ fn worker(id: &str) -> WorkerInfo {
         context_tokens_max: 8_192,
         modalities: Vec::new(),
         pan_and_scan: false,
+        fetch: Vec::new(),
         tier: "avx2".to_owned(),
     };
     WorkerInfo {

@@ -12,12 +12,13 @@ use std::time::{Duration, Instant};
 
 use lapidary_engine::image::{Image, ImageError, ImageLimits, ImageSpec, memory_bytes, prepare};
 use lapidary_schemas::limits::{IMAGE_PIXELS_MAX, MEDIA_BYTES_MAX, REQUEST_IMAGES_BYTES_MAX};
-use lapidary_schemas::{Class, Failure, FailureCode, Job, MediaRef, metrics};
+use lapidary_schemas::{Class, Failure, FailureCode, Job, MediaRef, metrics, remote};
 use lapidary_transport::AnyMedia;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Place, broken, bytes_of};
+use crate::fetch::Fetcher;
 use crate::job::panic_text;
 use crate::metrics::Metrics;
 
@@ -40,6 +41,8 @@ pub(crate) type Held = OwnedSemaphorePermit;
 #[derive(Debug)]
 pub(super) struct Images {
     store: Arc<AnyMedia>,
+    /// `None`: nothing is fetched, and validation lets no address get here.
+    fetcher: Option<Fetcher>,
     spec: ImageSpec,
     limits: ImageLimits,
     interactive: Room,
@@ -64,6 +67,8 @@ pub(super) struct JobImages<'a> {
     tenant: &'a str,
     room: &'a Room,
     held: Option<Held>,
+    /// Of all files whose size is known, so far.
+    file_bytes: usize,
     view_bytes: usize,
 }
 
@@ -78,9 +83,15 @@ impl Room {
 }
 
 impl Images {
-    pub(super) fn new(spec: ImageSpec, store: Arc<AnyMedia>, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(
+        spec: ImageSpec,
+        store: Arc<AnyMedia>,
+        fetcher: Option<Fetcher>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             store,
+            fetcher,
             spec,
             limits: ImageLimits {
                 bytes_max: MEDIA_BYTES_MAX,
@@ -105,9 +116,11 @@ impl Images {
             Class::Interactive => &self.interactive,
             Class::Bulk => &self.bulk,
         };
-        let files = urls.iter().map(|url| file_bytes_max(url));
-        check_together(files.clone().sum())?;
-        let needed = files.max().unwrap_or(0) + urls.len() * self.spec.bytes_max();
+        let files = urls.iter().map(|url| file_bytes(url));
+        let known = files.clone().flatten().sum();
+        check_together(known)?;
+        let largest = files.map(|bytes| bytes.unwrap_or(MEDIA_BYTES_MAX)).max();
+        let needed = largest.unwrap_or(0) + urls.len() * self.spec.bytes_max();
         if needed > HELD_BYTES_MAX {
             let message = format!(
                 "the request's {} images take {needed} bytes at once, the limit is {HELD_BYTES_MAX}",
@@ -125,6 +138,7 @@ impl Images {
             tenant: &job.tenant,
             room,
             held,
+            file_bytes: known,
             view_bytes: 0,
         })
     }
@@ -170,8 +184,19 @@ impl JobImages<'_> {
     /// The image at `url`.
     pub(super) async fn load(&mut self, place: Place, url: &str) -> Result<Image, Failure> {
         let named = || format!("the image in {place}");
-        let bytes = bytes_of(&*self.images.store, self.tenant, url).await;
-        let bytes = bytes.map_err(|unloaded| unloaded.failure(&named()))?;
+        let bytes = match &self.images.fetcher {
+            Some(fetcher) if remote::is_remote(url) => {
+                let found = fetcher.fetch(url).await;
+                let bytes = found.map_err(|error| error.failure(&named()))?;
+                self.file_bytes += bytes.len();
+                check_together(self.file_bytes)?;
+                bytes
+            }
+            _ => {
+                let loaded = bytes_of(&*self.images.store, self.tenant, url).await;
+                loaded.map_err(|unloaded| unloaded.failure(&named()))?
+            }
+        };
         let prepared = self.images.prepare(self.room, bytes).await;
         let image = prepared.map_err(|unprepared| unprepared.failure(&named()))?;
         let views = image.views().iter();
@@ -212,13 +237,16 @@ fn check_together(bytes: usize) -> Result<(), Failure> {
     Err(Failure::new(FailureCode::MediaTooLarge, message))
 }
 
-/// Bytes that the file at `url` has at most, as far as can be told before it is loaded.
-fn file_bytes_max(url: &str) -> usize {
+/// Bytes that the file at `url` has at most; `None` if that shows only when it is fetched.
+fn file_bytes(url: &str) -> Option<usize> {
+    if remote::is_remote(url) {
+        return None;
+    }
     let stored = url.parse::<MediaRef>().ok();
     let bytes = stored.map_or(url.len(), |media| {
         usize::try_from(media.bytes).unwrap_or(usize::MAX)
     });
-    bytes.min(MEDIA_BYTES_MAX)
+    Some(bytes.min(MEDIA_BYTES_MAX))
 }
 
 fn units(bytes: u64) -> u32 {

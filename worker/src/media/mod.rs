@@ -16,6 +16,7 @@ use lapidary_schemas::{Failure, FailureCode, Job, MediaRef, Message, Part};
 use lapidary_transport::media::MediaError;
 use lapidary_transport::{AnyMedia, Media};
 
+use crate::fetch::Fetcher;
 use crate::media::images::{Held, Images, JobImages};
 use crate::metrics::Metrics;
 
@@ -52,13 +53,14 @@ pub(crate) struct Loader {
 }
 
 impl Loader {
-    /// For a model that wants `spec` of images.
+    /// For a model that wants `spec` of images, some of which are fetched from the web.
     pub(crate) fn new(
         store: Arc<AnyMedia>,
         spec: Option<ImageSpec>,
+        fetcher: Option<Fetcher>,
         metrics: &Arc<Metrics>,
     ) -> Self {
-        let images = spec.map(|spec| Images::new(spec, store.clone(), metrics.clone()));
+        let images = spec.map(|spec| Images::new(spec, store.clone(), fetcher, metrics.clone()));
         Self { store, images }
     }
 

@@ -75,7 +75,7 @@ impl Bench {
         };
         let mut info = announcement(model_info(MODEL, images, &engine), 8, None);
         info.id = "worker-1".to_owned();
-        let line = line(stores, engine, &info, &ops, &TaskTracker::new());
+        let line = line(stores, engine, &info, &ops, &TaskTracker::new()).unwrap();
         Self {
             line,
             jobs: TaskTracker::new(),

@@ -167,6 +167,7 @@ async fn a_document_and_a_picture_keep_their_order() {
 async fn crops_are_shown_where_the_worker_is_told_so() {
     let images = ImageOptions {
         pan_and_scan: Some(true),
+        ..ImageOptions::default()
     };
     let bench = Bench::with(seeing(), &images).await;
     bench.consume();
@@ -279,6 +280,58 @@ async fn images_that_are_too_large_together_are_refused_unloaded() {
     assert_eq!(
         five.message,
         "the request's images are 335544320 bytes together, the limit is 268435456"
+    );
+    bench.drain().await;
+}
+
+#[tokio::test]
+async fn a_picture_on_the_web_is_fetched_where_its_host_is_listed() {
+    let grey = picture("grey.png");
+    let at = crate::fetch::tests::serve(grey.clone()).await;
+    let images = ImageOptions {
+        fetch: vec![at.to_string()],
+        ..ImageOptions::default()
+    };
+    let bench = Bench::with(seeing(), &images).await;
+    bench.consume();
+    let asked = |part: Part| asking(vec![text("what is "), part, text("this")]);
+    let jobs = [
+        asked(image(&format!("http://{at}/picture"))),
+        asked(inline(&grey)),
+    ];
+    let results = answers(&bench, &jobs).await;
+    assert_eq!(results[0].text, results[1].text);
+    for (path, code, said) in [
+        ("page.jpg", FailureCode::MediaInvalid, "it is an HTML page"),
+        ("status/404", FailureCode::MediaUnreachable, "answered 404"),
+        (
+            "moved/http://169.254.169.254/",
+            FailureCode::ValidationError,
+            "it is at `169.254.169.254`",
+        ),
+    ] {
+        let refused = failure(&bench, asked(image(&format!("http://{at}/{path}")))).await;
+        assert_eq!(
+            (refused.code, refused.retryable),
+            (code, false),
+            "{refused}"
+        );
+        let named = refused
+            .message
+            .starts_with("the image in part 1 of message 0 ");
+        assert!(named && refused.message.contains(said), "{refused}");
+    }
+    bench.drain().await;
+}
+
+#[tokio::test]
+async fn nothing_is_fetched_by_default() {
+    let bench = bench().await;
+    let refused = failure(&bench, asking(vec![image("http://127.0.0.1/a.png")])).await;
+    assert_eq!(refused.code, FailureCode::ValidationError);
+    assert_eq!(
+        refused.message,
+        "part 0 of message 0 is at a remote address, remote media is not served by `tiny-gemma`"
     );
     bench.drain().await;
 }
