@@ -168,7 +168,8 @@ pub struct Caption {
     pub overwrite: bool,
 
     /// A model's file or folder, for which a worker is started here, or the name that running
-    /// workers serve it under
+    /// workers serve it under [default: the one that is served; else `demonstration`, a small model
+    /// that names pictograms and is part of the program]
     #[arg(
         long,
         value_name = "PATH|NAME",

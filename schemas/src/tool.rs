@@ -175,13 +175,13 @@ mod tests {
             (named, &["b"][..], true),
         ] {
             let request = request(&choice);
-            let names: Vec<&str> = request
+            let calls: Vec<&str> = request
                 .tools_offered()
                 .iter()
                 .map(|tool| tool.function.name.as_str())
                 .collect();
             assert_eq!(
-                (names.as_slice(), request.call_required()),
+                (calls.as_slice(), request.call_required()),
                 (offered, required)
             );
         }

@@ -4,6 +4,9 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// The name of the model that every worker carries: it names pictograms, and knows nothing else.
+pub const DEMONSTRATION: &str = "demonstration";
+
 /// A model as a worker serves it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

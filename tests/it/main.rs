@@ -7,6 +7,7 @@ mod conformance;
 mod faults;
 mod media;
 mod operators;
+mod pictures;
 mod place;
 mod redis_store;
 mod samples;

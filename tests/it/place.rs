@@ -1,10 +1,12 @@
 //! The real programs at one place: what is started there, what is submitted, and what comes of it.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::{Duration, Instant};
 
+use lapidary_schemas::worker::DEMONSTRATION;
 use lapidary_schemas::{BatchId, BatchState, JobResult, Progress, Status};
 use lapidary_tests::{Program, own};
 use lapidary_transport::Results as _;
@@ -45,7 +47,7 @@ impl Place {
         }
     }
 
-    fn arguments(&self) -> [&str; 6] {
+    pub(crate) fn arguments(&self) -> [&str; 6] {
         let Self {
             broker,
             results,
@@ -56,11 +58,22 @@ impl Place {
 
     /// Starts a worker; `more` are further arguments.
     pub(crate) fn worker(&self, more: &[&str]) -> Program {
+        let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tiny-gemma");
+        self.worker_of(model.as_os_str(), MODEL, more)
+    }
+
+    /// Starts a worker with the model that it carries.
+    pub(crate) fn demonstration(&self) -> Program {
+        self.worker_of(DEMONSTRATION.as_ref(), DEMONSTRATION, &[])
+    }
+
+    fn worker_of(&self, model: &OsStr, name: &str, more: &[&str]) -> Program {
         let mut command = own("lapidary-worker");
+        command.arg("run").arg("--model").arg(model);
         command
-            .args(["run", "--name", MODEL, "--model"])
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tiny-gemma"));
-        command.args(self.arguments()).args(more);
+            .args(["--name", name])
+            .args(self.arguments())
+            .args(more);
         Program::start(&mut command, "lapidary-worker")
     }
 

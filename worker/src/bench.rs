@@ -10,6 +10,7 @@ use lapidary_engine::runner::{self, Loaded};
 use lapidary_engine::{Class, Engine, EngineOptions, GenerateInput, Prompt, Prompter, Sampling};
 use serde::Serialize;
 
+use crate::bundled;
 use crate::cli::BenchArgs;
 use crate::config::{load_options, model_name};
 use crate::health::{peak_resident_bytes, resident_bytes};
@@ -78,11 +79,16 @@ fn measure(args: &BenchArgs) -> anyhow::Result<Report> {
     let started = Instant::now();
     let path = &args.model.model;
     // Checked first: the tokenizer's messages would name the wrong thing.
-    anyhow::ensure!(path.exists(), "there is no model at `{}`", path.display());
+    anyhow::ensure!(
+        bundled::is_named(path) || path.exists(),
+        "there is no model at `{}`",
+        path.display()
+    );
+    let source = bundled::source(path);
     let before = resident_bytes().unwrap_or(0);
-    let prompter = Prompter::open(path, &[])?;
+    let prompter = Prompter::open(source.clone(), &[])?;
     let tokenizer_rss_bytes = resident_bytes().unwrap_or(0).saturating_sub(before);
-    let mut loaded = runner::load(path, &load_options(&args.model))?;
+    let mut loaded = runner::load(source, &load_options(&args.model))?;
     let report = described(args, path, &loaded);
     let loading = started.elapsed();
     let images_per_second = encode(&mut loaded, args.images)?;

@@ -46,7 +46,8 @@ pub enum Command {
 /// Which model, and how it computes.
 #[derive(Debug, Clone, Args)]
 pub struct ModelArgs {
-    /// A GGUF file, or a folder with config.json and safetensors.
+    /// A GGUF file, a folder with config.json and safetensors, or `demonstration` for the small model
+    /// that is part of this program.
     #[arg(long, env = "LAPIDARY_MODEL", value_name = "PATH")]
     pub model: PathBuf,
     /// The vision tower of a GGUF file; by default a fitting mmproj*.gguf beside it, if there is one.

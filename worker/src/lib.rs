@@ -8,6 +8,7 @@
 //! No tensors, and no types of a broker or of a store: those are behind the engine and the transport.
 
 pub mod bench;
+mod bundled;
 pub mod cli;
 pub mod config;
 mod consumer;

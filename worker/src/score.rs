@@ -7,6 +7,7 @@ use anyhow::Context;
 use lapidary_engine::prompt::TokenizerError;
 use lapidary_engine::{Engine, EngineOptions, Prompt};
 
+use crate::bundled;
 use crate::cli::ScoreArgs;
 use crate::config::load_options;
 
@@ -31,7 +32,11 @@ pub fn score(args: &ScoreArgs) -> anyhow::Result<()> {
         prefix_sharing: false,
         ..EngineOptions::default()
     };
-    let engine = Engine::load(&args.model.model, &load_options(&args.model), &options)?;
+    let engine = Engine::load(
+        bundled::source(&args.model.model),
+        &load_options(&args.model),
+        &options,
+    )?;
     let window = args
         .window
         .unwrap_or(WINDOW_DEFAULT.min(engine.sequence_tokens_max()));

@@ -30,7 +30,7 @@ use crate::running::{CANCEL_POLL, Running};
 use crate::settle::RetryPolicy;
 use crate::shutdown::{Signals, Stop, stop_in_steps};
 use crate::store::{self, Store, StoreParts, Stores};
-use crate::{gauges, idle, parent, steward};
+use crate::{bundled, gauges, idle, parent, steward};
 
 /// How long an announcement holds, and how often it is renewed.
 const ANNOUNCE_TTL: Duration = Duration::from_secs(15);
@@ -189,7 +189,13 @@ async fn open(config: &Config) -> Result<Stores, WorkerError> {
 
 async fn load(config: &Config) -> Result<Engine, WorkerError> {
     let config = config.clone();
-    let load = move || Engine::load(&config.model_path, &config.load, &config.engine);
+    let load = move || {
+        Engine::load(
+            bundled::source(&config.model_path),
+            &config.load,
+            &config.engine,
+        )
+    };
     let loaded = tokio::task::spawn_blocking(load).await;
     let loaded = loaded.map_err(|error| WorkerError::EngineFailed {
         message: error.to_string(),

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use lapidary_schemas::ModelInfo;
+use lapidary_schemas::worker::DEMONSTRATION;
 use lapidary_transport::{Steward, StewardOptions};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -13,13 +14,17 @@ use crate::config::{self, Config, Stores};
 use crate::exit::{Exit, Stop};
 use crate::plan::Rules;
 use crate::progress::{Progress, say};
-use crate::prompt::Prompts;
+use crate::prompt::{Prompts, Wish};
 use crate::rows::{Format, Output, Settings, Target};
 use crate::run::{Asking, ModelChoice, Outcome, Parts, Run, Workers};
 use crate::sources::{self, Root, Wanted};
 
 /// Time the steward gets to give its election up.
 const RETIRE_MAX: Duration = Duration::from_secs(1);
+
+/// Said before a caption of that model is read as if it meant something.
+const DEMONSTRATION_NOTE: &str = "this is the demonstration model: it names 48 pictograms on plain \
+     backgrounds, and what it says of anything else means nothing; choose another with --model";
 
 /// Captions documents; see `lapidary caption --help`.
 pub(super) async fn run(args: Caption, stop: CancellationToken) -> Result<Exit, Stop> {
@@ -45,25 +50,10 @@ pub(super) async fn run(args: Caption, stop: CancellationToken) -> Result<Exit, 
         return Ok(Exit::Interrupted);
     };
     let model = model?;
-    let max_tokens = args
-        .max_tokens
-        .unwrap_or_else(|| wish.max_tokens(model.context_tokens_max));
-    let asking = Asking {
-        rules: Rules {
-            prompts: Prompts::choose(&wish, model.chat).map_err(Stop::usage)?,
-            long: args.long,
-            prompt_tokens_max: prompt_tokens_max(&model, max_tokens)?,
-        },
-        max_tokens,
-        temperature: args.temperature,
-        seed: args.seed,
-        tenant: place.tenant.clone(),
-        model,
-    };
-    // A setting that no document can pass is the command's mistake, not the documents'.
-    asking
-        .check()
-        .map_err(|failure| Stop::usage(failure.message))?;
+    if model.name == DEMONSTRATION {
+        say(DEMONSTRATION_NOTE);
+    }
+    let asking = asking(&args, &wish, model, &place)?;
     let target = Target {
         path: args.out.clone(),
         format: args.format.unwrap_or_else(|| Format::of(&args.out)),
@@ -92,6 +82,30 @@ pub(super) async fn run(args: Caption, stop: CancellationToken) -> Result<Exit, 
     let outcome = outcome?;
     summarise(&outcome, &args);
     Ok(outcome.exit())
+}
+
+/// How every document is asked about. A setting that none can pass is the command's mistake, not the
+/// documents'.
+fn asking(args: &Caption, wish: &Wish, model: ModelInfo, place: &Config) -> Result<Asking, Stop> {
+    let max_tokens = args
+        .max_tokens
+        .unwrap_or_else(|| wish.max_tokens(model.context_tokens_max));
+    let asking = Asking {
+        rules: Rules {
+            prompts: Prompts::choose(wish, model.chat).map_err(Stop::usage)?,
+            long: args.long,
+            prompt_tokens_max: prompt_tokens_max(&model, max_tokens)?,
+        },
+        max_tokens,
+        temperature: args.temperature,
+        seed: args.seed,
+        tenant: place.tenant.clone(),
+        model,
+    };
+    asking
+        .check()
+        .map_err(|failure| Stop::usage(failure.message))?;
+    Ok(asking)
 }
 
 /// A steward that may be elected to feed the queue.

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lapidary_schemas::worker::model_name;
+use lapidary_schemas::worker::{DEMONSTRATION, model_name};
 use lapidary_schemas::{ModelInfo, WorkerInfo};
 use lapidary_transport::Results as _;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -32,9 +32,11 @@ const STARTS_MAX: u32 = 3;
 pub enum ModelChoice {
     /// A file or folder, and the name it is served under.
     Path(PathBuf, String),
+    /// The one that every worker carries.
+    Demonstration,
     /// A name that running workers serve.
     Name(String),
-    /// The only one there is.
+    /// The only one there is; where none is served, the one that every worker carries.
     Any,
 }
 
@@ -44,6 +46,9 @@ impl ModelChoice {
         let Some(written) = written else {
             return Self::Any;
         };
+        if written == DEMONSTRATION {
+            return Self::Demonstration;
+        }
         let path = PathBuf::from(written);
         if !path.exists() {
             return Self::Name(written.to_owned());
@@ -56,10 +61,21 @@ impl ModelChoice {
         Self::Path(path, name)
     }
 
+    /// What a worker that is started here serves: its model, and the name of it. A name alone is
+    /// somebody else's worker.
+    fn startable(&self) -> Option<(&Path, &str)> {
+        match self {
+            Self::Path(path, name) => Some((path, name)),
+            Self::Demonstration | Self::Any => Some((Path::new(DEMONSTRATION), DEMONSTRATION)),
+            Self::Name(_) => None,
+        }
+    }
+
     /// What it is called in messages.
     pub fn shown(&self) -> &str {
         match self {
             Self::Path(_, name) | Self::Name(name) => name,
+            Self::Demonstration => DEMONSTRATION,
             Self::Any => "any model",
         }
     }
@@ -122,6 +138,7 @@ impl Workers {
             looks.tick().await;
             if let Some(model) = self.served(place).await? {
                 self.was_served = true;
+                self.settle_on(&model);
                 return Ok(model);
             }
             self.ensure_started()?;
@@ -135,13 +152,23 @@ impl Workers {
         }
     }
 
+    /// From here on it is this model, whatever else comes to be served.
+    fn settle_on(&mut self, model: &ModelInfo) {
+        if matches!(self.choice, ModelChoice::Any) {
+            self.choice = match self.started {
+                Some(_) => ModelChoice::Demonstration,
+                None => ModelChoice::Name(model.name.clone()),
+            };
+        }
+    }
+
     /// Whether somebody serves the model; a worker that died is started again.
     pub async fn look_after(&mut self, place: &Stores) -> Result<bool, Stop> {
         if self.served(place).await?.is_some() {
             return Ok(true);
         }
         // Workers that others run may come back; only one's own can be started again.
-        if matches!(self.choice, ModelChoice::Path(..)) {
+        if self.choice.startable().is_some() {
             self.ensure_started()?;
         }
         Ok(false)
@@ -174,6 +201,7 @@ impl Workers {
         let serves = |worker: &&WorkerInfo| {
             let named = match &self.choice {
                 ModelChoice::Path(_, name) | ModelChoice::Name(name) => worker.model.name == *name,
+                ModelChoice::Demonstration => worker.model.name == DEMONSTRATION,
                 ModelChoice::Any => true,
             };
             named && quantization.is_none_or(|asked| worker.model.quantization == asked)
@@ -205,14 +233,11 @@ impl Workers {
         let Some(store) = self.config.embedded.clone() else {
             return Ok(());
         };
-        let ModelChoice::Path(model, name) = &self.choice else {
-            return match &self.choice {
-                ModelChoice::Name(name) => Err(Stop::usage(format!(
-                    "there is no model `{name}`: no such file or folder, and no worker serves it"
-                ))),
-                _ => Err(Stop::usage("no model was named and no worker is running")
-                    .hint("name a model's file with --model")),
-            };
+        let Some((model, name)) = self.choice.startable() else {
+            return Err(Stop::usage(format!(
+                "there is no model `{}`: no such file or folder, and no worker serves it",
+                self.choice.shown()
+            )));
         };
         if let Some(started) = &mut self.started {
             match started.child.try_wait() {
@@ -276,7 +301,10 @@ impl Workers {
 
     fn waiting_for(&self) -> String {
         match &self.started {
-            Some(_) => format!("starting a worker for `{}`", self.choice.shown()),
+            Some(_) => {
+                let name = self.choice.startable().map_or("", |(_, name)| name);
+                format!("starting a worker for `{name}`")
+            }
             None => format!("waiting for a worker that serves `{}`", self.choice.shown()),
         }
     }
@@ -348,5 +376,9 @@ mod tests {
             matches!(ModelChoice::parse(Some("/tmp")), ModelChoice::Path(_, name) if name == "tmp")
         );
         assert_eq!(ModelChoice::parse(None).shown(), "any model");
+        assert!(matches!(
+            ModelChoice::parse(Some("demonstration")),
+            ModelChoice::Demonstration
+        ));
     }
 }

@@ -60,6 +60,7 @@ fn answered(job: &Job, generated: lapidary_engine::Outcome) -> JobResult {
         context_tokens_max: 10,
         modalities: Vec::new(),
         pan_and_scan: false,
+        fetch: Vec::new(),
         tier: "t".to_owned(),
     };
     let made = Made {
