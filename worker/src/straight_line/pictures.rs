@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use lapidary_engine::Quantization;
 use lapidary_schemas::Failure;
+use lapidary_schemas::limits::REPETITION_PENALTY_MAX;
 use lapidary_schemas::request::ImageUrl;
 
 use super::*;
@@ -66,8 +67,11 @@ fn text(text: &str) -> Part {
     }
 }
 
+/// Left alone, weights that were never trained say one token for ever, whatever they see. Where a
+/// token weighs little once it was said, the order in which they come shows all that was seen.
 fn asking(parts: Vec<Part>) -> Job {
-    let mut job = job("", 24);
+    let mut job = job("", 48);
+    job.request.repetition_penalty = Some(REPETITION_PENALTY_MAX);
     job.request.messages[0].content = Content::Parts(parts);
     job
 }
