@@ -54,7 +54,14 @@ impl Prompts {
         let default = templates::default();
         let named = wish.template.as_ref().unwrap_or(&default);
         let (mut document, picture) = (named.prompt(Form::Document), named.prompt(Form::Picture));
-        let mut combine = named.prompt(Form::Combine).or(document);
+        // A prompt that is for pictures only combines nothing.
+        let of_texts = document.filter(|prompt| prompt.contains(TEXT));
+        let usual = if chat {
+            default.prompt(Form::Combine)
+        } else {
+            Some(BASE_COMBINE)
+        };
+        let mut combine = named.prompt(Form::Combine).or(of_texts).or(usual);
         let mut stop = Vec::new();
         if !chat && wish.template.is_none() {
             (document, combine) = (Some(BASE), Some(BASE_COMBINE));

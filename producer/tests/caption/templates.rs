@@ -72,7 +72,15 @@ fn a_template_asks_what_it_says() {
     ];
     let (code, rows, err) = caption(&notes);
     assert_eq!(code, Some(0), "{err}");
-    insta::assert_snapshot!(rows["a.png"].text.clone().unwrap(), @"");
+    insta::assert_snapshot!(rows["a.png"].text.clone().unwrap(), @r"
+    picture of 8 bytes: Context: Ads.
+    For German readers: be exact and thorough, explain the details, and stay professional.
+    For Indian readers: show respect for age and rank, mind the differences between regions, and leave nothing important out.
+    Tone: formal. Choose professional words, correct grammar and respect.
+    Keep to the facts.
+
+    Write a caption for this image: one or two sentences that say what it shows. Answer with the caption alone.
+    ");
 }
 
 #[test]
