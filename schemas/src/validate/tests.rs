@@ -419,7 +419,7 @@ fn rules_of_functions() {
         (
             json!([{"type": "function", "function": {"name": "f", "description": "x".repeat(32_768)}}]),
             json!(null),
-            "`tools` are 32841 bytes, the limit is 32768",
+            "`tools` are 32830 bytes, the limit is 32768",
         ),
         (
             json!([tool("")]),
