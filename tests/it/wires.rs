@@ -56,7 +56,8 @@ async fn a_silent_wire_is_noticed(broker: &Broker) {
     settle(&queue, again, &Settle::Done).await;
 }
 
-/// Ends loans one after the other, while their connection breaks half-way.
+/// Ends loans one after the other, while their connection breaks half-way. The pauses spread them over
+/// the moment of the break; nothing is waited for with them.
 async fn loans_that_end_with_the_connection_are_answered(broker: &Broker) {
     const ROUNDS: usize = 5;
     const LOANS: u32 = 200;

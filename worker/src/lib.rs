@@ -26,6 +26,8 @@ pub mod ops;
 pub mod outcome;
 pub mod parent;
 mod running;
+#[cfg(test)]
+mod samples;
 pub mod score;
 pub mod settle;
 pub mod shutdown;

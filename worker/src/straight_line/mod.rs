@@ -2,12 +2,12 @@
 
 mod pictures;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use chrono::Utc;
-use lapidary_engine::{Engine, EngineOptions, LoadOptions};
+use lapidary_engine::{Engine, EngineOptions, LoadOptions, Quantization};
 use lapidary_schemas::limits::ATTEMPTS_DEFAULT;
 use lapidary_schemas::request::{Content, FileRef, Part};
 use lapidary_schemas::{
@@ -35,7 +35,13 @@ fn fixture() -> PathBuf {
 }
 
 fn engine() -> Engine {
+    small(&fixture(), None)
+}
+
+/// A small model on one thread.
+fn small(model: &Path, quantization: Option<Quantization>) -> Engine {
     let load = LoadOptions {
+        quantization,
         threads: Some(1),
         ..LoadOptions::default()
     };
@@ -44,7 +50,7 @@ fn engine() -> Engine {
         kv_bytes_max: 8 << 20,
         ..EngineOptions::default()
     };
-    Engine::load(&fixture(), &load, &options).unwrap()
+    Engine::load(model, &load, &options).unwrap()
 }
 
 /// A worker in this process, on a file of its own.

@@ -1,10 +1,7 @@
 //! Jobs with pictures, answered by a small model that sees.
 
-use std::path::Path;
-
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use lapidary_engine::Quantization;
 use lapidary_schemas::Failure;
 use lapidary_schemas::limits::REPETITION_PENALTY_MAX;
 use lapidary_schemas::request::ImageUrl;
@@ -24,17 +21,7 @@ fn picture(name: &str) -> Vec<u8> {
 }
 
 fn seeing() -> Engine {
-    let load = LoadOptions {
-        quantization: Some(Quantization::F32),
-        threads: Some(1),
-        ..LoadOptions::default()
-    };
-    let options = EngineOptions {
-        slots_max: 8,
-        kv_bytes_max: 8 << 20,
-        ..EngineOptions::default()
-    };
-    Engine::load(&engine_fixture("vision"), &load, &options).unwrap()
+    small(&engine_fixture("vision"), Some(Quantization::F32))
 }
 
 async fn bench() -> Bench {

@@ -1,10 +1,10 @@
 //! How functions are told of, and which answers are calls.
 
-use chrono::DateTime;
-use lapidary_schemas::{Class, JobId, Message, Work};
+use lapidary_schemas::Message;
 use proptest::prelude::*;
 
 use super::*;
+use crate::samples;
 
 fn job(choice: &Value) -> Job {
     let request = json!({
@@ -25,23 +25,7 @@ fn job(choice: &Value) -> Job {
     });
     let mut request: Request = serde_json::from_value(request).unwrap();
     request.messages = vec![Message::user("Will it rain?")];
-    Job {
-        version: lapidary_schemas::job::ENVELOPE_VERSION,
-        id: JobId(uuid::Uuid::nil()),
-        replaces: None,
-        batch_id: None,
-        item: None,
-        custom_id: None,
-        tenant: "t".to_owned(),
-        model: "m".to_owned(),
-        class: Class::Bulk,
-        work: Work::Chat,
-        attempts_max: 1,
-        created_at: DateTime::UNIX_EPOCH,
-        deadline: None,
-        traceparent: None,
-        request,
-    }
+    samples::job(request)
 }
 
 #[test]

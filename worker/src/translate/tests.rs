@@ -1,9 +1,10 @@
 //! Answers that consist of calls, in results.
 
-use lapidary_schemas::{Request, Work};
+use lapidary_schemas::Request;
 use serde_json::json;
 
 use super::*;
+use crate::samples;
 
 fn job(choice: &str) -> Job {
     let tool = json!({"type": "function", "function": {"name": "look"}});
@@ -11,23 +12,7 @@ fn job(choice: &str) -> Job {
         "messages": [{"role": "user", "content": "?"}], "tools": [tool], "tool_choice": choice
     });
     let request: Request = serde_json::from_value(request).unwrap();
-    Job {
-        version: lapidary_schemas::job::ENVELOPE_VERSION,
-        id: JobId(uuid::Uuid::nil()),
-        replaces: None,
-        batch_id: None,
-        item: None,
-        custom_id: None,
-        tenant: "t".to_owned(),
-        model: "m".to_owned(),
-        class: Class::Bulk,
-        work: Work::Chat,
-        attempts_max: 1,
-        created_at: DateTime::UNIX_EPOCH,
-        deadline: None,
-        traceparent: None,
-        request,
-    }
+    samples::job(request)
 }
 
 fn generated(text: &str, reason: lapidary_engine::FinishReason) -> lapidary_engine::Outcome {
