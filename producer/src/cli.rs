@@ -269,8 +269,8 @@ pub struct TemplateArgs {
 #[command(after_help = "\
 A template of your own is a text file or several in the folder: NAME.document.txt asks about a text,
 which stands for `{text}`; NAME.combine.txt about the captions of a long text's parts, which stand for
-`{text}`; NAME.picture.txt about a picture, which stands before it. In all, `{name}` stands for the
-document's path. One of your own takes the place of a built-in one of its name.")]
+`{text}`; NAME.picture.txt about a picture, which stands before it; NAME.pictures.txt about several
+pictures that a list shows together. In all, `{name}` stands for the document's path. One of your own takes the place of a built-in one of its name.")]
 pub struct Templates {
     /// Template to print whole; without it, all are listed: name, what it takes, how it begins
     #[arg(value_name = "NAME")]

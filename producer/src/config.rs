@@ -8,7 +8,7 @@ use lapidary_transport::{AnyMedia, AnyQueue, AnyResults, Place, PlaceUrls};
 use crate::cli::{Caption, PlaceArgs, TemplateArgs};
 use crate::exit::{Exit, Stop};
 use crate::prompt::{Template, Wish};
-use crate::templates::{self, Form, Named, Notes};
+use crate::templates::{self, Named, Notes};
 
 /// Bytes a prompt file may have.
 const PROMPT_FILE_BYTES_MAX: u64 = 64 * 1024;
@@ -114,21 +114,8 @@ pub fn wish(args: &Caption) -> Result<Wish, Stop> {
 /// The user's own prompt, or the template that the user names.
 fn template(args: &Caption) -> Result<Option<Named>, Stop> {
     if let Some(name) = &args.template {
-        let named = templates::find(name, template_folder(&args.templates).as_deref())?;
-        if named
-            .prompt(Form::Document)
-            .or(named.prompt(Form::Picture))
-            .is_none()
-        {
-            return Err(Stop::usage(format!(
-                "the template `{name}` asks about several pictures together, `caption` asks about \
-                 one at a time"
-            ))
-            .hint(format!(
-                "`lapidary templates {name}` prints it, for requests that `lapidary submit` takes"
-            )));
-        }
-        return Ok(Some(named));
+        let folder = template_folder(&args.templates);
+        return templates::find(name, folder.as_deref()).map(Some);
     }
     let prompt = match (&args.prompt, &args.prompt_file) {
         (Some(prompt), _) => prompt.clone(),

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use image::ImageFormat;
-use lapidary_schemas::{Failure, MediaRef};
+use lapidary_schemas::{Failure, FailureCode, MediaRef};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -47,10 +47,37 @@ impl Room {
 
     /// Waits for room for so many bytes.
     async fn take(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
-        let pieces = u32::try_from(bytes.div_ceil(ROOM_PIECE_BYTES)).unwrap_or(u32::MAX);
         // Fails only once the semaphore is closed, which it never is.
-        Arc::clone(&self.0).acquire_many_owned(pieces).await.ok()
+        let all = Arc::clone(&self.0);
+        all.acquire_many_owned(pieces(bytes)).await.ok()
     }
+
+    /// Waits for room for all of what `name` holds at once: those who have some and want more would
+    /// wait for each other.
+    pub(crate) async fn take_each(
+        &self,
+        sizes: &[u64],
+        name: &str,
+    ) -> Result<Vec<Option<OwnedSemaphorePermit>>, Failure> {
+        let bytes = sizes
+            .iter()
+            .map(|bytes| u64::from(pieces(*bytes)) * ROOM_PIECE_BYTES);
+        let bytes: u64 = bytes.sum();
+        if bytes > PICTURES_BYTES_MAX {
+            return Err(Failure::new(
+                FailureCode::MediaTooLarge,
+                format!("{name} are {bytes} bytes together, the limit is {PICTURES_BYTES_MAX}"),
+            ));
+        }
+        let mut room = self.take(bytes).await;
+        let mut part = |bytes: &u64| room.as_mut()?.split(pieces(*bytes) as usize);
+        Ok(sizes.iter().map(&mut part).collect())
+    }
+}
+
+/// How many pieces of room so many bytes take.
+fn pieces(bytes: u64) -> u32 {
+    u32::try_from(bytes.div_ceil(ROOM_PIECE_BYTES)).unwrap_or(u32::MAX)
 }
 
 impl Default for Room {
@@ -77,8 +104,20 @@ pub(crate) async fn read(
     name: &str,
     room: &Room,
 ) -> Result<Picture, Failure> {
+    let room = room
+        .take(check_size(stretch.end - stretch.start, name)?)
+        .await;
+    read_into(room, path, stretch, name).await
+}
+
+/// Reads a picture into room that was taken for it.
+pub(crate) async fn read_into(
+    room: Option<OwnedSemaphorePermit>,
+    path: &Path,
+    stretch: Range<u64>,
+    name: &str,
+) -> Result<Picture, Failure> {
     let size = check_size(stretch.end - stretch.start, name)?;
-    let room = room.take(size).await;
     let read = async {
         let mut file = tokio::fs::File::open(path).await?;
         file.seek(SeekFrom::Start(stretch.start)).await?;
@@ -200,6 +239,26 @@ mod tests {
         assert!(futures::poll!(&mut third).is_pending());
         drop(first);
         assert!(futures::poll!(&mut third).is_ready());
+    }
+
+    #[tokio::test]
+    async fn pictures_that_are_shown_together_take_their_room_together() {
+        let room = Room::new();
+        let each = room.take_each(&[1, 0, DOCUMENT_BYTES_MAX], "a, b").await;
+        let each = each.unwrap();
+        let taken = each.iter().map(|room| room.as_ref().unwrap().num_permits());
+        let taken: Vec<usize> = taken.collect();
+        assert_eq!(taken, [1, 0, pieces(DOCUMENT_BYTES_MAX) as usize]);
+        drop(each);
+        let sizes = [DOCUMENT_BYTES_MAX, DOCUMENT_BYTES_MAX, 1];
+        assert_eq!(
+            room.take_each(&sizes, "a, b")
+                .await
+                .unwrap_err()
+                .to_string(),
+            "MEDIA_TOO_LARGE: a, b are 134218752 bytes together, the limit is 134217728"
+        );
+        assert!(room.take(PICTURES_BYTES_MAX).await.is_some());
     }
 
     #[tokio::test]

@@ -27,6 +27,10 @@ pub struct Prompts {
     pub document: Template,
     /// Asked of a picture.
     pub picture: Template,
+    /// Asked of several pictures together.
+    pub pictures: Template,
+    /// Whether pictures are asked about together only.
+    pub together_only: bool,
     /// Asked of the captions of a document's parts.
     pub combine: Template,
     /// Strings that end the answer.
@@ -54,6 +58,7 @@ impl Prompts {
         let default = templates::default();
         let named = wish.template.as_ref().unwrap_or(&default);
         let (mut document, picture) = (named.prompt(Form::Document), named.prompt(Form::Picture));
+        let pictures = named.prompt(Form::Pictures);
         // A prompt that is for pictures only combines nothing.
         let of_texts = document.filter(|prompt| prompt.contains(TEXT));
         let usual = if chat {
@@ -72,11 +77,28 @@ impl Prompts {
             Template::new([wish.notes.as_str(), prompt.unwrap_or_default()].concat())
         };
         Ok(Self {
-            document: noted(document.or(picture)),
-            picture: noted(picture.or(document)),
+            document: noted(document.or(picture).or(pictures)),
+            picture: noted(picture.or(document).or(pictures)),
+            pictures: noted(pictures.or(picture).or(document)),
+            together_only: picture.or(document).is_none(),
             combine: noted(own_combine.or(combine)),
             stop,
         })
+    }
+}
+
+impl Prompts {
+    /// What is asked of so many pictures together.
+    pub fn of_pictures(&self, count: usize) -> Result<&Template, String> {
+        match count {
+            1 if self.together_only => Err(
+                "the template asks about several pictures together, and this is one; a list shows \
+                 them together as `images`"
+                    .to_owned(),
+            ),
+            1 => self.picture.for_picture(),
+            _ => self.pictures.for_picture(),
+        }
     }
 }
 
@@ -185,11 +207,14 @@ impl Template {
         Content::Parts(parts)
     }
 
-    /// The prompt for a picture at `url`: in the media store, or at an address.
-    pub fn with_picture(&self, name: &str, url: String) -> Content {
-        let image_url = ImageUrl { url };
+    /// The prompt for pictures at `urls`: in the media store, or at an address.
+    pub fn with_pictures(&self, name: &str, urls: Vec<String>) -> Content {
+        let image = |url| Part::ImageUrl {
+            image_url: ImageUrl { url },
+        };
         let text = self.0.replace(NAME, name);
-        Content::Parts(vec![Part::ImageUrl { image_url }, Part::Text { text }])
+        let words = std::iter::once(Part::Text { text });
+        Content::Parts(urls.into_iter().map(image).chain(words).collect())
     }
 
     /// What stands before, between and behind the places of the text.
@@ -253,15 +278,38 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_stands_before_its_prompt() {
-        let url = "media:a".to_owned();
-        let content = template("What is {name}?").with_picture("a.png", url.clone());
+    fn pictures_stand_before_their_prompt() {
+        let urls = ["media:a".to_owned(), "media:b".to_owned()];
+        let content = template("What is {name}?").with_pictures("a.png", urls.to_vec());
         let Content::Parts(parts) = content else {
             panic!("parts expected");
         };
-        assert!(matches!(&parts[0], Part::ImageUrl { image_url } if image_url.url == url));
+        for (part, expected) in parts.iter().zip(&urls) {
+            assert!(matches!(part, Part::ImageUrl { image_url } if image_url.url == *expected));
+        }
         let text = "What is a.png?".to_owned();
-        assert_eq!(parts[1..], [Part::Text { text }]);
+        assert_eq!(parts[2..], [Part::Text { text }]);
+    }
+
+    #[test]
+    fn a_comparison_is_of_several_pictures() {
+        let prompts = |name: &str| {
+            let wish = Wish {
+                template: Some(templates::find(name, None).unwrap()),
+                ..Wish::default()
+            };
+            Prompts::choose(&wish, true).unwrap()
+        };
+        let comparison = prompts("comparison");
+        assert_eq!(
+            comparison.of_pictures(1).unwrap_err(),
+            "the template asks about several pictures together, and this is one; a list shows them \
+             together as `images`"
+        );
+        assert_eq!(comparison.of_pictures(2), Ok(&comparison.pictures));
+        let tags = prompts("tags");
+        assert_eq!(tags.of_pictures(1), Ok(&tags.picture));
+        assert_eq!(tags.of_pictures(2), Ok(&tags.picture));
     }
 
     #[test]

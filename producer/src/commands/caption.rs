@@ -157,6 +157,7 @@ fn settings(asking: &Asking) -> Settings {
     Settings::default()
         .with("--prompt", prompts.document.as_str())
         .with("--prompt (pictures)", prompts.picture.as_str())
+        .with("--prompt (pictures together)", prompts.pictures.as_str())
         .with("--combine-prompt", prompts.combine.as_str())
         .with("--long", asking.rules.long.as_str())
         .with("--max-tokens", asking.max_tokens)

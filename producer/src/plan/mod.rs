@@ -119,8 +119,8 @@ pub enum Subject<'a> {
     Text(Cow<'a, str>),
     /// Captions of parts, to combine.
     Captions(String),
-    /// A picture.
-    Picture(&'a PictureAt),
+    /// Pictures that are shown together; mostly one.
+    Pictures(&'a [PictureAt]),
 }
 
 /// Where the worker finds a picture.
@@ -151,10 +151,10 @@ impl PictureAt {
 }
 
 impl Work {
-    /// Begins a picture: one question.
-    pub fn picture(name: String, key: String, at: PictureAt) -> (Self, Vec<u32>) {
+    /// Begins pictures that are shown together: one question.
+    pub fn pictures(name: String, key: String, pictures: Vec<PictureAt>) -> (Self, Vec<u32>) {
         let mut work = Self::new(name, key);
-        let asked = work.add(0, vec![Source::Picture(at)]);
+        let asked = work.add(0, vec![Source::Pictures(pictures)]);
         (work, asked)
     }
 

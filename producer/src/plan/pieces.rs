@@ -45,8 +45,8 @@ pub(super) enum Source {
     Text(String),
     /// Captions of consecutive parts.
     Captions(Vec<String>),
-    /// A picture, which is never cut.
-    Picture(PictureAt),
+    /// Pictures, which are never cut.
+    Pictures(Vec<PictureAt>),
 }
 
 /// How much of a prompt that was too long would have fitted.
@@ -79,7 +79,7 @@ impl Source {
         match self {
             Self::Text(text) => Subject::Text(Cow::Borrowed(text)),
             Self::Captions(captions) => Subject::Captions(join(captions)),
-            Self::Picture(at) => Subject::Picture(at),
+            Self::Pictures(pictures) => Subject::Pictures(pictures),
         }
     }
 
@@ -90,7 +90,7 @@ impl Source {
                 let bytes = fit.bytes(text.len())?;
                 Some(Self::Text(split::truncate(text, bytes).to_owned()))
             }
-            Self::Captions(_) | Self::Picture(_) => None,
+            Self::Captions(_) | Self::Pictures(_) => None,
         }
     }
 
@@ -115,7 +115,7 @@ impl Source {
                 ])
             }
             // Two captions that do not fit together never will.
-            Self::Captions(_) | Self::Picture(_) => None,
+            Self::Captions(_) | Self::Pictures(_) => None,
         }
     }
 }

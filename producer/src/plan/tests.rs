@@ -24,7 +24,7 @@ fn words(work: &Work, piece: u32) -> String {
     match work.question(piece).unwrap().subject {
         Subject::Text(text) => text.into_owned(),
         Subject::Captions(captions) => captions,
-        Subject::Picture(at) => panic!("{} has no words", at.url()),
+        Subject::Pictures(pictures) => panic!("{pictures:?} have no words"),
     }
 }
 
@@ -252,18 +252,19 @@ fn a_second_result_of_a_piece_changes_nothing() {
 }
 
 #[test]
-fn a_picture_is_one_question_and_never_cut() {
-    let at = PictureAt::Stored(MediaRef {
+fn pictures_are_one_question_and_never_cut() {
+    let stored = PictureAt::Stored(MediaRef {
         sha256: "a".repeat(64),
         bytes: 7,
     });
+    let pictures = [stored, PictureAt::Address("http://example.org".to_owned())];
     for long in [Long::Split, Long::Truncate, Long::Refuse] {
         let rules = rules(long, 100);
-        let (mut work, pieces) = Work::picture("a.png".into(), "key".into(), at.clone());
+        let (mut work, pieces) = Work::pictures("a.png".into(), "key".into(), pictures.to_vec());
         assert_eq!(
             work.question(pieces[0]),
             Some(Question {
-                subject: Subject::Picture(&at),
+                subject: Subject::Pictures(&pictures),
                 label: String::new()
             })
         );

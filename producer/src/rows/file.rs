@@ -6,8 +6,9 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufRead as _, BufReader, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
+use super::compact::Order;
 use super::settings::Record;
-use super::{Format, LeftOut, Row, Settings, compact, export};
+use super::{Format, LeftOut, Place, Row, Settings, export};
 use crate::digest::short;
 
 /// Why rows cannot be written.
@@ -73,8 +74,10 @@ struct Kept {
     length: u64,
     /// For each name in the file, the key under which it is done; `None` if it failed.
     known: HashMap<u128, Option<u128>>,
-    /// Whether some name has more than one row.
-    repeated: bool,
+    /// Where documents stand among all.
+    order: Order,
+    /// Whether rows may have another order, or a name more than one.
+    unordered: bool,
 }
 
 impl Output {
@@ -131,7 +134,8 @@ impl Output {
             path: path.to_owned(),
             length: 0,
             known: HashMap::new(),
-            repeated: false,
+            order: Order::beside(path),
+            unordered: false,
         };
         let run = if let Some(record) = record {
             kept.load(&name)?;
@@ -193,20 +197,30 @@ impl Output {
         }
     }
 
+    /// A document of this name stands at this place among all.
+    pub fn place(&mut self, name: &str, place: Place) -> Result<(), OutputError> {
+        let placed = match &mut self.sink {
+            Sink::Stream(_) => Ok(()),
+            Sink::Kept(kept) => kept.order.place(name, place),
+        };
+        placed.map_err(|source| self.failed(source))
+    }
+
     /// Writes a row; it is whole or not there.
     pub fn write(&mut self, row: &Row) -> Result<(), OutputError> {
         let mut line = serde_json::to_vec(row).map_err(|error| self.failed(error.into()))?;
         line.push(b'\n');
         let written = match &mut self.sink {
             Sink::Stream(out) => out.write_all(&line).and_then(|()| out.flush()),
-            Sink::Kept(kept) => kept.append(&line, row),
+            Sink::Kept(kept) => kept.append(&line),
         };
         written.map_err(|source| self.failed(source))?;
         self.rows += 1;
         Ok(())
     }
 
-    /// Leaves one row a name, the last one, makes everything durable, and makes other shapes of it.
+    /// Leaves one row a name, the last one, in the order of the documents, makes everything durable,
+    /// and makes other shapes of it.
     pub fn finish(&mut self) -> Result<LeftOut, OutputError> {
         let finished = match &mut self.sink {
             Sink::Stream(out) => out.flush().map(|()| LeftOut::default()),
@@ -278,7 +292,8 @@ impl Kept {
             self.length += bytes;
             let key = row.key.as_ref().filter(|_| row.is_done());
             let key = key.map(|key| short(key.as_bytes()));
-            self.repeated |= self.known.insert(short(row.name.as_bytes()), key).is_some();
+            let before = self.known.insert(short(row.name.as_bytes()), key);
+            self.unordered |= before.is_some();
         }
         self.file.set_len(self.length).map_err(failed)?;
         self.file
@@ -287,7 +302,7 @@ impl Kept {
         Ok(())
     }
 
-    fn append(&mut self, line: &[u8], row: &Row) -> io::Result<()> {
+    fn append(&mut self, line: &[u8]) -> io::Result<()> {
         if let Err(error) = self.file.write_all(line) {
             // What was written of the line goes again, so that only whole rows stay. Should this
             // fail too, the next start cuts the torn line off.
@@ -295,7 +310,7 @@ impl Kept {
             return Err(error);
         }
         self.length += line.len() as u64;
-        self.repeated |= self.known.contains_key(&short(row.name.as_bytes()));
+        self.unordered = true;
         Ok(())
     }
 
@@ -306,9 +321,9 @@ impl Kept {
         if target.sidecar {
             left_out = export::write_sidecars(&self.path, target.overwrite)?;
         }
-        if self.repeated {
-            compact::keep_last(&self.path)?;
-            self.repeated = false;
+        if std::mem::take(&mut self.unordered) {
+            let order = std::mem::replace(&mut self.order, Order::beside(&self.path));
+            order.apply(&self.path)?;
         }
         left_out.elsewhere = target.format.export(&self.path, &target.path)?;
         Ok(left_out)
@@ -384,10 +399,13 @@ mod tests {
         assert!(!output.is_done("a", "other content"));
         assert!(!output.is_done("b", "kb"));
         assert!(!output.is_done("c", "kc"));
+        for (index, name) in ["c", "a", "b"].iter().enumerate() {
+            output.place(name, [index as u64, 0]).unwrap();
+        }
         output.write(&row("b", "kb")).unwrap();
         output.write(&row("c", "kc")).unwrap();
         output.finish().unwrap();
-        assert_eq!(names(&path), ["a", "b", "c"]);
+        assert_eq!(names(&path), ["c", "a", "b"]);
         assert!(
             std::fs::read_to_string(&path)
                 .unwrap()

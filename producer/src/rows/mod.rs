@@ -1,10 +1,12 @@
-//! Output: one JSON line a document, in order of completion, and other formats made of the lines.
+//! Output: one JSON line a document, put in the documents' order at the end, and other formats made
+//! of the lines.
 
 mod atomic;
 mod compact;
 mod export;
 mod file;
 mod settings;
+mod sort;
 
 use lapidary_schemas::result::Usage;
 use lapidary_schemas::{Failure, FinishReason, Status};
@@ -13,6 +15,10 @@ use serde::{Deserialize, Serialize};
 pub use export::{Format, LeftOut};
 pub use file::{Output, OutputError, Target};
 pub use settings::Settings;
+
+/// Where a document stands among all: the number of the file that it is or is in, and its own number
+/// inside.
+pub type Place = [u64; 2];
 
 /// One document's outcome.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -14,9 +14,9 @@ use lapidary_transport::Media as _;
 use crate::config::Stores;
 use crate::digest::sha256_hex;
 use crate::exit::Stop;
-use crate::plan::{Question, Rules, Subject, Work};
+use crate::plan::{PictureAt, Question, Rules, Subject, Work};
 use crate::prompt::{Template, travels_by_reference};
-use crate::sources::Body;
+use crate::sources::{Body, Shown};
 
 /// How the documents of a run are asked about.
 #[derive(Debug, Clone)]
@@ -49,15 +49,17 @@ impl Asking {
     pub fn key(&self, name: &str, body: &Body) -> Result<String, Failure> {
         match body {
             Body::Text(text) => self.text_key(name, text),
-            Body::Picture(picture) => self.picture_key(name, picture.media.to_string()),
-            Body::Address(url) => self.picture_key(name, url.clone()),
+            Body::Pictures(pictures) => {
+                self.pictures_key(name, pictures.iter().map(Shown::url).collect())
+            }
         }
     }
 
-    /// The request names the picture by its content or its address, so the request says it all.
-    fn picture_key(&self, name: &str, url: String) -> Result<String, Failure> {
-        let template = self.rules.prompts.picture.for_picture().map_err(unsuited)?;
-        let valid = self.valid(template.with_picture(name, url))?;
+    /// The request names pictures by their content or address, so the request says it all.
+    fn pictures_key(&self, name: &str, urls: Vec<String>) -> Result<String, Failure> {
+        let prompts = &self.rules.prompts;
+        let template = prompts.of_pictures(urls.len()).map_err(unsuited)?;
+        let valid = self.valid(template.with_pictures(name, urls))?;
         Ok(resume_key(&valid, &[], &self.model))
     }
 
@@ -85,7 +87,7 @@ impl Asking {
         work: &Work,
         question: &Question<'_>,
         now: DateTime<Utc>,
-    ) -> Result<Result<(ManifestItem, Option<MediaRef>), Failure>, Stop> {
+    ) -> Result<Result<(ManifestItem, Vec<MediaRef>), Failure>, Stop> {
         let (content, media) = self.content(place, work.name(), &question.subject).await?;
         let seed = self.seed.unwrap_or_else(|| seed(work.key(), question));
         let request = self.request(content, Some(seed));
@@ -111,22 +113,27 @@ impl Asking {
         place: &Stores,
         name: &str,
         subject: &Subject<'_>,
-    ) -> Result<(Content, Option<MediaRef>), Stop> {
+    ) -> Result<(Content, Vec<MediaRef>), Stop> {
         let prompts = &self.rules.prompts;
         let (template, text): (&Template, &str) = match subject {
-            Subject::Picture(at) => {
-                let content = prompts.picture.with_picture(name, at.url());
-                return Ok((content, at.media().cloned()));
+            Subject::Pictures(pictures) => {
+                let template = prompts.of_pictures(pictures.len());
+                let urls = pictures.iter().map(PictureAt::url).collect();
+                let content = template
+                    .unwrap_or(&prompts.picture)
+                    .with_pictures(name, urls);
+                let media = pictures.iter().filter_map(PictureAt::media).cloned();
+                return Ok((content, media.collect()));
             }
             Subject::Text(text) => (&prompts.document, text),
             Subject::Captions(captions) => (&prompts.combine, captions),
         };
         if !travels_by_reference(text) {
-            return Ok((template.with_text(name, text), None));
+            return Ok((template.with_text(name, text), Vec::new()));
         }
         let bytes = text.as_bytes().to_vec();
         let media = place.media.put(&self.tenant, bytes).await?;
-        Ok((template.with_media(name, &media), Some(media)))
+        Ok((template.with_media(name, &media), vec![media]))
     }
 
     fn valid(&self, content: Content) -> Result<ValidRequest, Failure> {
@@ -156,7 +163,7 @@ fn seed(key: &str, question: &Question<'_>) -> u64 {
         Subject::Text(text) => text.as_bytes(),
         Subject::Captions(captions) => captions.as_bytes(),
         // Never in parts.
-        Subject::Picture(_) => return seed_from(key),
+        Subject::Pictures(_) => return seed_from(key),
     };
     seed_from(&format!("{key} {}", sha256_hex(text)))
 }
@@ -223,7 +230,7 @@ mod tests {
             sha256: content.to_string().repeat(64),
             bytes: 7,
         };
-        asking.picture_key(name, media.to_string())
+        asking.pictures_key(name, vec![media.to_string()])
     }
 
     #[test]

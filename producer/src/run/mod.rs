@@ -27,7 +27,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Stores;
 use crate::exit::{Exit, Stop};
-use crate::plan::{PictureAt, Step, Work};
+use crate::plan::{Step, Work};
 use crate::progress::{Progress, Reached};
 use crate::rows::{LeftOut, Output, Row};
 use crate::sources::{Body, Document, Seen};
@@ -198,9 +198,8 @@ impl Run {
                     None => more = false,
                 },
                 Some(stored) = self.storing.next(), if !self.storing.is_empty() => {
-                    let Stored { name, key, media } = stored?;
-                    let work = Work::picture(name, key, PictureAt::Stored(media));
-                    self.begin(work, 0).await?;
+                    let Stored { name, key, pictures } = stored?;
+                    self.begin(Work::pictures(name, key, pictures), 0).await?;
                 }
                 _ = ticks.tick() => {
                     tick += 1;
@@ -231,7 +230,8 @@ impl Run {
 
     /// A document read, or refused.
     async fn take(&mut self, document: Document) -> Result<(), Stop> {
-        let Document { name, body } = document;
+        let Document { place, name, body } = document;
+        self.parts.output.place(&name, place)?;
         let body = match body {
             Ok(body) => body,
             Err(failure) => return self.write(&Row::refused(name, failure)),
@@ -258,14 +258,10 @@ impl Run {
                 let work = Work::text(name, key, text, &self.parts.asking.rules);
                 self.begin(work, bytes).await
             }
-            Body::Picture(picture) => {
+            Body::Pictures(pictures) => {
                 let (place, tenant) = (&self.parts.place, &self.sender.tenant);
-                self.storing.add(place, tenant, (name, key), picture);
+                self.storing.add(place, tenant, (name, key), pictures);
                 Ok(())
-            }
-            Body::Address(url) => {
-                let work = Work::picture(name, key, PictureAt::Address(url));
-                self.begin(work, 0).await
             }
         }
     }

@@ -1,25 +1,26 @@
 //! Pictures on their way into the media store, several at once: each waits for a disk.
 
-use lapidary_schemas::MediaRef;
 use lapidary_transport::Media as _;
 use tokio::task::JoinSet;
 
 use crate::config::Stores;
 use crate::exit::{Exit, Stop};
 use crate::picture::Picture;
+use crate::plan::PictureAt;
+use crate::sources::Shown;
 
-/// Pictures that are stored at once.
+/// Documents whose pictures are stored at once.
 const STORING_MAX: usize = 16;
 
-/// A picture that is in the store.
+/// A document whose pictures are where a worker finds them.
 #[derive(Debug)]
 pub(super) struct Stored {
     pub(super) name: String,
     pub(super) key: String,
-    pub(super) media: MediaRef,
+    pub(super) pictures: Vec<PictureAt>,
 }
 
-/// Pictures on their way.
+/// Documents on their way.
 #[derive(Debug, Default)]
 pub(super) struct Storing(JoinSet<Result<Stored, Stop>>);
 
@@ -30,18 +31,26 @@ impl Storing {
         place: &Stores,
         tenant: &str,
         (name, key): (String, String),
-        picture: Picture,
+        shown: Vec<Shown>,
     ) {
         let (media, tenant) = (place.media.clone(), tenant.to_owned());
         self.0.spawn(async move {
-            // The room it takes in memory is given back once it is stored.
-            let Picture { bytes, room, .. } = picture;
-            let stored = media.put(&tenant, bytes).await;
-            drop(room);
+            let mut pictures = Vec::with_capacity(shown.len());
+            for shown in shown {
+                pictures.push(match shown {
+                    // The room it takes in memory is given back once it is stored.
+                    Shown::Picture(Picture { bytes, room, .. }) => {
+                        let stored = media.put(&tenant, bytes).await;
+                        drop(room);
+                        PictureAt::Stored(stored?)
+                    }
+                    Shown::Address(url) => PictureAt::Address(url),
+                });
+            }
             Ok(Stored {
                 name,
                 key,
-                media: stored?,
+                pictures,
             })
         });
     }

@@ -32,6 +32,8 @@ pub(super) enum At {
     Table(PathBuf),
     /// A picture at an address that the worker fetches.
     Address(String),
+    /// Pictures that are shown together, each a file or at an address.
+    Together(Vec<At>),
 }
 
 /// One thing found.
@@ -74,6 +76,19 @@ impl At {
                 format!("{} byte {}", archive.display(), stretch.start)
             }
             Self::Address(url) => url.clone(),
+            Self::Together(places) => {
+                let shown: Vec<_> = places.iter().map(Self::shown).collect();
+                shown.join(", ")
+            }
+        }
+    }
+
+    /// What a line of a list means: an address or a path.
+    pub(super) fn written(written: &str) -> Self {
+        if Self::is_address(written) {
+            Self::Address(written.to_owned())
+        } else {
+            Self::File(written.into())
         }
     }
 

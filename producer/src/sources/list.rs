@@ -1,7 +1,8 @@
 //! Lists of documents: standard input or a file, a line each.
 //!
-//! A line is a path or an address, or a JSON object that holds one as `image` or `path`, and perhaps
-//! the name of its row as `name` or `id`. Paths are those of the folder the command runs in.
+//! A line is a path or an address, or a JSON object that holds one as `image` or `path`, or several
+//! that are shown together as `images`, and perhaps the name of its row as `name` or `id`. Paths are
+//! those of the folder the command runs in.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -9,6 +10,7 @@ use std::io::{self, BufRead, BufReader, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use lapidary_schemas::limits::IMAGES_PER_MESSAGE_MAX;
 use lapidary_schemas::{Failure, FailureCode};
 use serde::Deserialize;
 
@@ -96,9 +98,32 @@ fn next_line(lines: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Option<
 #[derive(Deserialize)]
 struct Line {
     #[serde(alias = "path")]
-    image: String,
+    image: Option<String>,
+    images: Option<Vec<String>>,
     #[serde(alias = "id")]
     name: Option<Name>,
+}
+
+impl Line {
+    /// What it names, as it is written.
+    fn written(self) -> Result<Vec<String>, String> {
+        let written = match (self.image, self.images) {
+            (Some(image), None) => vec![image],
+            (None, Some(images)) => images,
+            (None, None) => return Err("it has neither `image` nor `images`".to_owned()),
+            (Some(_), Some(_)) => return Err("it has both `image` and `images`".to_owned()),
+        };
+        if written.is_empty() || written.len() > IMAGES_PER_MESSAGE_MAX {
+            return Err(format!(
+                "its `images` are {}, it may have 1 to {IMAGES_PER_MESSAGE_MAX}",
+                written.len()
+            ));
+        }
+        if written.iter().any(String::is_empty) {
+            return Err("its path is empty".to_owned());
+        }
+        Ok(written)
+    }
 }
 
 #[derive(Deserialize)]
@@ -116,34 +141,33 @@ fn read_line(line: &[u8]) -> Result<Option<Found>, String> {
     }
     if line.first() != Some(&b'{') {
         return Ok(Some(match std::str::from_utf8(line) {
-            Ok(text) => named(text, None),
+            Ok(text) => Found {
+                name: text.to_owned(),
+                at: At::written(text),
+            },
             Err(_) => Found::file(Path::new(OsStr::from_bytes(line))),
         }));
     }
-    let line: Line = serde_json::from_slice(line).map_err(|error| error.to_string())?;
-    if line.image.is_empty() {
-        return Err("its path is empty".to_owned());
-    }
-    let name = line.name.map(|name| match name {
+    let mut line: Line = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+    let name = line.name.take().map(|name| match name {
         Name::Text(text) => text,
         Name::Number(number) => number.to_string(),
     });
-    Ok(Some(named(
-        &line.image,
-        name.filter(|name| !name.is_empty()),
-    )))
-}
-
-fn named(written: &str, name: Option<String>) -> Found {
-    let at = if At::is_address(written) {
-        At::Address(written.to_owned())
-    } else {
-        At::File(written.into())
+    let mut places: Vec<At> = line
+        .written()?
+        .iter()
+        .map(|path| At::written(path))
+        .collect();
+    let at = match places.pop() {
+        Some(one) if places.is_empty() => one,
+        last => At::Together(places.into_iter().chain(last).collect()),
     };
-    Found {
-        name: name.unwrap_or_else(|| written.to_owned()),
+    Ok(Some(Found {
+        name: name
+            .filter(|name| !name.is_empty())
+            .unwrap_or_else(|| at.shown()),
         at,
-    }
+    }))
 }
 
 fn bad_line(list: &str, number: u64, reason: &str) -> Entry {
@@ -189,6 +213,10 @@ mod tests {
             r#"{"path": "e.txt", "id": 7}"#,
             "\n",
             r#"{"image": "http://example.org/f", "name": "eff"}"#,
+            "\n",
+            r#"{"images": ["g.png", "http://example.org/h"]}"#,
+            "\n",
+            r#"{"images": ["i.png"], "id": "i"}"#,
         );
         assert_eq!(
             entries(text),
@@ -198,6 +226,8 @@ mod tests {
                 "d.png at d.png",
                 "7 at e.txt",
                 "eff at http://example.org/f",
+                "g.png, http://example.org/h at g.png, http://example.org/h",
+                "i at i.png",
             ]
         );
     }
@@ -205,14 +235,15 @@ mod tests {
     #[test]
     fn bad_lines_are_named_and_harm_no_others() {
         let text = format!(
-            "{{\"id\": 1}}\n{}\nb.png\n{{\"image\":\n",
+            "{{\"id\": 1}}\n{}\nb.png\n{{\"image\":\n{{\"images\":[]}}\n",
             "x".repeat(100_000)
         );
         insta::assert_snapshot!(entries(&text).join("\n"), @r"
-        line 1 of list names no document: missing field `image` at line 1 column 9
+        line 1 of list names no document: it has neither `image` nor `images`
         line 2 of list names no document: it is over 65536 bytes
         b.png at b.png
         line 4 of list names no document: EOF while parsing a value at line 1 column 9
+        line 5 of list names no document: its `images` are 0, it may have 1 to 16
         ");
     }
 }

@@ -7,6 +7,7 @@ mod list;
 mod parquet;
 mod pattern;
 mod tar;
+mod together;
 mod walk;
 
 use std::collections::HashMap;
@@ -23,6 +24,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::digest::short;
 use crate::picture::{self, Picture, Room};
+use crate::rows::Place;
 use found::{At, Entry, Found};
 use kind::Kind;
 
@@ -36,6 +38,8 @@ const DOCUMENTS_AHEAD_MAX: usize = 4;
 /// A document, or why it cannot be read.
 #[derive(Debug)]
 pub struct Document {
+    /// Where it stands among all.
+    pub place: Place,
     /// Its path as found.
     pub name: String,
     /// What it holds.
@@ -56,10 +60,34 @@ pub enum Wanted {
 pub enum Body {
     /// Text to read.
     Text(String),
-    /// A picture to look at.
+    /// Pictures to look at together, in this order; mostly one.
+    Pictures(Vec<Shown>),
+}
+
+impl Body {
+    /// One picture.
+    fn picture(picture: Picture) -> Self {
+        Self::Pictures(vec![Shown::Picture(picture)])
+    }
+}
+
+/// A picture that is shown to the model.
+#[derive(Debug)]
+pub enum Shown {
+    /// Its bytes.
     Picture(Picture),
-    /// A picture at an address that the worker fetches.
+    /// One at an address that the worker fetches.
     Address(String),
+}
+
+impl Shown {
+    /// As it stands in a request.
+    pub fn url(&self) -> String {
+        match self {
+            Self::Picture(picture) => picture.media.to_string(),
+            Self::Address(url) => url.clone(),
+        }
+    }
 }
 
 /// What the walk has seen, for progress; final once `complete`.
@@ -105,7 +133,8 @@ impl Seen {
     }
 }
 
-/// Starts to count in one task and to read in another; documents come in no particular order.
+/// Starts to count in one task and to read in another; documents come in no
+/// particular order, and know their place.
 pub fn start(
     roots: Vec<Root>,
     wanted: Wanted,
@@ -237,13 +266,17 @@ impl Names {
 
 async fn read_all(mut found: mpsc::Receiver<Entry>, documents: mpsc::Sender<Document>) {
     let room = Room::new();
+    let numbers = futures::stream::iter(0..);
     futures::stream::poll_fn(|context| found.poll_recv(context))
-        .for_each_concurrent(DOCUMENTS_AHEAD_MAX, |entry| read(entry, &room, &documents))
+        .zip(numbers)
+        .for_each_concurrent(DOCUMENTS_AHEAD_MAX, |(entry, number)| {
+            read(entry, number, &room, &documents)
+        })
         .await;
 }
 
-/// Reads what was found in the way of its kind, and sends it on.
-async fn read(entry: Entry, room: &Room, documents: &mpsc::Sender<Document>) {
+/// Reads what was found in the way of its kind, and sends it on. `number` counts what was found.
+async fn read(entry: Entry, number: u64, room: &Room, documents: &mpsc::Sender<Document>) {
     let (name, body) = match entry {
         Entry::Other => return,
         Entry::Unreadable(name, failure) => (name, Err(failure)),
@@ -252,17 +285,20 @@ async fn read(entry: Entry, room: &Room, documents: &mpsc::Sender<Document>) {
                 At::File(path) => read_file(&name, &path, room).await,
                 At::Member { archive, stretch } => picture::read(&archive, stretch, &name, room)
                     .await
-                    .map(Body::Picture),
-                At::Address(url) => Ok(Body::Address(url)),
+                    .map(Body::picture),
+                At::Address(url) => Ok(Body::Pictures(vec![Shown::Address(url)])),
+                At::Together(places) => together::read(places, &name, room).await,
                 At::Table(path) => {
-                    return parquet::read(path, name, room.clone(), documents.clone()).await;
+                    let table = parquet::Table { path, name, number };
+                    return parquet::read(table, room.clone(), documents.clone()).await;
                 }
             };
             (name, body)
         }
     };
     // Nobody listens any more when the run ends early.
-    let _ = documents.send(Document { name, body }).await;
+    let place = [number, 0];
+    let _ = documents.send(Document { place, name, body }).await;
 }
 
 async fn read_file(name: &str, path: &Path, room: &Room) -> Result<Body, Failure> {
@@ -272,7 +308,7 @@ async fn read_file(name: &str, path: &Path, room: &Room) -> Result<Body, Failure
             let bytes = crate::file::check(path, name).await?;
             picture::read(path, 0..bytes, name, room)
                 .await
-                .map(Body::Picture)
+                .map(Body::picture)
         }
         // Archives and tables were opened while walking.
         Some(Kind::Tar | Kind::Parquet) | None => Err(Failure::new(

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use lapidary_schemas::Failure;
 use parquet::basic::Type as Physical;
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
@@ -31,28 +32,20 @@ pub(super) fn rows(path: &Path) -> Option<u64> {
     u64::try_from(reader.metadata().file_metadata().num_rows()).ok()
 }
 
+/// A table that was found.
+#[derive(Debug, Clone)]
+pub(super) struct Table {
+    pub(super) path: PathBuf,
+    pub(super) name: String,
+    /// Its number among what was found.
+    pub(super) number: u64,
+}
+
 /// Sends a document a row, `name#row` counted from 0, and one more if the table is damaged.
-pub(super) async fn read(
-    path: PathBuf,
-    name: String,
-    room: Room,
-    documents: mpsc::Sender<Document>,
-) {
-    let (sender, table) = (documents.clone(), name.clone());
-    let runtime = Handle::current();
-    let reading = tokio::task::spawn_blocking(move || {
-        let file = File::open(&path).map_err(|error| unreadable(&table, &error))?;
-        pictures(file, |number, bytes| {
-            let name = format!("{table}#{number}");
-            let body = match bytes {
-                Some(bytes) => runtime.block_on(Picture::of(bytes, &name, &room)),
-                None => Err(invalid(format!("{name} has no image"))),
-            };
-            let body = body.map(Body::Picture);
-            sender.blocking_send(Document { name, body }).is_ok()
-        })
-        .map_err(|error| invalid(format!("{table} is damaged or not understood: {error}")))
-    });
+pub(super) async fn read(table: Table, room: Room, documents: mpsc::Sender<Document>) {
+    let Table { name, number, .. } = table.clone();
+    let sender = documents.clone();
+    let reading = tokio::task::spawn_blocking(move || send_rows(&table, &room, &sender));
     let failure = match reading.await {
         Ok(Ok(())) => return,
         Ok(Err(failure)) => failure,
@@ -60,19 +53,43 @@ pub(super) async fn read(
             "{name} broke its reader: it is damaged, or made to do harm"
         )),
     };
+    let document = Document {
+        place: [number, u64::MAX],
+        name,
+        body: Err(failure),
+    };
     // Nobody listening is the end as well.
-    let _ = documents
-        .send(Document {
+    let _ = documents.send(document).await;
+}
+
+fn send_rows(table: &Table, room: &Room, sender: &mpsc::Sender<Document>) -> Result<(), Failure> {
+    let runtime = Handle::current();
+    let file = File::open(&table.path).map_err(|error| unreadable(&table.name, &error))?;
+    pictures(file, |row, bytes| {
+        let name = format!("{}#{row}", table.name);
+        let body = match bytes {
+            Some(bytes) => runtime.block_on(Picture::of(bytes, &name, room)),
+            None => Err(invalid(format!("{name} has no image"))),
+        };
+        let document = Document {
+            place: [table.number, row],
             name,
-            body: Err(failure),
-        })
-        .await;
+            body: body.map(Body::picture),
+        };
+        sender.blocking_send(document).is_ok()
+    })
+    .map_err(|error| {
+        invalid(format!(
+            "{} is damaged or not understood: {error}",
+            table.name
+        ))
+    })
 }
 
 /// Hands the pictures of a table on, row by row, until `take` has enough.
 fn pictures(
     file: File,
-    mut take: impl FnMut(usize, Option<Vec<u8>>) -> bool,
+    mut take: impl FnMut(u64, Option<Vec<u8>>) -> bool,
 ) -> Result<(), ParquetError> {
     let reader = SerializedFileReader::new(file)?;
     let schema = reader.metadata().file_metadata().schema();
@@ -85,7 +102,7 @@ fn pictures(
         .with_fields(vec![Arc::clone(image)])
         .build()?;
     let rows = RowIter::from_file(Some(projection), &reader)?.with_batch_size(ROWS_AT_ONCE);
-    for (number, row) in rows.enumerate() {
+    for (number, row) in (0..).zip(rows) {
         if !take(number, bytes_of(row?)) {
             break;
         }

@@ -89,10 +89,8 @@ impl Folder {
 }
 
 pub(crate) fn rows(file: &Path) -> BTreeMap<String, Row> {
-    let text = std::fs::read_to_string(file).unwrap();
     let mut rows = BTreeMap::new();
-    for line in text.lines() {
-        let row: Row = serde_json::from_str(line).unwrap();
+    for row in in_order(file) {
         let name = row.name.clone();
         assert!(
             rows.insert(name.clone(), row).is_none(),
@@ -100,6 +98,15 @@ pub(crate) fn rows(file: &Path) -> BTreeMap<String, Row> {
         );
     }
     rows
+}
+
+/// Rows as they stand in the file.
+pub(crate) fn in_order(file: &Path) -> Vec<Row> {
+    let text = std::fs::read_to_string(file).unwrap();
+    let lines = text.lines();
+    lines
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 impl From<Output> for Said {

@@ -84,6 +84,33 @@ fn a_template_asks_what_it_says() {
 }
 
 #[test]
+fn pictures_of_a_line_are_compared() {
+    let folder = Folder::new();
+    let _worker = FakeWorker::following(&folder.store());
+    folder.write("a.png", PICTURE);
+    folder.write("b.png", [PICTURE, b"b"].concat());
+    folder.write("c.txt", "no picture");
+    let lines = [
+        r#"{"images": ["b.png", "a.png"], "name": "pair"}"#,
+        r#"{"images": ["a.png", "c.txt"]}"#,
+        "a.png",
+    ];
+    folder.write("list.jsonl", lines.join("\n"));
+    let run = ["list.jsonl", "--template", "comparison", "--out", "o.jsonl"];
+    let said = folder.caption(&[&run[..], &["--max-tokens", "16"]].concat());
+    assert_eq!(said.code, Some(1), "{}", said.err);
+    let rows = folder.rows("o.jsonl");
+    let text = rows["pair"].text.clone().unwrap();
+    let expected = "picture of 9 bytes: picture of 8 bytes: Compare these images";
+    assert!(text.starts_with(expected), "{text}");
+    let failures = ["a.png, c.txt", "a.png"].map(|name| rows[name].failure.clone().unwrap());
+    insta::assert_snapshot!(failures.map(|failure| failure.to_string()).join("\n"), @r"
+    MEDIA_INVALID: c.txt is no picture, and only pictures are shown together
+    VALIDATION_ERROR: a.png: the template asks about several pictures together, and this is one; a list shows them together as `images`
+    ");
+}
+
+#[test]
 fn a_template_of_ones_own_decides_the_rows() {
     let folder = Folder::new();
     let worker = FakeWorker::following(&folder.store());
@@ -136,12 +163,6 @@ fn templates_that_do_not_suit_are_refused() {
             "nowhere"
         ])),
         "error: cannot read nowhere: No such file or directory (os error 2)"
-    );
-    assert_eq!(
-        refusal(&caption(&["--template", "comparison"])),
-        "error: the template `comparison` asks about several pictures together, `caption` asks \
-         about one at a time\n\
-         hint: `lapidary templates comparison` prints it, for requests that `lapidary submit` takes"
     );
     assert_eq!(
         refusal(&caption(&["--template", "tags"])),

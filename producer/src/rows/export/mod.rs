@@ -109,5 +109,5 @@ fn named(path: &Path, error: &io::Error) -> io::Error {
 }
 
 fn each_row(path: &Path, mut take: impl FnMut(Row) -> io::Result<()>) -> io::Result<()> {
-    each_line(path, |_, line| take(serde_json::from_slice(line)?))
+    each_line(path, |line| take(serde_json::from_slice(line)?))
 }

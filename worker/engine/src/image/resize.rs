@@ -4,8 +4,9 @@
 //! `models/gemma3/image_processing_gemma3.py`: a triangle as wide as the scale, never narrower
 //! than a pixel.
 
-use fast_image_resize::images::{CroppedImage, Image as Pixels, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedCroppedImage, TypedImage, TypedImageRef};
+use fast_image_resize::pixels::U8x3;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 
 use super::ImageError;
 use super::crops::Area;
@@ -17,15 +18,17 @@ pub(super) fn to_square(picture: &Picture, area: Area, side: u32) -> Result<Vec<
         format: "picture",
         message,
     };
-    let source = ImageRef::new(picture.width, picture.height, &picture.rgb, PixelType::U8x3);
+    // Typed, because the untyped call compiles a resizer for every kind of pixel there is.
+    let source = TypedImageRef::<U8x3>::from_buffer(picture.width, picture.height, &picture.rgb);
     let source = source.map_err(|error| failed(error.to_string()))?;
     // Cut first: the resizer's own option lets what is beside the area shine in at its borders.
-    let part = CroppedImage::new(&source, area.x, area.y, area.width, area.height);
+    let part = TypedCroppedImage::from_ref(&source, area.x, area.y, area.width, area.height);
     let part = part.map_err(|error| failed(error.to_string()))?;
-    let mut square = Pixels::new(side, side, PixelType::U8x3);
+    let mut square = TypedImage::<U8x3>::new(side, side);
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
     Resizer::new()
-        .resize(&part, &mut square, &options)
+        .resize_typed(&part, &mut square, &options)
         .map_err(|error| failed(error.to_string()))?;
-    Ok(square.into_vec())
+    let pixels = square.pixels().iter();
+    Ok(pixels.flat_map(|pixel| pixel.0).collect())
 }

@@ -275,6 +275,7 @@ mod tests {
                 cols,
                 dtype,
                 bytes: bytes.as_ref().into(),
+                file: None,
             };
             let expected = rows_f32(&raw, 0, rows).unwrap();
             for row in 0..rows {

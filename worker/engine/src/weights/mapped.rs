@@ -2,13 +2,18 @@
 #![expect(unsafe_code, reason = "mapping a file")]
 
 use super::WeightError;
-use memmap2::Mmap;
+use memmap2::{Mmap, UncheckedAdvice};
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// A mapped file; its pages are given back when it is dropped.
+/// Bytes that are hashed before their pages are given back.
+const HASH_BYTES: usize = 64 << 20;
+
+/// A mapped file. Pages that were read stay in memory until they are given back, or the file is
+/// dropped.
 #[derive(Debug)]
 pub(crate) struct MappedFile {
     path: PathBuf,
@@ -45,6 +50,18 @@ impl MappedFile {
         }
     }
 
+    /// Gives the pages of a range back, which are read from the file again if they are looked at
+    /// again: so what is copied piece by piece does not end up in memory twice.
+    pub(super) fn give_back(&self, range: Range<usize>) {
+        if let Contents::Mapped(map) = &self.contents {
+            // SAFETY: the map is read only and a file's, so nothing that was written is lost. A
+            // system that does not take the advice keeps the pages, as it would without.
+            let _ = unsafe {
+                map.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.len())
+            };
+        }
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -61,7 +78,12 @@ impl MappedFile {
 pub(super) fn sha256<'a>(files: impl Iterator<Item = &'a MappedFile>) -> String {
     let mut digest = Sha256::new();
     for file in files {
-        digest.update(file.bytes());
+        let bytes = file.bytes();
+        for start in (0..bytes.len()).step_by(HASH_BYTES) {
+            let end = bytes.len().min(start + HASH_BYTES);
+            digest.update(&bytes[start..end]);
+            file.give_back(start..end);
+        }
     }
     digest
         .finalize()

@@ -1,7 +1,7 @@
 //! Stored weights, whatever they lie in: a folder of safetensors or a GGUF file.
 //!
 //! Both are read as mapped bytes under one set of names (`layers.N.self_attn.q_proj.weight`, see
-//! `names`); what is packed from them is copied, so the maps can be given back after loading.
+//! `names`); what is packed from them is copied, so the pages are given back tensor by tensor.
 
 pub(crate) mod blocks;
 mod gguf;
@@ -86,14 +86,25 @@ pub enum WeightError {
     },
 }
 
-/// A stored matrix `[rows, cols]`, or a vector as one row.
-#[derive(Debug, Clone)]
+/// A stored matrix `[rows, cols]`, or a vector as one row. Dropped, it gives the pages back that it
+/// was read from.
+#[derive(Debug)]
 pub struct RawTensor<'a> {
     pub(crate) name: String,
     pub(crate) rows: usize,
     pub(crate) cols: usize,
     pub(crate) dtype: GgmlDType,
     pub(crate) bytes: Cow<'a, [u8]>,
+    /// Where the bytes lie, if in a file.
+    pub(crate) file: Option<(&'a MappedFile, Range<usize>)>,
+}
+
+impl Drop for RawTensor<'_> {
+    fn drop(&mut self) {
+        if let Some((file, bytes)) = self.file.take() {
+            file.give_back(bytes);
+        }
+    }
 }
 
 impl RawTensor<'_> {
@@ -109,6 +120,7 @@ impl RawTensor<'_> {
             cols,
             dtype: GgmlDType::F32,
             bytes: bytes.into(),
+            file: None,
         }
     }
 
@@ -282,12 +294,14 @@ impl Weights {
             .unwrap_or_else(PoisonError::into_inner)
             .insert(name.to_owned());
         let cols = shape.last().copied().unwrap_or(1);
+        let file = &self.files[entry.file];
         Ok(RawTensor {
             name: name.to_owned(),
             rows: shape.iter().rev().skip(1).product(),
             cols,
             dtype: entry.dtype,
-            bytes: Cow::Borrowed(&self.files[entry.file].bytes()[entry.bytes.clone()]),
+            bytes: Cow::Borrowed(&file.bytes()[entry.bytes.clone()]),
+            file: Some((file, entry.bytes.clone())),
         })
     }
 }

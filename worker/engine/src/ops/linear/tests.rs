@@ -40,13 +40,14 @@ fn raw(dtype: GgmlDType, rows: usize, cols: usize, bytes: &[u8]) -> RawTensor<'_
         cols,
         dtype,
         bytes: bytes.into(),
+        file: None,
     }
 }
 
 fn linear(dtype: GgmlDType, n: usize, k: usize, storage: Storage, tier: Tier) -> Linear {
     let (bytes, _) = stored(dtype, n, k);
-    let half = raw(dtype, n, k, &bytes);
-    Linear::new(&[half.clone(), half], storage, tier).unwrap()
+    let half = || raw(dtype, n, k, &bytes);
+    Linear::new(&[half(), half()], storage, tier).unwrap()
 }
 
 /// Largest distance from the product in f64, relative to the row's largest input times the sum of
