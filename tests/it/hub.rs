@@ -29,6 +29,8 @@ const WAIT: &str = "5";
 struct Hub {
     files: BTreeMap<String, Bytes>,
     permits: Semaphore,
+    /// A permit for each time that they were asked for.
+    asked: Semaphore,
 }
 
 impl Hub {
@@ -42,6 +44,7 @@ impl Hub {
         let hub = Arc::new(Self {
             files: files.collect(),
             permits: Semaphore::new(0),
+            asked: Semaphore::new(0),
         });
         let router = Router::new()
             .route(&format!("/api/models/{REPO}/revision/main"), get(listing))
@@ -57,9 +60,7 @@ impl Hub {
 
 async fn listing(State(hub): State<Arc<Hub>>) -> String {
     let files = hub.files.iter().map(|(name, bytes)| {
-        let hash = Sha256::digest(bytes);
-        let hex = |hex: String, byte: &u8| hex + &format!("{byte:02x}");
-        let hash = hash.iter().fold(String::new(), hex);
+        let hash = sha256(bytes);
         let size = bytes.len();
         if name == WEIGHTS {
             json!({"rfilename": name, "lfs": {"size": size, "sha256": hash}})
@@ -73,9 +74,15 @@ async fn listing(State(hub): State<Arc<Hub>>) -> String {
 
 async fn file(State(hub): State<Arc<Hub>>, Parts(name): Parts<String>) -> Bytes {
     if name == WEIGHTS {
+        hub.asked.add_permits(1);
         hub.permits.acquire().await.unwrap().forget();
     }
     hub.files[&name].clone()
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    let hex = |hex: String, byte: &u8| hex + &format!("{byte:02x}");
+    Sha256::digest(bytes).iter().fold(String::new(), hex)
 }
 
 fn root() -> PathBuf {
@@ -161,6 +168,32 @@ async fn a_repository_is_downloaded_and_captions() {
         output.status.success() && !output.stdout.is_empty(),
         "{said}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_download_ends_with_whom_it_is_for() {
+    let folder = TempDir::new().unwrap();
+    let (hub, endpoint) = Hub::start().await;
+    let (mut command, _) = caption(&endpoint, folder.path(), REPO);
+    let mut run = Program::start(&mut command, "lapidary");
+    let asked = tokio::time::timeout(RUN_MAX, hub.asked.acquire()).await;
+    asked.unwrap().unwrap().forget();
+    run.kill();
+    // The worker, in a group of its own, holds this as long as it is there.
+    let name = format!("{}.lock", sha256(&hub.files[WEIGHTS]));
+    let locks = folder
+        .path()
+        .join("hf/hub/.locks/models--lapidary--pictograms");
+    let held = tokio::task::spawn_blocking(move || {
+        let lock = std::fs::File::open(locks.join(name)).unwrap();
+        lock.lock().unwrap();
+    });
+    tokio::time::timeout(RUN_MAX, held).await.unwrap().unwrap();
+    let blobs = folder
+        .path()
+        .join("hf/hub/models--lapidary--pictograms/blobs");
+    let weights = blobs.join(sha256(&hub.files[WEIGHTS]));
+    assert!(!weights.exists(), "the download went on");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -25,8 +25,9 @@ const LOG_LINES_MAX: usize = 20;
 const LOG_LINE_CHARS_MAX: usize = 500;
 /// Time between two looks for a worker.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// How long a line on a download is taken for its going on; they come every few seconds.
-const DOWNLOAD_LINE_HOLDS: Duration = Duration::from_secs(30);
+/// How long a line on a download is taken for its going on: longer than a worker waits for its next
+/// bytes before it says that it tries again.
+const DOWNLOAD_LINE_HOLDS: Duration = Duration::from_mins(1);
 /// Workers started in one run.
 const STARTS_MAX: u32 = 3;
 

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use lapidary_schemas::hub::RepoRef;
+use lapidary_schemas::remote::origin;
+use lapidary_schemas::worker::DOWNLOAD_LOG;
 use reqwest::header::{AUTHORIZATION, HeaderValue, RANGE};
 use reqwest::redirect::Policy;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
@@ -137,7 +139,7 @@ impl HubClient {
                 HubError::NoRepo { repo, endpoint }
             }
             (_, status) => HubError::Status {
-                host: response.url().host_str().unwrap_or_default().to_owned(),
+                host: origin(response.url()),
                 what: what.to_owned(),
                 status,
             },
@@ -154,7 +156,7 @@ impl HubClient {
     }
 
     fn host(&self) -> String {
-        lapidary_schemas::remote::origin(&self.endpoint)
+        origin(&self.endpoint)
     }
 
     /// The hub's address without user, password and a slash at its end.
@@ -198,7 +200,7 @@ impl Tries {
         }
         let pause = self.pause * 2_u32.saturating_pow(self.failed - 1);
         tracing::info!(
-            target: lapidary_schemas::worker::DOWNLOAD_LOG,
+            target: DOWNLOAD_LOG,
             "{error}; trying again in {} s",
             pause.as_secs_f64()
         );

@@ -4,6 +4,7 @@ use std::fs::{self, File, TryLockError};
 use std::time::{Duration, Instant};
 
 use lapidary_schemas::hub::RepoRef;
+use lapidary_schemas::remote::origin;
 use reqwest::StatusCode;
 use reqwest::header::CONTENT_RANGE;
 
@@ -117,7 +118,7 @@ impl Download<'_> {
         if !goes_on {
             partial.restart()?;
         }
-        let host = response.url().host_str().unwrap_or_default().to_owned();
+        let host = origin(response.url());
         while let Some(bytes) = response
             .chunk()
             .await

@@ -232,6 +232,7 @@ async fn refusals_say_what_to_do() {
     let mut setting = Setting::demonstration().await;
     setting.limits.tries_max = 2;
     let endpoint = setting.hub.endpoint.clone();
+    let address = endpoint.trim_start_matches("http://");
     let listing = |status, code| Trouble {
         listing: Some((status, code)),
         ..Trouble::default()
@@ -255,7 +256,7 @@ async fn refusals_say_what_to_do() {
         (content(403, None), &gated),
         (
             listing(500, None),
-            &format!("127.0.0.1 answered 500 Internal Server Error to the request for `{REPO}`"),
+            &format!("{address} answered 500 Internal Server Error to the request for `{REPO}`"),
         ),
     ] {
         setting.hub.trouble(trouble);
