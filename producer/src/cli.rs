@@ -167,12 +167,13 @@ pub struct Caption {
     #[arg(long)]
     pub overwrite: bool,
 
-    /// A model's file or folder, for which a worker is started here, or the name that running
+    /// A model's file or folder, or a repository of the Hugging Face hub (ORG/NAME[@REVISION],
+    /// ORG/NAME/FILE.gguf[@REVISION]), for which a worker is started here, or the name that running
     /// workers serve it under [default: the one that is served; else `demonstration`, a small model
     /// that names pictograms and is part of the program]
     #[arg(
         long,
-        value_name = "PATH|NAME",
+        value_name = "PATH|REPO|NAME",
         env = "LAPIDARY_MODEL",
         help_heading = "Model"
     )]
@@ -180,7 +181,7 @@ pub struct Caption {
     /// How a worker that is started here holds the weights
     #[arg(long, value_enum, help_heading = "Model")]
     pub quantization: Option<Quantization>,
-    /// Seconds to wait for a worker that serves the model
+    /// Seconds to wait for a worker that serves the model; a download that goes on is not counted
     #[arg(
         long,
         value_name = "SECONDS",

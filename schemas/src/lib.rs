@@ -11,6 +11,7 @@ pub mod batch_line;
 pub mod canonical;
 pub mod chat_body;
 pub mod failure;
+pub mod hub;
 pub mod job;
 pub mod json_schema;
 pub mod limits;

@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 /// The name of the model that every worker carries: it names pictograms, and knows nothing else.
 pub const DEMONSTRATION: &str = "demonstration";
 
+/// The target of a worker's log lines on the download of its model: who started the worker shows
+/// them, and waits.
+pub const DOWNLOAD_LOG: &str = "lapidary::download";
+
 /// A model as a worker serves it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -5,6 +5,7 @@
 mod amqp;
 mod conformance;
 mod faults;
+mod hub;
 mod media;
 mod operators;
 mod pictures;

@@ -1,7 +1,6 @@
 //! `bench`: one workload, its speeds and a peak of memory.
 
 use std::io::Write;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use lapidary_engine::batch::Forward;
@@ -10,10 +9,10 @@ use lapidary_engine::runner::{self, Loaded};
 use lapidary_engine::{Class, Engine, EngineOptions, GenerateInput, Prompt, Prompter, Sampling};
 use serde::Serialize;
 
-use crate::bundled;
 use crate::cli::BenchArgs;
-use crate::config::{load_options, model_name};
+use crate::config::{hub_options, load_options};
 use crate::health::{peak_resident_bytes, resident_bytes};
+use crate::model::ModelRef;
 
 /// Room for what a sequence needs beside prompt and answer.
 const SPARE_TOKENS: usize = 64;
@@ -76,20 +75,14 @@ pub fn bench(args: &BenchArgs) -> anyhow::Result<()> {
 }
 
 fn measure(args: &BenchArgs) -> anyhow::Result<Report> {
+    let model = ModelRef::parse(&args.model.model);
+    let (source, load) = model.files(load_options(&args.model), &hub_options(&args.model.hub))?;
     let started = Instant::now();
-    let path = &args.model.model;
-    // Checked first: the tokenizer's messages would name the wrong thing.
-    anyhow::ensure!(
-        bundled::is_named(path) || path.exists(),
-        "there is no model at `{}`",
-        path.display()
-    );
-    let source = bundled::source(path);
     let before = resident_bytes().unwrap_or(0);
     let prompter = Prompter::open(source.clone(), &[])?;
     let tokenizer_rss_bytes = resident_bytes().unwrap_or(0).saturating_sub(before);
-    let mut loaded = runner::load(source, &load_options(&args.model))?;
-    let report = described(args, path, &loaded);
+    let mut loaded = runner::load(source, &load)?;
+    let report = described(args, model.name(), &loaded);
     let loading = started.elapsed();
     let images_per_second = encode(&mut loaded, args.images)?;
     let started = Instant::now();
@@ -134,9 +127,9 @@ fn measure(args: &BenchArgs) -> anyhow::Result<Report> {
     })
 }
 
-fn described(args: &BenchArgs, path: &Path, loaded: &Loaded) -> Report {
+fn described(args: &BenchArgs, model: String, loaded: &Loaded) -> Report {
     Report {
-        model: model_name(path),
+        model,
         weights_sha256: loaded.weights_sha256.clone(),
         quantization: loaded.quantization.clone(),
         tier: loaded.tier.to_string(),

@@ -1,13 +1,10 @@
 //! The demonstration model: small enough to be part of the program, so that a first try needs no
 //! download. How it was made, and what it knows: `worker/bundled/training`.
 
-use std::path::Path;
-
-use lapidary_engine::{EmbeddedFile, ModelSource};
-use lapidary_schemas::worker::DEMONSTRATION;
+use lapidary_engine::EmbeddedFile;
 
 /// The files of its folder.
-const FILES: &[EmbeddedFile] = &[
+pub(crate) const FILES: &[EmbeddedFile] = &[
     file(
         "config.json",
         include_bytes!("../bundled/model/config.json"),
@@ -32,18 +29,4 @@ const FILES: &[EmbeddedFile] = &[
 
 const fn file(name: &'static str, bytes: &'static [u8]) -> EmbeddedFile {
     EmbeddedFile { name, bytes }
-}
-
-/// Whether this names the demonstration model. A file or folder of that name is `./demonstration`.
-pub(crate) fn is_named(model: &Path) -> bool {
-    model == Path::new(DEMONSTRATION)
-}
-
-/// Where the files of the model are that `--model` names.
-pub(crate) fn source(model: &Path) -> ModelSource {
-    if is_named(model) {
-        FILES.into()
-    } else {
-        model.into()
-    }
 }

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::hub::Token;
+
 /// Serves a Gemma model: takes jobs from a queue, answers them in batches, stores the results.
 ///
 /// Exit status: 0 when done or stopped on request, 1 on a failure, 2 on a wrong command line, 3 when
@@ -46,9 +48,10 @@ pub enum Command {
 /// Which model, and how it computes.
 #[derive(Debug, Clone, Args)]
 pub struct ModelArgs {
-    /// A GGUF file, a folder with config.json and safetensors, or `demonstration` for the small model
-    /// that is part of this program.
-    #[arg(long, env = "LAPIDARY_MODEL", value_name = "PATH")]
+    /// A GGUF file, a folder with config.json and safetensors, a repository of the Hugging Face hub
+    /// with such files, which is downloaded (ORG/NAME[@REVISION], ORG/NAME/FILE.gguf[@REVISION]), or
+    /// `demonstration` for the small model that is part of this program.
+    #[arg(long, env = "LAPIDARY_MODEL", value_name = "PATH|REPO")]
     pub model: PathBuf,
     /// The vision tower of a GGUF file; by default a fitting mmproj*.gguf beside it, if there is one.
     #[arg(long, env = "LAPIDARY_MMPROJ", value_name = "PATH")]
@@ -62,6 +65,35 @@ pub struct ModelArgs {
     /// Threads to compute on; by default one a core.
     #[arg(long, env = "LAPIDARY_THREADS", value_name = "N")]
     pub threads: Option<usize>,
+    /// Where repositories come from.
+    #[command(flatten)]
+    pub hub: HubArgs,
+}
+
+/// Where repositories come from: the variables by which Hugging Face's own programs know it.
+#[derive(Debug, Clone, Args)]
+pub struct HubArgs {
+    /// The hub's address.
+    #[arg(long, hide = true, env = "HF_ENDPOINT")]
+    pub hf_endpoint: Option<String>,
+    /// Who asks.
+    #[arg(long, hide = true, env = "HF_TOKEN", hide_env_values = true)]
+    pub hf_token: Option<Token>,
+    /// The file that holds the token.
+    #[arg(long, hide = true, env = "HF_TOKEN_PATH")]
+    pub hf_token_path: Option<PathBuf>,
+    /// The folder of all that is kept of the hub.
+    #[arg(long, hide = true, env = "HF_HOME")]
+    pub hf_home: Option<PathBuf>,
+    /// The folder of what was downloaded.
+    #[arg(long, hide = true, env = "HF_HUB_CACHE")]
+    pub hf_hub_cache: Option<PathBuf>,
+    /// Whether what was downloaded must do.
+    #[arg(long, hide = true, env = "HF_HUB_OFFLINE")]
+    pub hf_hub_offline: Option<String>,
+    /// The user's cache folder.
+    #[arg(long, hide = true, env = "XDG_CACHE_HOME")]
+    pub cache_home: Option<PathBuf>,
 }
 
 /// Where a model computes.

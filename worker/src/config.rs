@@ -1,13 +1,14 @@
 //! What a worker runs with: the command line, checked.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lapidary_engine::{EngineOptions, LoadOptions};
 use lapidary_transport::PlaceUrls;
 
-use crate::cli::{ModelArgs, Quantization, RunArgs};
+use crate::cli::{HubArgs, ModelArgs, Quantization, RunArgs};
+use crate::hub::{self, HubOptions};
+use crate::model::ModelRef;
 
 /// Tokens of a step: enough that weights are read once for many rows, few enough that an
 /// interactive job waits for a fraction of a second.
@@ -16,10 +17,12 @@ const STEP_TOKENS: usize = 512;
 /// What `run` runs with.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where the model is.
-    pub model_path: PathBuf,
+    /// Which model it is.
+    pub source: ModelRef,
     /// How it is loaded.
     pub load: LoadOptions,
+    /// Where it comes from, if it is on the hub.
+    pub hub: HubOptions,
     /// Bounds of the engine.
     pub engine: EngineOptions,
     /// The name jobs ask for.
@@ -62,9 +65,10 @@ pub struct ConfigError {
 impl Config {
     /// Reads and checks the arguments of `run`.
     pub fn new(args: &RunArgs) -> Result<Self, ConfigError> {
+        let source = ModelRef::parse(&args.model.model);
         let config = Self {
-            model_path: args.model.model.clone(),
             load: load_options(&args.model),
+            hub: hub_options(&args.model.hub),
             engine: EngineOptions {
                 slots_max: args.slots,
                 interactive_slots_reserved: args.interactive_slots,
@@ -73,10 +77,8 @@ impl Config {
                 context_tokens_max: args.context,
                 ..EngineOptions::default()
             },
-            model: args
-                .name
-                .clone()
-                .unwrap_or_else(|| model_name(&args.model.model)),
+            model: args.name.clone().unwrap_or_else(|| source.name()),
+            source,
             images: ImageOptions {
                 pan_and_scan: args.pan_and_scan,
                 fetch: args.fetch.clone(),
@@ -130,7 +132,7 @@ impl Config {
         let place = |url: &Option<String>| url.as_deref().map(shown);
         tracing::info!(
             model = self.model,
-            path = %self.model_path.display(),
+            source = %self.source,
             quantization = ?self.load.quantization,
             threads = self.load.threads,
             slots = self.engine.slots_max,
@@ -167,11 +169,34 @@ pub fn load_options(args: &ModelArgs) -> LoadOptions {
     }
 }
 
-/// The name of the model in this file or folder.
-pub(crate) fn model_name(path: &Path) -> String {
-    let path = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    lapidary_schemas::worker::model_name(&name).to_owned()
+/// Where models of the hub come from: what is not said is as Hugging Face's own programs have it.
+pub fn hub_options(args: &HubArgs) -> HubOptions {
+    let home = args.hf_home.clone().unwrap_or_else(|| {
+        let cache = args.cache_home.clone();
+        let cache = cache.or_else(|| Some(std::env::home_dir()?.join(".cache")));
+        // Whoever has no home keeps it where the program runs.
+        cache.unwrap_or_default().join("huggingface")
+    });
+    let endpoint = args.hf_endpoint.clone();
+    let endpoint = endpoint.filter(|endpoint| !endpoint.is_empty());
+    let offline = args.hf_hub_offline.as_ref();
+    HubOptions {
+        endpoint: endpoint.unwrap_or_else(|| hub::ENDPOINT.to_owned()),
+        token: args.hf_token.clone(),
+        token_file: args
+            .hf_token_path
+            .clone()
+            .unwrap_or_else(|| home.join("token")),
+        cache: args
+            .hf_hub_cache
+            .clone()
+            .unwrap_or_else(|| home.join("hub")),
+        offline: offline.is_some_and(|said| {
+            ["1", "on", "yes", "true"]
+                .iter()
+                .any(|yes| said.eq_ignore_ascii_case(yes))
+        }),
+    }
 }
 
 /// A URL without user and password.

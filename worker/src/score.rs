@@ -7,9 +7,9 @@ use anyhow::Context;
 use lapidary_engine::prompt::TokenizerError;
 use lapidary_engine::{Engine, EngineOptions, Prompt};
 
-use crate::bundled;
 use crate::cli::ScoreArgs;
-use crate::config::load_options;
+use crate::config::{hub_options, load_options};
+use crate::model::ModelRef;
 
 /// Longest window when nobody says otherwise.
 const WINDOW_DEFAULT: usize = 2_048;
@@ -32,11 +32,9 @@ pub fn score(args: &ScoreArgs) -> anyhow::Result<()> {
         prefix_sharing: false,
         ..EngineOptions::default()
     };
-    let engine = Engine::load(
-        bundled::source(&args.model.model),
-        &load_options(&args.model),
-        &options,
-    )?;
+    let model = ModelRef::parse(&args.model.model);
+    let (source, load) = model.files(load_options(&args.model), &hub_options(&args.model.hub))?;
+    let engine = Engine::load(source, &load, &options)?;
     let window = args
         .window
         .unwrap_or(WINDOW_DEFAULT.min(engine.sequence_tokens_max()));

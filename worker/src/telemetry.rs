@@ -5,6 +5,7 @@
 
 use std::io::IsTerminal;
 
+use lapidary_schemas::worker::DOWNLOAD_LOG;
 use tracing_subscriber::EnvFilter;
 
 /// The AMQP client reports as errors what the transport asks on purpose (whether a queue is there)
@@ -13,8 +14,11 @@ const BROKER_CLIENT_OFF: &str = "lapin=off";
 
 /// Sends logs of the given directives to standard error.
 pub fn start(directives: &str) -> Result<(), String> {
-    let filter = EnvFilter::try_new(format!("{BROKER_CLIENT_OFF},{directives}"))
-        .map_err(|error| format!("`--log {directives}` is not understood: {error}"))?;
+    // Who started this program counts on the lines of a download, whatever the level of the others.
+    let filter = EnvFilter::try_new(format!(
+        "{BROKER_CLIENT_OFF},{DOWNLOAD_LOG}=info,{directives}"
+    ))
+    .map_err(|error| format!("`--log {directives}` is not understood: {error}"))?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -1,6 +1,5 @@
 //! Wires the parts of a worker, and owns both steps of stopping.
 
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -22,15 +21,17 @@ use crate::consumer::consume;
 use crate::fetch::{ClientError, FetchLimits, Fetcher};
 use crate::filter::Filters;
 use crate::health::Part;
+use crate::hex::hex;
 use crate::line::Line;
 use crate::media::Loader;
 use crate::metrics::Metrics;
+use crate::model::ModelError;
 use crate::ops::{self, Ops};
 use crate::running::{CANCEL_POLL, Running};
 use crate::settle::RetryPolicy;
 use crate::shutdown::{Signals, Stop, stop_in_steps};
 use crate::store::{self, Store, StoreParts, Stores};
-use crate::{bundled, gauges, idle, parent, steward};
+use crate::{gauges, idle, parent, steward};
 
 /// How long an announcement holds, and how often it is renewed.
 const ANNOUNCE_TTL: Duration = Duration::from_secs(15);
@@ -68,6 +69,9 @@ pub enum WorkerError {
     /// Broker, results or media cannot be used.
     #[error(transparent)]
     Open(OpenError),
+    /// The model's files are not there.
+    #[error(transparent)]
+    Model(#[from] ModelError),
     /// The model was not loaded.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -108,7 +112,7 @@ pub fn run_blocking(config: Config) -> Result<(), WorkerError> {
         source,
     })?;
     let done = runtime.block_on(run(config));
-    // A model that is still being loaded is not waited for.
+    // A model that is still being downloaded or loaded is not waited for.
     runtime.shutdown_timeout(LOAD_ABANDONED);
     done
 }
@@ -138,6 +142,7 @@ pub async fn run(config: Config) -> Result<(), WorkerError> {
             tracing::info!(signal, "stopped before it served");
             return Ok(());
         }
+        () = orphaned(&config) => return Ok(()),
     };
     let model = model_info(&config.model, &config.images, &engine);
     let info = announcement(model, config.engine.slots_max, listen);
@@ -190,17 +195,13 @@ async fn open(config: &Config) -> Result<Stores, WorkerError> {
 async fn load(config: &Config) -> Result<Engine, WorkerError> {
     let config = config.clone();
     let load = move || {
-        Engine::load(
-            bundled::source(&config.model_path),
-            &config.load,
-            &config.engine,
-        )
+        let (source, load) = config.source.files(config.load, &config.hub)?;
+        Ok(Engine::load(source, &load, &config.engine)?)
     };
     let loaded = tokio::task::spawn_blocking(load).await;
-    let loaded = loaded.map_err(|error| WorkerError::EngineFailed {
+    loaded.map_err(|error| WorkerError::EngineFailed {
         message: error.to_string(),
-    })?;
-    Ok(loaded?)
+    })?
 }
 
 /// What this process tells the others of itself.
@@ -247,12 +248,7 @@ fn template_sha256(prompter: &Prompter) -> String {
     if prompter.has_template() {
         return prompter.template_version().to_owned();
     }
-    let digest = Sha256::digest(b"");
-    digest.iter().fold(String::new(), |mut hex, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    hex(&Sha256::digest(b""))
 }
 
 /// What every job goes through.
@@ -385,22 +381,24 @@ async fn stop_when_over(config: &Config, line: &Line) {
             None => std::future::pending().await,
         }
     };
-    let orphaned = async {
-        match config.parent_pid {
-            Some(pid) => parent::gone(pid).await,
-            None => std::future::pending().await,
-        }
-    };
     tokio::select! {
         () = idle => tracing::info!("stopping: idle"),
-        gone = orphaned => match gone {
-            Ok(()) => tracing::info!("stopping: the parent process is gone"),
-            Err(error) => tracing::error!(%error, "stopping: cannot watch the parent process"),
-        },
+        () = orphaned(config) => {}
         () = engine_failed(&line.engine) => line.stop.working.cancel(),
     }
     line.stop.fetching.cancel();
     std::future::pending::<()>().await;
+}
+
+/// Waits until the process whose end is this worker's end is gone.
+async fn orphaned(config: &Config) {
+    let Some(pid) = config.parent_pid else {
+        return std::future::pending().await;
+    };
+    match parent::gone(pid).await {
+        Ok(()) => tracing::info!("stopping: the parent process is gone"),
+        Err(error) => tracing::error!(%error, "stopping: cannot watch the parent process"),
+    }
 }
 
 async fn engine_failed(engine: &Engine) {

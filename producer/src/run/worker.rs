@@ -6,7 +6,8 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lapidary_schemas::worker::{DEMONSTRATION, model_name};
+use lapidary_schemas::hub::RepoRef;
+use lapidary_schemas::worker::{DEMONSTRATION, DOWNLOAD_LOG, model_name};
 use lapidary_schemas::{ModelInfo, WorkerInfo};
 use lapidary_transport::Results as _;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -24,6 +25,9 @@ const LOG_LINES_MAX: usize = 20;
 const LOG_LINE_CHARS_MAX: usize = 500;
 /// Time between two looks for a worker.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How long a line on a download is taken for its going on: longer than a worker waits for its next
+/// bytes before it says that it tries again.
+const DOWNLOAD_LINE_HOLDS: Duration = Duration::from_mins(1);
 /// Workers started in one run.
 const STARTS_MAX: u32 = 3;
 
@@ -32,6 +36,8 @@ const STARTS_MAX: u32 = 3;
 pub enum ModelChoice {
     /// A file or folder, and the name it is served under.
     Path(PathBuf, String),
+    /// A repository of the hub, which a worker downloads, and the name it is served under.
+    Repo(String, String),
     /// The one that every worker carries.
     Demonstration,
     /// A name that running workers serve.
@@ -41,7 +47,7 @@ pub enum ModelChoice {
 }
 
 impl ModelChoice {
-    /// A path if there is such a file or folder.
+    /// A path if there is such a file or folder; else a repository if it can be one.
     pub fn parse(written: Option<&str>) -> Self {
         let Some(written) = written else {
             return Self::Any;
@@ -51,7 +57,10 @@ impl ModelChoice {
         }
         let path = PathBuf::from(written);
         if !path.exists() {
-            return Self::Name(written.to_owned());
+            return match RepoRef::parse(written) {
+                Some(repo) => Self::Repo(written.to_owned(), repo.name().to_owned()),
+                None => Self::Name(written.to_owned()),
+            };
         }
         let name = path
             .file_name()
@@ -66,6 +75,7 @@ impl ModelChoice {
     fn startable(&self) -> Option<(&Path, &str)> {
         match self {
             Self::Path(path, name) => Some((path, name)),
+            Self::Repo(repo, name) => Some((Path::new(repo), name)),
             Self::Demonstration | Self::Any => Some((Path::new(DEMONSTRATION), DEMONSTRATION)),
             Self::Name(_) => None,
         }
@@ -74,7 +84,7 @@ impl ModelChoice {
     /// What it is called in messages.
     pub fn shown(&self) -> &str {
         match self {
-            Self::Path(_, name) | Self::Name(name) => name,
+            Self::Path(_, name) | Self::Repo(_, name) | Self::Name(name) => name,
             Self::Demonstration => DEMONSTRATION,
             Self::Any => "any model",
         }
@@ -103,8 +113,17 @@ struct Started {
     log: Log,
 }
 
-/// The last lines of a worker's log.
-type Log = Arc<Mutex<VecDeque<String>>>;
+/// What is kept of a worker's log.
+type Log = Arc<Mutex<Said>>;
+
+/// What a worker said.
+#[derive(Debug, Default)]
+struct Said {
+    /// The last lines.
+    lines: VecDeque<String>,
+    /// The last word on the download of its model that was not shown.
+    download: Option<String>,
+}
 
 impl Workers {
     /// Nothing is looked for yet.
@@ -128,9 +147,9 @@ impl Workers {
     }
 
     /// Waits until a worker serves the model, starting one if that can be done here; `say` gets
-    /// what it waits for.
+    /// what it waits for. While the model is downloaded, that is waited for.
     pub async fn find(&mut self, place: &Stores, say: &dyn Fn(&str)) -> Result<ModelInfo, Stop> {
-        let begun = Instant::now();
+        let mut begun = Instant::now();
         let mut looks = interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut said = false;
@@ -142,12 +161,16 @@ impl Workers {
                 return Ok(model);
             }
             self.ensure_started()?;
-            if begun.elapsed() >= self.wait {
-                return Err(self.nobody());
-            }
             if !said {
                 say(&self.waiting_for());
                 said = true;
+            }
+            if let Some(line) = self.started.as_ref().and_then(Started::download) {
+                say(&line);
+                begun = Instant::now() + DOWNLOAD_LINE_HOLDS;
+            }
+            if begun.elapsed() >= self.wait {
+                return Err(self.nobody());
             }
         }
     }
@@ -201,6 +224,8 @@ impl Workers {
         let serves = |worker: &&WorkerInfo| {
             let named = match &self.choice {
                 ModelChoice::Path(_, name) | ModelChoice::Name(name) => worker.model.name == *name,
+                // Others may serve it under all of its name.
+                ModelChoice::Repo(repo, name) => [repo, name].contains(&&worker.model.name),
                 ModelChoice::Demonstration => worker.model.name == DEMONSTRATION,
                 ModelChoice::Any => true,
             };
@@ -311,12 +336,19 @@ impl Workers {
 }
 
 impl Started {
+    /// What it said of the download of its model since this was asked last.
+    fn download(&self) -> Option<String> {
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.download.take()
+    }
+
     fn tail(&self) -> String {
         let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        if log.is_empty() {
+        if log.lines.is_empty() {
             return "  (nothing)".to_owned();
         }
-        log.iter()
+        log.lines
+            .iter()
             .map(|line| format!("  {line}"))
             .collect::<Vec<_>>()
             .join("\n")
@@ -324,11 +356,15 @@ impl Started {
 }
 
 fn keep(log: &Log, line: &str) {
+    let line: String = line.chars().take(LOG_LINE_CHARS_MAX).collect();
     let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
-    if log.len() == LOG_LINES_MAX {
-        log.pop_front();
+    if let Some((_, download)) = line.split_once(&format!(" {DOWNLOAD_LOG}: ")) {
+        log.download = Some(download.to_owned());
     }
-    log.push_back(line.chars().take(LOG_LINE_CHARS_MAX).collect());
+    if log.lines.len() == LOG_LINES_MAX {
+        log.lines.pop_front();
+    }
+    log.lines.push_back(line);
 }
 
 /// The worker's program, which is installed beside this one.
@@ -361,9 +397,25 @@ mod tests {
         }
         let log = log.lock().unwrap();
         assert_eq!(
-            (log.len(), log.front().map(String::as_str)),
+            (log.lines.len(), log.lines.front().map(String::as_str)),
             (LOG_LINES_MAX, Some("30"))
         );
+        assert_eq!(log.download, None);
+    }
+
+    #[test]
+    fn what_is_said_of_a_download_is_found_among_the_rest() {
+        let log = Log::default();
+        for line in [
+            "2026-01-01T00:00:00Z  INFO lapidary::download: downloading `a/b`: 1 GiB in 7 files",
+            "2026-01-01T00:00:05Z  INFO lapidary::download: downloading `a/b`: 0.5 GiB of 1 GiB",
+            "2026-01-01T00:00:06Z  INFO lapidary_worker::worker: serving",
+        ] {
+            keep(&log, line);
+        }
+        let mut log = log.lock().unwrap();
+        let said = log.download.take();
+        assert_eq!(said.as_deref(), Some("downloading `a/b`: 0.5 GiB of 1 GiB"));
     }
 
     #[test]
@@ -375,6 +427,18 @@ mod tests {
         assert!(
             matches!(ModelChoice::parse(Some("/tmp")), ModelChoice::Path(_, name) if name == "tmp")
         );
+        assert!(matches!(
+            ModelChoice::parse(Some("a/b-Q8_0.gguf")),
+            ModelChoice::Name(_)
+        ));
+        for (written, served) in [
+            ("google/gemma-3-4b-it@main", "gemma-3-4b-it"),
+            ("ggml-org/x-GGUF/gemma-3-4b-it-Q4_K_M.gguf", "gemma-3-4b-it"),
+        ] {
+            let choice = ModelChoice::parse(Some(written));
+            assert!(matches!(&choice, ModelChoice::Repo(repo, _) if repo == written));
+            assert_eq!(choice.shown(), served);
+        }
         assert_eq!(ModelChoice::parse(None).shown(), "any model");
         assert!(matches!(
             ModelChoice::parse(Some("demonstration")),

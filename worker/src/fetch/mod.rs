@@ -22,6 +22,8 @@ use reqwest::header::LOCATION;
 use reqwest::{Client, Response, StatusCode, redirect};
 use url::{Host, Url};
 
+use crate::tls;
+
 pub(crate) use error::FetchError;
 use resolver::PublicAddresses;
 
@@ -68,8 +70,7 @@ pub struct ClientError(#[source] reqwest::Error);
 impl Fetcher {
     /// For `hosts`, as [`remote::parse_host`] writes them.
     pub(crate) fn new(hosts: Vec<String>, limits: FetchLimits) -> Result<Self, ClientError> {
-        // Whichever part of a process comes first provides for all.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        tls::provide();
         let client = Client::builder()
             .user_agent(concat!("lapidary-worker/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())

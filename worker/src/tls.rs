@@ -1,0 +1,6 @@
+//! The one provider of cryptography for connections.
+
+/// Provides for all of the process; whichever part comes first does.
+pub(crate) fn provide() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
