@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lapidary_schemas::{BatchId, JobId};
 
+use crate::isolate::Task;
 use crate::plan::Long;
 use crate::rows::Format as RowFormat;
+use crate::sources::Pdf;
 use crate::templates::{Audience, Tone};
 
 /// Captions pictures and documents in bulk with Gemma.
@@ -50,7 +52,7 @@ pub enum Command {
     Status(PlaceArgs),
     /// List the prompt templates, or print one
     Templates(Templates),
-    /// Read one document within limits (used by `caption` for its own child processes)
+    /// Read a document, or a page of one, within limits (used by `caption` for its own child processes)
     #[command(hide = true)]
     ReadDocument(ReadDocument),
 }
@@ -152,6 +154,9 @@ pub struct Caption {
     /// object {"image": PATH|URL, "name": …}. A PATH that ends in .jsonl or is `-` is a list as well
     #[arg(long, value_name = "FILE")]
     pub from_list: Vec<PathBuf>,
+    /// What is read of PDF files
+    #[arg(long, value_enum, default_value_t)]
+    pub pdf: Pdf,
     /// Where rows go; `-` is standard output, which cannot be continued
     #[arg(long, short, value_name = "FILE", default_value = "-")]
     pub out: PathBuf,
@@ -398,20 +403,12 @@ pub enum DeadCommand {
 /// `read-document`.
 #[derive(Debug, Args)]
 pub struct ReadDocument {
-    /// How to read it.
-    #[arg(value_enum)]
-    pub kind: ReadKind,
-    /// The document.
+    /// The file.
+    #[arg(long, allow_hyphen_values = true)]
     pub path: PathBuf,
-}
-
-/// How a document is read.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum ReadKind {
-    /// As HTML.
-    Html,
-    /// As PDF.
-    Pdf,
+    /// What to read of it.
+    #[command(subcommand)]
+    pub task: Task,
 }
 
 #[cfg(test)]

@@ -46,6 +46,20 @@ fn rows(command: &mut Command) -> BTreeMap<String, String> {
     lines.lines().map(row).collect()
 }
 
+#[test]
+fn scanned_pages_are_named_like_the_pictures_on_them() {
+    let folder = TempDir::new().unwrap();
+    let store = folder.path().join("lapidary.db").display().to_string();
+    let scan = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/documents/scan.pdf");
+    let pages = caption(&["--store", &store], &[scan]);
+    let expected = expected();
+    assert_eq!(pages.len(), 3);
+    for (number, scene) in [(1, "00.png"), (2, "06.png"), (3, "00.png")] {
+        let page = format!("scan.pdf#page={number}");
+        assert_eq!(pages.get(&page), expected.get(scene), "{page}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_demonstration_model_names_what_it_sees_alone_in_batches_and_anywhere() {
     let folder = TempDir::new().unwrap();

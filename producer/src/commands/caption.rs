@@ -17,7 +17,7 @@ use crate::progress::{Progress, say};
 use crate::prompt::{Prompts, Wish};
 use crate::rows::{Format, Output, Settings, Target};
 use crate::run::{Asking, ModelChoice, Outcome, Parts, Run, Workers};
-use crate::sources::{self, Root, Wanted};
+use crate::sources::{self, Pdf, Root, Wanted};
 
 /// Time the steward gets to give its election up.
 const RETIRE_MAX: Duration = Duration::from_secs(1);
@@ -54,6 +54,7 @@ pub(super) async fn run(args: Caption, stop: CancellationToken) -> Result<Exit, 
         say(DEMONSTRATION_NOTE);
     }
     let asking = asking(&args, &wish, model, &place)?;
+    let wanted = wanted(&args, &asking);
     let target = Target {
         path: args.out.clone(),
         format: args.format.unwrap_or_else(|| Format::of(&args.out)),
@@ -61,11 +62,6 @@ pub(super) async fn run(args: Caption, stop: CancellationToken) -> Result<Exit, 
         overwrite: args.overwrite,
     };
     let output = Output::open(target, settings(&asking))?;
-    let wanted = if args.sidecar {
-        Wanted::Pictures
-    } else {
-        Wanted::All
-    };
     let (documents, seen) = sources::start(roots, wanted, &tasks, &stop);
     let parts = Parts {
         place: opened,
@@ -106,6 +102,19 @@ fn asking(args: &Caption, wish: &Wish, model: ModelInfo, place: &Config) -> Resu
         .check()
         .map_err(|failure| Stop::usage(failure.message))?;
     Ok(asking)
+}
+
+/// What is to be read. What is left open of PDF files is decided by what can be asked about.
+fn wanted(args: &Caption, asking: &Asking) -> Wanted {
+    let pdf = match args.pdf {
+        Pdf::Auto if args.sidecar || !asking.takes_pictures() => Pdf::Text,
+        Pdf::Auto if !asking.takes_texts() => Pdf::Pages,
+        as_said => as_said,
+    };
+    Wanted {
+        texts: !args.sidecar,
+        pdf,
+    }
 }
 
 /// A steward that may be elected to feed the queue.

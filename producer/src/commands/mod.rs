@@ -11,19 +11,15 @@ use std::process::ExitCode;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::{Cli, Command, ReadKind};
+use crate::cli::{Cli, Command};
 use crate::exit::{Exit, Stop};
+use crate::isolate;
 use crate::progress::say;
-use crate::text::{Kind, isolate};
 
 /// Carries a command out and answers with its exit code; errors are on standard error by then.
 pub fn run(cli: Cli) -> ExitCode {
     if let Command::ReadDocument(read) = &cli.command {
-        let kind = match read.kind {
-            ReadKind::Html => Kind::Html,
-            ReadKind::Pdf => Kind::Pdf,
-        };
-        return isolate::serve(kind, &read.path).into();
+        return isolate::serve(read.task, &read.path).into();
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -44,6 +44,20 @@ impl Asking {
         .map(drop)
     }
 
+    /// Whether a text can be asked about.
+    pub fn takes_texts(&self) -> bool {
+        self.text_key("", "").is_ok()
+    }
+
+    /// Whether a picture can be asked about: the prompt may, and the model sees it.
+    pub fn takes_pictures(&self) -> bool {
+        let any = MediaRef {
+            sha256: sha256_hex(b""),
+            bytes: 1,
+        };
+        self.pictures_key("", vec![any.to_string()]).is_ok()
+    }
+
     /// The key of a document's work: its content, and everything that decides its caption. Its name
     /// only where a prompt shows it to the model.
     pub fn key(&self, name: &str, body: &Body) -> Result<String, Failure> {

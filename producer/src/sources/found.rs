@@ -5,8 +5,6 @@ use std::path::{Path, PathBuf};
 
 use lapidary_schemas::Failure;
 
-use super::kind::Kind;
-
 /// A document to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Found {
@@ -53,16 +51,6 @@ impl Found {
         Self {
             name: path.to_string_lossy().into_owned(),
             at: At::File(path.to_owned()),
-        }
-    }
-}
-
-impl Found {
-    /// Whether it has text to read.
-    pub(super) fn is_text(&self) -> bool {
-        match &self.at {
-            At::File(path) => matches!(Kind::of(path), Some(Kind::Text(_))),
-            _ => false,
         }
     }
 }

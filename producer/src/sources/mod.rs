@@ -6,6 +6,7 @@ mod kind;
 mod list;
 mod parquet;
 mod pattern;
+mod pdf;
 mod tar;
 mod together;
 mod walk;
@@ -25,13 +26,17 @@ use tokio_util::task::TaskTracker;
 use crate::digest::short;
 use crate::picture::{self, Picture, Room};
 use crate::rows::Place;
+use crate::text;
 use found::{At, Entry, Found};
 use kind::Kind;
 
 pub use pattern::{Root, RootError};
+pub use pdf::Pdf;
 
 /// Paths found ahead of reading.
 const PATHS_AHEAD_MAX: usize = 1_000;
+/// A file with pages.
+const PDF: Kind = Kind::Text(text::Kind::Pdf);
 /// Documents read at once and kept ahead of the planner.
 const DOCUMENTS_AHEAD_MAX: usize = 4;
 
@@ -48,11 +53,22 @@ pub struct Document {
 
 /// What is to be read of what is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
-    /// Everything that can be read.
-    All,
-    /// Pictures; texts count as files of other kinds.
-    Pictures,
+pub struct Wanted {
+    /// Whether texts are; otherwise they count as files of other kinds.
+    pub texts: bool,
+    /// What is read of PDF files.
+    pub pdf: Pdf,
+}
+
+impl Wanted {
+    /// Whether a file of this kind is.
+    fn has(self, kind: Option<Kind>) -> bool {
+        match kind {
+            Some(PDF) if self.pdf == Pdf::Pages => true,
+            Some(Kind::Text(_)) => self.texts,
+            _ => true,
+        }
+    }
 }
 
 /// What a document holds.
@@ -128,6 +144,11 @@ impl Seen {
         counter.fetch_add(count, Ordering::Relaxed);
     }
 
+    /// What was found as one document turns out to be more.
+    fn more(&self, documents: u64) {
+        self.documents.fetch_add(documents, Ordering::Relaxed);
+    }
+
     fn complete(&self) {
         self.complete.store(true, Ordering::Release);
     }
@@ -171,9 +192,15 @@ pub fn start(
         }
     });
     let (sender, documents) = mpsc::channel(DOCUMENTS_AHEAD_MAX);
+    let reader = Reader {
+        pdf: wanted.pdf,
+        room: Room::new(),
+        seen: Arc::clone(&seen),
+        documents: sender,
+    };
     let stop = stop.clone();
     tasks.spawn(async move {
-        let reading = stop.run_until_cancelled(read_all(found, sender));
+        let reading = stop.run_until_cancelled(reader.read_all(found));
         // Stopped or done: both are the end of reading.
         let _ = reading.await;
     });
@@ -198,9 +225,10 @@ fn find(
                     return false;
                 }
                 let entry = match entry {
-                    Entry::Document(found) if wanted == Wanted::Pictures && found.is_text() => {
-                        Entry::Other
-                    }
+                    Entry::Document(Found {
+                        at: At::File(ref path),
+                        ..
+                    }) if !wanted.has(Kind::of(path)) => Entry::Other,
                     entry => entry,
                 };
                 match &mut names {
@@ -264,41 +292,61 @@ impl Names {
     }
 }
 
-async fn read_all(mut found: mpsc::Receiver<Entry>, documents: mpsc::Sender<Document>) {
-    let room = Room::new();
-    let numbers = futures::stream::iter(0..);
-    futures::stream::poll_fn(|context| found.poll_recv(context))
-        .zip(numbers)
-        .for_each_concurrent(DOCUMENTS_AHEAD_MAX, |(entry, number)| {
-            read(entry, number, &room, &documents)
-        })
-        .await;
+/// What reads documents and sends them on.
+#[derive(Debug)]
+struct Reader {
+    pdf: Pdf,
+    room: Room,
+    seen: Arc<Seen>,
+    documents: mpsc::Sender<Document>,
 }
 
-/// Reads what was found in the way of its kind, and sends it on. `number` counts what was found.
-async fn read(entry: Entry, number: u64, room: &Room, documents: &mpsc::Sender<Document>) {
-    let (name, body) = match entry {
-        Entry::Other => return,
-        Entry::Unreadable(name, failure) => (name, Err(failure)),
-        Entry::Document(Found { name, at }) => {
-            let body = match at {
-                At::File(path) => read_file(&name, &path, room).await,
-                At::Member { archive, stretch } => picture::read(&archive, stretch, &name, room)
-                    .await
-                    .map(Body::picture),
-                At::Address(url) => Ok(Body::Pictures(vec![Shown::Address(url)])),
-                At::Together(places) => together::read(places, &name, room).await,
-                At::Table(path) => {
-                    let table = parquet::Table { path, name, number };
-                    return parquet::read(table, room.clone(), documents.clone()).await;
-                }
-            };
-            (name, body)
-        }
-    };
-    // Nobody listens any more when the run ends early.
-    let place = [number, 0];
-    let _ = documents.send(Document { place, name, body }).await;
+impl Reader {
+    async fn read_all(self, mut found: mpsc::Receiver<Entry>) {
+        let numbers = futures::stream::iter(0..);
+        futures::stream::poll_fn(|context| found.poll_recv(context))
+            .zip(numbers)
+            .for_each_concurrent(DOCUMENTS_AHEAD_MAX, |(entry, number)| {
+                self.read(entry, number)
+            })
+            .await;
+    }
+
+    /// Reads what was found in the way of its kind, and sends it on. `number` counts what was found.
+    async fn read(&self, entry: Entry, number: u64) {
+        let (name, body) = match entry {
+            Entry::Other => return,
+            Entry::Unreadable(name, failure) => (name, Err(failure)),
+            Entry::Document(Found { name, at }) => {
+                let body = match at {
+                    At::File(path) if Kind::of(&path) == Some(PDF) => {
+                        return pdf::read(self, &path, name, number).await;
+                    }
+                    At::File(path) => read_file(&name, &path, &self.room).await,
+                    At::Member { archive, stretch } => {
+                        picture::read(&archive, stretch, &name, &self.room)
+                            .await
+                            .map(Body::picture)
+                    }
+                    At::Address(url) => Ok(Body::Pictures(vec![Shown::Address(url)])),
+                    At::Together(places) => together::read(places, &name, &self.room).await,
+                    At::Table(path) => {
+                        let (room, documents) = (self.room.clone(), self.documents.clone());
+                        let table = parquet::Table { path, name, number };
+                        return parquet::read(table, room, documents).await;
+                    }
+                };
+                (name, body)
+            }
+        };
+        self.send([number, 0], name, body).await;
+    }
+
+    /// Sends a document on; says whether anybody listens, which ends early with the run.
+    async fn send(&self, place: Place, name: String, body: Result<Body, Failure>) -> bool {
+        let document = Document { place, name, body };
+        self.documents.send(document).await.is_ok()
+    }
 }
 
 async fn read_file(name: &str, path: &Path, room: &Room) -> Result<Body, Failure> {

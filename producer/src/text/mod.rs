@@ -1,13 +1,8 @@
 //! Documents as text: what kinds are read, and how a file becomes a string.
 //!
-//! Plain text and Markdown are decoded here. HTML and PDF are parsed in a process of their own with
-//! bounded memory and time ([`isolate`]), because a parser that loops, overflows its stack or
-//! swallows memory on one hostile file must not take the other documents with it.
+//! Plain text and Markdown are decoded here, HTML and PDF in a process of their own ([`isolate`]).
 
 pub mod html;
-pub mod isolate;
-mod layout;
-pub mod pdf;
 pub mod plain;
 
 use std::path::Path;
@@ -15,6 +10,7 @@ use std::path::Path;
 use lapidary_schemas::Failure;
 
 use crate::file::{self, DOCUMENT_BYTES_MAX, invalid, too_large, unreadable};
+use crate::isolate::{self, Task};
 
 /// A kind of document whose text can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +40,19 @@ impl Kind {
 
 /// The text of a file, never empty. The failure names the file and the reason.
 pub async fn read(kind: Kind, path: &Path, name: &str) -> Result<String, Failure> {
-    let bytes = file::check(path, name).await?;
+    find(kind, path, name).await?.ok_or_else(|| {
+        invalid(match kind {
+            Kind::Plain | Kind::Html => format!("{name} has no visible text"),
+            Kind::Pdf => {
+                format!("{name} has no text on its pages; a scan needs a model that reads images")
+            }
+        })
+    })
+}
+
+/// The text of a file; `None` if nothing of it is visible.
+pub(crate) async fn find(kind: Kind, path: &Path, name: &str) -> Result<Option<String>, Failure> {
+    file::check(path, name).await?;
     let text = match kind {
         Kind::Plain => {
             let bytes = tokio::fs::read(path)
@@ -52,19 +60,18 @@ pub async fn read(kind: Kind, path: &Path, name: &str) -> Result<String, Failure
                 .map_err(|error| unreadable(name, &error))?;
             plain::decode(&bytes).map_err(|reason| invalid(format!("{name} {reason}")))?
         }
-        Kind::Html | Kind::Pdf => isolate::read(kind, path, name).await?,
+        Kind::Html => isolated(Task::Html, path, name).await?,
+        Kind::Pdf => isolated(Task::PdfText, path, name).await?,
     };
     if text.len() as u64 > DOCUMENT_BYTES_MAX {
         return Err(too_large(name, text.len() as u64));
     }
-    if text.trim().is_empty() {
-        return Err(invalid(match kind {
-            Kind::Plain => format!("{name} has {bytes} bytes and none of them is visible text"),
-            Kind::Html => format!("{name} has no visible text"),
-            Kind::Pdf => format!("{name} has no text on its pages; a scan needs OCR first"),
-        }));
-    }
-    Ok(text)
+    Ok((!text.trim().is_empty()).then_some(text))
+}
+
+async fn isolated(task: Task, path: &Path, name: &str) -> Result<String, Failure> {
+    String::from_utf8(isolate::read(task, path, name).await?)
+        .map_err(|_| invalid(format!("{name} gave text that is not UTF-8")))
 }
 
 #[cfg(test)]
@@ -90,7 +97,7 @@ mod tests {
         let blank = file("blank.txt", b" \n\t\n");
         assert_eq!(
             refused(&blank, "blank.txt").await,
-            "MEDIA_INVALID: blank.txt has 4 bytes and none of them is visible text"
+            "MEDIA_INVALID: blank.txt has no visible text"
         );
         let gone = folder.path().join("gone.txt");
         assert_eq!(

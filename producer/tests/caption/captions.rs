@@ -82,7 +82,7 @@ fn bad_documents_fail_alone_and_by_name() {
     insta::assert_snapshot!(failures.join("\n"), @r"
     MEDIA_INVALID: docs/broken.pdf is not a PDF or is damaged beyond repair
     MEDIA_INVALID: docs/empty.txt is empty
-    MEDIA_INVALID: docs/no-text.pdf has no text on its pages; a scan needs OCR first
+    MEDIA_INVALID: docs/no-text.pdf has no text on its pages; a scan needs a model that reads images
     MEDIA_INVALID: docs/noise.txt is not text: byte 0x90 at
     MEDIA_TOO_LARGE: docs/huge.txt is 209715200 bytes, the limit of a document is 67108864
     ");

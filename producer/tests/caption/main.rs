@@ -8,6 +8,7 @@ mod program;
 mod archives;
 mod captions;
 mod lists;
+mod pages;
 mod pictures;
 mod refusals;
 mod sinks;

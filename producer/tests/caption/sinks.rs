@@ -100,8 +100,9 @@ fn an_image_folder() {
         ]
     );
     assert!(
-        said.err
-            .contains("1 captioned documents are not below the folder of the file and not in it"),
+        said.err.contains(
+            "1 captioned documents are no files below the folder of the file and not in it"
+        ),
         "{}",
         said.err
     );

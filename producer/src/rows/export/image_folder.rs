@@ -28,7 +28,8 @@ pub(super) fn write(rows: &Path, folder: &Path, out: &mut impl Write) -> io::Res
         };
         let place = absolute(&row.name)?;
         let below = place.strip_prefix(&folder).ok().and_then(Path::to_str);
-        let Some(file_name) = below else {
+        // A member of an archive or a page of a PDF only looks like a path.
+        let Some(file_name) = below.filter(|_| place.is_file()) else {
             elsewhere += 1;
             return Ok(());
         };

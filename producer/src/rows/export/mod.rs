@@ -30,9 +30,9 @@ pub enum Format {
 /// Rows that had no place in an export.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LeftOut {
-    /// Pictures that are not below the folder of the file.
+    /// Pictures that are no files below the folder of the file.
     pub elsewhere: u64,
-    /// Captions without a file to stand beside: members of archives, addresses.
+    /// Captions without a file to stand beside: members of archives, pages, addresses.
     pub without_file: u64,
     /// Text files beside pictures that hold something else.
     pub foreign: u64,
@@ -44,7 +44,7 @@ impl LeftOut {
         [
             (
                 self.elsewhere,
-                "are not below the folder of the file and not in it",
+                "are no files below the folder of the file and not in it",
             ),
             (
                 self.without_file,

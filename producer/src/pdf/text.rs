@@ -1,6 +1,6 @@
-//! PDF to text, page by page, so that memory does not grow with the number of pages.
+//! The text of a PDF, page by page, so that memory does not grow with the number of pages.
 
-use std::io::{self, Write};
+use std::io::Write;
 
 use hayro_cmap::BfString;
 use hayro_interpret::font::{Glyph as Outline, GlyphRun};
@@ -8,34 +8,19 @@ use hayro_interpret::{
     BlendMode, ClipPath, Context, Device, DrawMode, DrawProps, Image, ImageDrawProps,
     InterpreterCache, InterpreterSettings, SoftMask, interpret_page,
 };
-use hayro_syntax::{DecryptionError, LoadPdfError, Pdf};
 use kurbo::{Affine, BezPath, Point, Rect};
 
 use super::layout::{Glyph, Page};
+use super::{PdfError, open};
 
 /// Glyph coordinates count in thousandths of the font size.
 const UNITS_PER_EM: f64 = 1000.0;
 
-/// Why a PDF gives no text.
-#[derive(Debug, thiserror::Error)]
-pub enum PdfError {
-    /// Not a PDF, damaged beyond repair, or locked; continues a sentence that begins with the name.
-    #[error("{0}")]
-    Invalid(String),
-    /// The text could not be handed on.
-    #[error("cannot write text: {0}")]
-    Write(#[from] io::Error),
-}
-
-/// Writes the text of every page, a form feed between pages; returns how many pages there are.
-pub fn write_text(bytes: Vec<u8>, out: &mut impl Write) -> Result<usize, PdfError> {
-    let pdf = Pdf::new(bytes).map_err(|error| PdfError::Invalid(reason(error)))?;
-    let pages = pdf.pages();
-    if pages.is_empty() {
-        return Err(PdfError::Invalid("is a PDF without pages".to_owned()));
-    }
+/// Writes the text of every page, a form feed between pages.
+pub fn write_text(bytes: Vec<u8>, out: &mut impl Write) -> Result<(), PdfError> {
+    let pdf = open(bytes)?;
     let cache = InterpreterCache::new();
-    for (index, page) in pages.iter().enumerate() {
+    for (index, page) in pdf.pages().iter().enumerate() {
         // The place on the page does not matter, only distances do.
         let mut context = Context::new(
             Affine::IDENTITY,
@@ -52,18 +37,7 @@ pub fn write_text(bytes: Vec<u8>, out: &mut impl Write) -> Result<usize, PdfErro
         out.write_all(reader.page.text().as_bytes())?;
     }
     out.flush()?;
-    Ok(pages.len())
-}
-
-/// Why a file is no PDF that can be read.
-fn reason(error: LoadPdfError) -> String {
-    match error {
-        LoadPdfError::Decryption(DecryptionError::PasswordProtected) => {
-            "is a PDF locked by a password".to_owned()
-        }
-        LoadPdfError::Decryption(_) => "is a PDF with encryption that is not understood".to_owned(),
-        LoadPdfError::Invalid => "is not a PDF or is damaged beyond repair".to_owned(),
-    }
+    Ok(())
 }
 
 /// A device that reads glyphs and draws nothing.
@@ -105,22 +79,4 @@ impl Device<'_> for Reader {
     fn draw_image(&mut self, _: Image<'_, '_>, _: ImageDrawProps<'_>) {}
     fn pop_clip(&mut self) {}
     fn pop_transparency_group(&mut self) {}
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn refused(bytes: &[u8]) -> String {
-        write_text(bytes.to_vec(), &mut Vec::new())
-            .unwrap_err()
-            .to_string()
-    }
-
-    #[test]
-    fn what_is_no_pdf_is_refused() {
-        for bytes in [&b"hello"[..], b"%PDF-1.7\nand then nothing"] {
-            assert_eq!(refused(bytes), "is not a PDF or is damaged beyond repair");
-        }
-    }
 }

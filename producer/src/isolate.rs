@@ -1,8 +1,9 @@
-//! Parsing in a process of its own.
+//! Reading in a process of its own, with bounded memory and time: a parser that loops, overflows its
+//! stack or swallows memory on one hostile file must not take the other documents with it.
 //!
-//! The parent starts its own program again with the hidden command `read-document KIND PATH`; the
-//! child bounds its memory and CPU time before it opens the file, writes the text to its standard
-//! output and, when it fails, one line to its standard error.
+//! The parent starts its own program again with the hidden command `read-document`; the child bounds
+//! its memory and CPU time before it opens the file, writes what it reads to its standard output and,
+//! when it fails, one line to its standard error.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -14,8 +15,9 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
 
-use super::{Kind, html, pdf};
 use crate::file::{DOCUMENT_BYTES_MAX, invalid, too_large};
+use crate::pdf;
+use crate::text::html;
 
 /// Bytes of address space a parser may use.
 pub const MEMORY_BYTES_MAX: u64 = 1 << 30;
@@ -28,15 +30,44 @@ const COMPLAINT_BYTES_MAX: u64 = 4096;
 /// Exit code of a child that says itself what is wrong with the document.
 const EXIT_INVALID: u8 = 65;
 
-/// Reads a document in a child process; the failure names the file and the reason.
-pub(super) async fn read(kind: Kind, path: &Path, name: &str) -> Result<String, Failure> {
+/// What is read of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Subcommand)]
+pub enum Task {
+    /// The text of an HTML page.
+    Html,
+    /// The text of all pages of a PDF.
+    PdfText,
+    /// How many pages a PDF has, in digits.
+    PdfPages,
+    /// One page of a PDF as a PNG file.
+    PdfPage {
+        /// Counted from 1.
+        number: usize,
+    },
+}
+
+impl Task {
+    /// As it stands on the child's command line.
+    fn words(self) -> Vec<String> {
+        let word = match self {
+            Self::Html => "html",
+            Self::PdfText => "pdf-text",
+            Self::PdfPages => "pdf-pages",
+            Self::PdfPage { number } => return vec!["pdf-page".to_owned(), number.to_string()],
+        };
+        vec![word.to_owned()]
+    }
+}
+
+/// Reads a file in a child process; the failure gives the file or its page `name`, and the reason.
+pub(crate) async fn read(task: Task, path: &Path, name: &str) -> Result<Vec<u8>, Failure> {
     let internal = |what: &str, error: &io::Error| {
         Failure::new(
             FailureCode::Internal,
             format!("cannot read {name}: {what}: {error}"),
         )
     };
-    let child = spawn(kind, path).map_err(|error| internal("no reader process", &error))?;
+    let child = spawn(task, path).map_err(|error| internal("no reader process", &error))?;
     let finished = match tokio::time::timeout(TIME_MAX, gather(child)).await {
         Ok(finished) => finished.map_err(|error| internal("the reader process", &error))?,
         Err(_) => {
@@ -46,26 +77,20 @@ pub(super) async fn read(kind: Kind, path: &Path, name: &str) -> Result<String, 
             )));
         }
     };
-    if finished.text.len() as u64 > DOCUMENT_BYTES_MAX {
-        return Err(too_large(name, finished.text.len() as u64));
+    if finished.output.len() as u64 > DOCUMENT_BYTES_MAX {
+        return Err(too_large(name, finished.output.len() as u64));
     }
     if !finished.status.success() {
         return Err(invalid(format!("{name} {}", finished.reason())));
     }
-    String::from_utf8(finished.text)
-        .map_err(|_| invalid(format!("{name} gave text that is not UTF-8")))
+    Ok(finished.output)
 }
 
-fn spawn(kind: Kind, path: &Path) -> io::Result<Child> {
+fn spawn(task: Task, path: &Path) -> io::Result<Child> {
     Command::new(std::env::current_exe()?)
-        .arg("read-document")
-        .arg(match kind {
-            Kind::Pdf => "pdf",
-            Kind::Html => "html",
-            Kind::Plain => "plain",
-        })
-        .arg("--")
+        .args(["read-document", "--path"])
         .arg(path)
+        .args(task.words())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -78,7 +103,7 @@ fn spawn(kind: Kind, path: &Path) -> io::Result<Child> {
 /// What a child left behind.
 struct Finished {
     status: ExitStatus,
-    text: Vec<u8>,
+    output: Vec<u8>,
     complaint: String,
 }
 
@@ -109,7 +134,7 @@ impl Finished {
 
 /// Reads all that the child writes, within limits, and waits for its end.
 async fn gather(mut child: Child) -> io::Result<Finished> {
-    let (mut text, mut complaint) = (Vec::new(), Vec::new());
+    let (mut output, mut complaint) = (Vec::new(), Vec::new());
     let (out, err) = (child.stdout.take(), child.stderr.take());
     let (Some(out), Some(err)) = (out, err) else {
         return Err(io::Error::other("it has no output"));
@@ -117,25 +142,28 @@ async fn gather(mut child: Child) -> io::Result<Finished> {
     // One byte over the limit tells that there is more.
     let mut out = out.take(DOCUMENT_BYTES_MAX + 1);
     let mut err = err.take(COMPLAINT_BYTES_MAX);
-    tokio::try_join!(out.read_to_end(&mut text), err.read_to_end(&mut complaint))?;
-    if text.len() as u64 > DOCUMENT_BYTES_MAX {
+    tokio::try_join!(
+        out.read_to_end(&mut output),
+        err.read_to_end(&mut complaint)
+    )?;
+    if output.len() as u64 > DOCUMENT_BYTES_MAX {
         child.start_kill()?;
     }
     drop((out, err));
     let status = child.wait().await?;
     Ok(Finished {
         status,
-        text,
+        output,
         complaint: String::from_utf8_lossy(&complaint).into_owned(),
     })
 }
 
 /// The child's side: bounds itself, then reads. Returns the exit code.
-pub fn serve(kind: Kind, path: &Path) -> u8 {
+pub fn serve(task: Task, path: &Path) -> u8 {
     std::panic::set_hook(Box::new(|_| ()));
     match bound_this_process()
         .map_err(|error| error.to_string())
-        .and_then(|()| parse(kind, path))
+        .and_then(|()| parse(task, path))
     {
         Ok(()) => 0,
         Err(reason) => {
@@ -146,18 +174,19 @@ pub fn serve(kind: Kind, path: &Path) -> u8 {
     }
 }
 
-fn parse(kind: Kind, path: &Path) -> Result<(), String> {
+fn parse(task: Task, path: &Path) -> Result<(), String> {
     let bytes = std::fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
     let mut out = io::BufWriter::new(io::stdout().lock());
+    let pdf = |error: pdf::PdfError| error.to_string();
     let write = |error: io::Error| error.to_string();
-    match kind {
-        Kind::Pdf => pdf::write_text(bytes, &mut out)
-            .map(drop)
-            .map_err(|error| error.to_string()),
-        Kind::Html => out.write_all(html::text(&bytes)?.as_bytes()).map_err(write),
-        Kind::Plain => out
-            .write_all(super::plain::decode(&bytes)?.as_bytes())
-            .map_err(write),
+    match task {
+        Task::Html => out.write_all(html::text(&bytes)?.as_bytes()).map_err(write),
+        Task::PdfText => pdf::write_text(bytes, &mut out).map_err(pdf),
+        Task::PdfPages => write!(out, "{}", pdf::pages(bytes).map_err(pdf)?).map_err(write),
+        Task::PdfPage { number } => {
+            let picture = pdf::draw(bytes, number).map_err(pdf)?;
+            out.write_all(&picture).map_err(write)
+        }
     }?;
     out.flush().map_err(write)
 }
@@ -172,4 +201,28 @@ fn bound_this_process() -> io::Result<()> {
     setrlimit(Resource::Cpu, at_most(CPU_S_MAX))?;
     setrlimit(Resource::Core, at_most(0))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Cli, Command};
+    use clap::Parser as _;
+
+    #[test]
+    fn the_child_understands_what_it_is_told() {
+        for task in [
+            Task::Html,
+            Task::PdfText,
+            Task::PdfPages,
+            Task::PdfPage { number: 7 },
+        ] {
+            let start = ["lapidary", "read-document", "--path", "-odd name"].map(str::to_owned);
+            let cli = Cli::try_parse_from(start.into_iter().chain(task.words())).unwrap();
+            let Command::ReadDocument(told) = cli.command else {
+                panic!("another command");
+            };
+            assert_eq!((told.task, told.path), (task, "-odd name".into()));
+        }
+    }
 }
