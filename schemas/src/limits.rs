@@ -52,6 +52,9 @@ pub const IMAGE_PIXELS_MAX: u64 = 100_000_000;
 /// Bytes of one result in the store.
 pub const RESULT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// Bytes of one record in the store.
+pub const RECORD_BYTES_MAX: usize = 64 * 1024;
+
 /// Items of one manifest shard; one hash slot of the results store holds one shard.
 pub const SHARD_ITEMS_MAX: usize = 10_000;
 /// Items of one batch.

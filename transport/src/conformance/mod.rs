@@ -17,6 +17,7 @@ mod feeding;
 mod jobs;
 mod media;
 mod racing;
+mod records;
 pub mod samples;
 mod settling;
 
@@ -75,6 +76,7 @@ where
         batches::cases(),
         feeding::cases(),
         elections::cases(),
+        records::cases(),
         racing::results_cases(),
     ];
     exercise("results", cases.into_iter().flatten(), environment).await;

@@ -257,15 +257,39 @@ async fn a_file_that_is_not_ours_is_left_alone() {
     drop(EmbeddedFile::open(&path("later")).await.unwrap());
     Connection::open(path("later"))
         .unwrap()
-        .pragma_update(None, "user_version", 2)
+        .pragma_update(None, "user_version", 3)
         .unwrap();
     let message = said(EmbeddedFile::open(&path("later")).await);
     assert!(
-        message.contains("version 2 of the tables, this program reads 1"),
+        message.contains("version 3 of the tables, this program reads 2"),
         "{message}"
     );
     let message = said(EmbeddedFile::open(&path("no/such/jobs.db")).await);
     assert!(message.contains("no/such cannot be used"), "{message}");
+}
+
+#[tokio::test]
+async fn a_file_of_an_earlier_version_gets_what_it_lacks() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("jobs.db");
+    let batch = crate::conformance::samples::batch();
+    let made = EmbeddedFile::open(&path).await.unwrap();
+    EmbeddedResults::new(&made)
+        .open_batch(&batch)
+        .await
+        .unwrap();
+    drop(made);
+    let first = Connection::open(&path).unwrap();
+    first.execute_batch("DROP TABLE record").unwrap();
+    first.pragma_update(None, "user_version", 1).unwrap();
+    drop(first);
+    for _ in 0..2 {
+        let file = EmbeddedFile::open(&path).await.unwrap();
+        let results = EmbeddedResults::new(&file);
+        assert_eq!(results.records("a", "", 1).await.unwrap(), []);
+        let kept = results.batch(batch.id).await.unwrap();
+        assert_eq!(kept.as_ref(), Some(&batch));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,8 +10,9 @@ use super::error::StoreError;
 /// Marks the file as ours (`LAPI` in ASCII), so that no other program's database is touched.
 const APPLICATION_ID: i32 = 0x4c41_5049;
 /// Version of the tables.
-const SCHEMA_VERSION: i32 = 1;
-const SCHEMA: &str = include_str!("schema.sql");
+const SCHEMA_VERSION: i32 = 2;
+/// Tables of a new file, and what made each version of the one before it.
+const SCHEMA: [&str; 2] = [include_str!("schema.sql"), include_str!("records.sql")];
 /// How long a write waits for another process's. A commit takes milliseconds.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Distance of two tries for the lock. Constant, so that a process that waits long is as likely to
@@ -149,23 +150,26 @@ fn prepare(db: &mut Connection, path: &Path) -> Result<(), StoreError> {
     let application: i32 = change.query_row("PRAGMA application_id", [], |row| row.get(0))?;
     let version: i32 = change.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     let tables: i64 = change.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0))?;
-    if application == 0 && version == 0 && tables == 0 {
-        change.execute_batch(SCHEMA)?;
-        change.pragma_update(None, "application_id", APPLICATION_ID)?;
-        change.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-        change.commit()?;
-        return Ok(());
-    }
-    if application != APPLICATION_ID {
+    let is_new = application == 0 && version == 0 && tables == 0;
+    if !is_new && application != APPLICATION_ID {
         return Err(StoreError::Unusable(format!(
             "{name} is another program's database"
         )));
     }
-    if version != SCHEMA_VERSION {
+    let missing = usize::try_from(version)
+        .ok()
+        .and_then(|version| SCHEMA.get(version..));
+    let Some(missing) = missing.filter(|_| is_new || version > 0) else {
         return Err(StoreError::Unusable(format!(
             "{name} has version {version} of the tables, this program reads {SCHEMA_VERSION}; \
              finish its work with the program that made it, or use a new file"
         )));
+    };
+    if !missing.is_empty() {
+        change.execute_batch(&missing.concat())?;
+        change.pragma_update(None, "application_id", APPLICATION_ID)?;
+        change.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+        change.commit()?;
     }
     Ok(())
 }

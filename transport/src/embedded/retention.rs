@@ -8,7 +8,7 @@ use super::now_ms;
 /// Rows removed in one transaction, so that nobody waits long for it.
 const ROWS_MAX: i64 = 500;
 
-/// Removes results whose retention has ended, of at most one batch.
+/// Removes results whose retention has ended, of at most one batch, and records whose time is over.
 pub(super) fn forget(db: &Connection) -> Result<(), StoreError> {
     let now = now_ms();
     let singles: Vec<(i64, [u8; 16])> = db
@@ -16,6 +16,11 @@ pub(super) fn forget(db: &Connection) -> Result<(), StoreError> {
         .query_map([now, ROWS_MAX], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<_, _>>()?;
     forget_results(db, &singles)?;
+    db.prepare_cached(
+        "DELETE FROM record WHERE (collection, name) IN
+           (SELECT collection, name FROM record WHERE expires_ms <= ?1 LIMIT ?2)",
+    )?
+    .execute([now, ROWS_MAX])?;
     let batch: Option<i64> = db
         .prepare_cached("SELECT n FROM batch WHERE forget_ms <= ?1 LIMIT 1")?
         .query_row([now], |row| row.get(0))

@@ -8,7 +8,7 @@ use lapidary_schemas::{Batch, BatchId, Job, JobId, Progress, WorkerInfo};
 
 use super::redis::RedisResults;
 use super::{
-    Begin, DeadLetter, EmbeddedResults, FeedPosition, Finished, JobState, Lease, Page, Put,
+    Begin, DeadLetter, EmbeddedResults, FeedPosition, Finished, JobState, Lease, Page, Put, Record,
     Results, ResultsError,
 };
 
@@ -157,6 +157,32 @@ impl Results for AnyResults {
 
     async fn take_dead_letter(&self, job: JobId) -> Result<Option<DeadLetter>, ResultsError> {
         chosen!(self, store => store.take_dead_letter(job))
+    }
+
+    async fn put_record(
+        &self,
+        collection: &str,
+        record: &Record,
+        ttl: Option<Duration>,
+    ) -> Result<(), ResultsError> {
+        chosen!(self, store => store.put_record(collection, record, ttl))
+    }
+
+    async fn record(&self, collection: &str, name: &str) -> Result<Option<String>, ResultsError> {
+        chosen!(self, store => store.record(collection, name))
+    }
+
+    async fn records(
+        &self,
+        collection: &str,
+        before: &str,
+        max: usize,
+    ) -> Result<Vec<Record>, ResultsError> {
+        chosen!(self, store => store.records(collection, before, max))
+    }
+
+    async fn remove_record(&self, collection: &str, name: &str) -> Result<bool, ResultsError> {
+        chosen!(self, store => store.remove_record(collection, name))
     }
 
     async fn announce(&self, worker: &WorkerInfo, ttl: Duration) -> Result<(), ResultsError> {

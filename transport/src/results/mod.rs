@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use lapidary_schemas::batch::Shard;
+use lapidary_schemas::limits::RECORD_BYTES_MAX;
 use lapidary_schemas::{Batch, BatchId, Job, JobId, JobResult, Progress, WorkerInfo};
 use serde::{Deserialize, Serialize};
 
@@ -156,6 +157,15 @@ pub struct Lease {
     pub holder: String,
     /// Grows with every election; a step that shows an older one is refused.
     pub token: u64,
+}
+
+/// A small document that producers keep beside batches and jobs, for themselves and each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Its name in its collection.
+    pub name: String,
+    /// What it says; at most [`RECORD_BYTES_MAX`](lapidary_schemas::limits::RECORD_BYTES_MAX).
+    pub body: String,
 }
 
 /// Where results rest.
@@ -346,6 +356,40 @@ pub trait Results: Send + Sync {
         job: JobId,
     ) -> impl Future<Output = Result<Option<DeadLetter>, ResultsError>> + Send;
 
+    // Records.
+
+    /// Keeps a record in a collection, in the place of an earlier one of its name; for `ttl` if
+    /// given, otherwise until it is removed.
+    fn put_record(
+        &self,
+        collection: &str,
+        record: &Record,
+        ttl: Option<Duration>,
+    ) -> impl Future<Output = Result<(), ResultsError>> + Send;
+
+    /// What a record says.
+    fn record(
+        &self,
+        collection: &str,
+        name: &str,
+    ) -> impl Future<Output = Result<Option<String>, ResultsError>> + Send;
+
+    /// Records of a collection from the highest name down, below `before` (`""`: from the highest),
+    /// at most `max`. Names are compared by their bytes.
+    fn records(
+        &self,
+        collection: &str,
+        before: &str,
+        max: usize,
+    ) -> impl Future<Output = Result<Vec<Record>, ResultsError>> + Send;
+
+    /// Removes a record; whether it was there.
+    fn remove_record(
+        &self,
+        collection: &str,
+        name: &str,
+    ) -> impl Future<Output = Result<bool, ResultsError>> + Send;
+
     // Workers and elections.
 
     /// Says that a worker lives, for `ttl`.
@@ -371,4 +415,18 @@ pub trait Results: Send + Sync {
 
     /// Gives an election up, so that the next one is won at once.
     fn release(&self, lease: &Lease) -> impl Future<Output = Result<(), ResultsError>> + Send;
+}
+
+/// Refuses a record that is too large to be kept.
+fn check_record(collection: &str, record: &Record) -> Result<(), ResultsError> {
+    if record.body.len() <= RECORD_BYTES_MAX {
+        return Ok(());
+    }
+    Err(ResultsError::Conflict {
+        message: format!(
+            "record `{}` of `{collection}` is {} bytes, the limit is {RECORD_BYTES_MAX}",
+            record.name,
+            record.body.len()
+        ),
+    })
 }

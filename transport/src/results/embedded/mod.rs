@@ -12,6 +12,7 @@ mod finish;
 mod jobs;
 mod letters;
 mod lifecycle;
+mod records;
 
 use std::path::Path;
 use std::time::Duration;
@@ -24,7 +25,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{
-    Begin, DeadLetter, FeedPosition, Finished, JobState, Lease, Page, Put, Results, ResultsError,
+    Begin, DeadLetter, FeedPosition, Finished, JobState, Lease, Page, Put, Record, Results,
+    ResultsError, check_record,
 };
 use crate::embedded::{EmbeddedFile, StoreError};
 
@@ -262,6 +264,41 @@ impl Results for EmbeddedResults {
 
     async fn take_dead_letter(&self, job: JobId) -> Result<Option<DeadLetter>, ResultsError> {
         self.write(move |db| letters::take(db, job)).await
+    }
+
+    async fn put_record(
+        &self,
+        collection: &str,
+        record: &Record,
+        ttl: Option<Duration>,
+    ) -> Result<(), ResultsError> {
+        check_record(collection, record)?;
+        let (collection, record) = (collection.to_owned(), record.clone());
+        self.write(move |db| records::put(db, &collection, &record, ttl))
+            .await
+    }
+
+    async fn record(&self, collection: &str, name: &str) -> Result<Option<String>, ResultsError> {
+        let (collection, name) = (collection.to_owned(), name.to_owned());
+        self.read(move |db| records::get(db, &collection, &name))
+            .await
+    }
+
+    async fn records(
+        &self,
+        collection: &str,
+        before: &str,
+        max: usize,
+    ) -> Result<Vec<Record>, ResultsError> {
+        let (collection, before) = (collection.to_owned(), before.to_owned());
+        self.read(move |db| records::list(db, &collection, &before, max))
+            .await
+    }
+
+    async fn remove_record(&self, collection: &str, name: &str) -> Result<bool, ResultsError> {
+        let (collection, name) = (collection.to_owned(), name.to_owned());
+        self.write(move |db| records::remove(db, &collection, &name))
+            .await
     }
 
     async fn announce(&self, worker: &WorkerInfo, ttl: Duration) -> Result<(), ResultsError> {

@@ -74,6 +74,14 @@ pub(super) fn location(job: JobId) -> String {
     format!("lapidary:{{{job}}}:batch")
 }
 
+/// A collection of records: their bodies by name, and their names in order.
+pub(super) fn collection(name: &str) -> [String; 2] {
+    [
+        format!("lapidary:{{records:{name}}}"),
+        format!("lapidary:{{records:{name}}}:names"),
+    ]
+}
+
 /// An election, and the counter of its winners.
 pub(super) fn lease(name: &str) -> [String; 2] {
     [

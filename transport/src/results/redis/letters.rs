@@ -9,7 +9,7 @@ use super::codec::{read, write};
 use super::keys::{DEAD, Home, WORKERS, lease};
 use crate::results::{DeadLetter, Lease, ResultsError};
 
-fn milliseconds(ttl: Duration) -> String {
+pub(super) fn milliseconds(ttl: Duration) -> String {
     ttl.as_millis().max(1).to_string()
 }
 

@@ -7,6 +7,7 @@ mod codec;
 mod jobs;
 mod keys;
 mod letters;
+mod records;
 mod scripts;
 mod store;
 
@@ -22,7 +23,8 @@ use self::keys::{Home, location};
 use self::scripts::Scripts;
 use self::store::Store;
 use super::{
-    Begin, DeadLetter, FeedPosition, Finished, JobState, Lease, Page, Put, Results, ResultsError,
+    Begin, DeadLetter, FeedPosition, Finished, JobState, Lease, Page, Put, Record, Results,
+    ResultsError,
 };
 
 /// Jobs whose batch this process remembers.
@@ -261,6 +263,32 @@ impl Results for RedisResults {
 
     async fn take_dead_letter(&self, job: JobId) -> Result<Option<DeadLetter>, ResultsError> {
         self.take_dead_letter_(job).await
+    }
+
+    async fn put_record(
+        &self,
+        collection: &str,
+        record: &Record,
+        ttl: Option<Duration>,
+    ) -> Result<(), ResultsError> {
+        self.put_record_(collection, record, ttl).await
+    }
+
+    async fn record(&self, collection: &str, name: &str) -> Result<Option<String>, ResultsError> {
+        self.record_(collection, name).await
+    }
+
+    async fn records(
+        &self,
+        collection: &str,
+        before: &str,
+        max: usize,
+    ) -> Result<Vec<Record>, ResultsError> {
+        self.records_(collection, before, max).await
+    }
+
+    async fn remove_record(&self, collection: &str, name: &str) -> Result<bool, ResultsError> {
+        self.remove_record_(collection, name).await
     }
 
     async fn announce(&self, worker: &WorkerInfo, ttl: Duration) -> Result<(), ResultsError> {
