@@ -1,11 +1,14 @@
 //! What a user can write on the command line. Types only.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use lapidary_schemas::limits::{MESSAGE_CHARS_MAX, OUTPUT_TOKENS_MAX};
 use lapidary_schemas::{BatchId, JobId};
 
 use crate::isolate::Task;
+use crate::keys::Scope;
 use crate::plan::Long;
 use crate::rows::Format as RowFormat;
 use crate::sources::Pdf;
@@ -44,6 +47,10 @@ pub enum Command {
     Results(Fetch),
     /// Cancel a batch; finished results stay
     Cancel(Cancel),
+    /// Serve applications over HTTP, as `OpenAI`'s Files, Batches and Chat Completions do
+    Serve(Serve),
+    /// Make, list and revoke the API keys that `serve` asks for
+    Keys(Keys),
     /// List the workers alive
     Workers(PlaceArgs),
     /// List, show and replay jobs that died
@@ -360,6 +367,90 @@ pub struct Cancel {
     /// Where jobs wait and results rest.
     #[command(flatten)]
     pub place: PlaceArgs,
+}
+
+/// `serve`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Without keys (`lapidary keys create`) only addresses of this machine are listened on, and everyone on
+it is --tenant. SIGTERM ends it once requests under way are answered, after 30 seconds at most.")]
+pub struct Serve {
+    /// Address and port; port 0 takes a free one
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT",
+        env = "LAPIDARY_LISTEN",
+        default_value = "127.0.0.1:8080"
+    )]
+    pub listen: SocketAddr,
+    /// Characters of text a message may have
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = MESSAGE_CHARS_MAX,
+        help_heading = "Limits"
+    )]
+    pub message_chars: usize,
+    /// Tokens an answer may have
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = OUTPUT_TOKENS_MAX,
+        help_heading = "Limits"
+    )]
+    pub output_tokens: u32,
+    /// Single requests that may wait for a model; more are turned away with status 429
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1_000,
+        help_heading = "Limits"
+    )]
+    pub queue: u64,
+    /// Where jobs wait and results rest.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
+
+/// `keys`.
+#[derive(Debug, Args)]
+pub struct Keys {
+    /// What to do with them.
+    #[command(subcommand)]
+    pub command: KeysCommand,
+}
+
+/// What to do with API keys.
+#[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// Make a key for --tenant and print it: it is shown this once
+    Create {
+        /// What it allows; several are separated by commas
+        #[arg(
+            long,
+            value_enum,
+            value_delimiter = ',',
+            default_values_t = [Scope::Submit, Scope::Read]
+        )]
+        scope: Vec<Scope>,
+        /// Where jobs wait and results rest.
+        #[command(flatten)]
+        place: PlaceArgs,
+    },
+    /// List the keys, newest first: name, tenant, what they allow, when they were made
+    List {
+        /// Where jobs wait and results rest.
+        #[command(flatten)]
+        place: PlaceArgs,
+    },
+    /// End a key: from now on it opens nothing
+    Revoke {
+        /// Its name, as `list` shows it
+        name: String,
+        /// Where jobs wait and results rest.
+        #[command(flatten)]
+        place: PlaceArgs,
+    },
 }
 
 /// `dead`.

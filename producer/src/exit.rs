@@ -7,6 +7,7 @@ use lapidary_transport::results::ResultsError;
 
 use crate::rows::OutputError;
 use crate::sources::RootError;
+use crate::submission::SubmitError;
 
 /// Exit codes, as `lapidary --help` lists them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,6 +115,18 @@ impl From<MediaError> for Stop {
         Self {
             transient,
             ..Self::new(exit, error.to_string())
+        }
+    }
+}
+
+impl From<SubmitError> for Stop {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::Results(error) => error.into(),
+            SubmitError::Media(error) => error.into(),
+            SubmitError::Read { .. } | SubmitError::Encode(_) => {
+                Self::new(Exit::Failed, error.to_string())
+            }
         }
     }
 }

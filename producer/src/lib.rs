@@ -2,17 +2,20 @@
 //!
 //! [`sources`] finds documents, [`text`], [`picture`] and [`pdf`] read them ([`isolate`]d where a parser
 //! is at work), [`plan`] makes questions of them, [`run`] puts those on their way and follows the answers, [`rows`] writes them down. [`commands`] are what a
-//! user can say, in the words of [`cli`].
+//! user can say, in the words of [`cli`]; `gateway` is what applications can, over HTTP.
 //!
 //! No inference, no tokenizer, and no validation besides `lapidary_schemas::validate`.
 
+mod catalogue;
 pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod digest;
 pub mod exit;
 pub mod file;
+mod gateway;
 pub mod isolate;
+mod keys;
 pub mod pdf;
 pub mod picture;
 pub mod plan;
@@ -22,5 +25,7 @@ pub mod rows;
 pub mod run;
 pub mod sources;
 pub mod split;
+mod standing;
+mod submission;
 pub mod templates;
 pub mod text;

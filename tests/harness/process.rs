@@ -130,6 +130,11 @@ impl Program {
         self.child.wait().expect("a child can be waited for")
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal to the program and its children.
     pub fn signal(&self, signal: Signal) {
         if let Ok(group) = i32::try_from(self.child.id()) {

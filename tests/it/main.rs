@@ -5,6 +5,7 @@
 mod amqp;
 mod conformance;
 mod faults;
+mod gateway;
 mod hub;
 mod media;
 mod operators;

@@ -4,13 +4,12 @@ use std::time::{Duration, Instant};
 
 use lapidary_schemas::ModelInfo;
 use lapidary_schemas::worker::DEMONSTRATION;
-use lapidary_transport::{Steward, StewardOptions};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::cli::Caption;
-use crate::config::{self, Config, Stores};
+use crate::config::{self, Config};
 use crate::exit::{Exit, Stop};
 use crate::plan::Rules;
 use crate::progress::{Progress, say};
@@ -18,9 +17,7 @@ use crate::prompt::{Prompts, Wish};
 use crate::rows::{Format, Output, Settings, Target};
 use crate::run::{Asking, ModelChoice, Outcome, Parts, Run, Workers};
 use crate::sources::{self, Pdf, Root, Wanted};
-
-/// Time the steward gets to give its election up.
-const RETIRE_MAX: Duration = Duration::from_secs(1);
+use crate::standing::Standing;
 
 /// Said before a caption of that model is read as if it meant something.
 const DEMONSTRATION_NOTE: &str = "this is the demonstration model: it names 48 pictograms on plain \
@@ -36,7 +33,7 @@ pub(super) async fn run(args: Caption, stop: CancellationToken) -> Result<Exit, 
     let place = Config::resolve(&args.place)?;
     let opened = place.open().await?;
     let tasks = TaskTracker::new();
-    let steward = steward(&opened, &tasks);
+    let steward = Standing::start(&opened, &tasks);
     let wait = Duration::from_secs(args.worker_wait);
     let choice = ModelChoice::parse(args.model.as_deref());
     let mut workers = Workers::new(
@@ -114,35 +111,6 @@ fn wanted(args: &Caption, asking: &Asking) -> Wanted {
     Wanted {
         texts: !args.sidecar,
         pdf,
-    }
-}
-
-/// A steward that may be elected to feed the queue.
-struct Standing {
-    stop: CancellationToken,
-    ended: tokio::task::JoinHandle<()>,
-}
-
-/// Stands for election: with only workers that do not, nobody else would feed the queue.
-fn steward(stores: &Stores, tasks: &TaskTracker) -> Standing {
-    let stop = CancellationToken::new();
-    let options = StewardOptions::new(format!("lapidary-{}", std::process::id()));
-    let Stores {
-        queue,
-        results,
-        media,
-    } = stores.clone();
-    let steward = Steward::new(queue, results, media, options);
-    let ended = tasks.spawn(steward.run(stop.clone(), |_| ()));
-    Standing { stop, ended }
-}
-
-impl Standing {
-    /// Gives the election up, so that the next one is won at once.
-    async fn retire(self) {
-        self.stop.cancel();
-        // If it takes longer, the election ends by itself.
-        let _ = tokio::time::timeout(RETIRE_MAX, self.ended).await;
     }
 }
 

@@ -3,6 +3,8 @@
 mod batch;
 mod caption;
 mod dead;
+mod keys;
+mod serve;
 mod status;
 mod submit;
 mod templates;
@@ -54,6 +56,8 @@ async fn carry_out(command: Command) -> Result<Exit, Stop> {
         Command::Watch(args) => batch::watch(args, stop).await,
         Command::Results(args) => batch::results(args, stop).await,
         Command::Cancel(args) => batch::cancel(args).await,
+        Command::Serve(args) => serve::run(args, stop).await,
+        Command::Keys(args) => keys::run(args).await,
         Command::Workers(args) => status::workers(args).await,
         Command::Status(args) => status::run(args).await,
         Command::Dead(args) => dead::run(args).await,

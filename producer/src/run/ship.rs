@@ -10,7 +10,7 @@ use lapidary_schemas::{Batch, BatchId, Class, MediaRef};
 use lapidary_transport::{Media as _, Results as _};
 
 use crate::config::Stores;
-use crate::exit::Stop;
+use crate::exit::{Exit, Stop};
 
 /// Items of one load.
 pub(super) const LOAD_ITEMS_MAX: usize = 250;
@@ -48,7 +48,8 @@ impl Sender {
         mut patience: impl FnMut(&Stop) -> bool,
     ) -> Result<BatchId, Stop> {
         let batch = self.batch(now);
-        let lines = lines(&load.items)?;
+        let lines =
+            lines(&load.items).map_err(|error| Stop::new(Exit::Failed, error.to_string()))?;
         loop {
             match self.store(place, &batch, &load, lines.clone()).await {
                 Ok(()) => return Ok(batch.id),
@@ -100,11 +101,10 @@ impl Sender {
 }
 
 /// A manifest: one JSON line an item.
-pub(crate) fn lines(items: &[ManifestItem]) -> Result<Vec<u8>, Stop> {
+pub(crate) fn lines(items: &[ManifestItem]) -> Result<Vec<u8>, serde_json::Error> {
     let mut lines = Vec::new();
     for item in items {
-        serde_json::to_writer(&mut lines, item)
-            .map_err(|error| Stop::new(crate::exit::Exit::Failed, error.to_string()))?;
+        serde_json::to_writer(&mut lines, item)?;
         lines.push(b'\n');
     }
     Ok(lines)

@@ -89,8 +89,9 @@ fn mistakes_are_named_by_line_and_nothing_is_submitted() {
       line 2: `custom_id` `a` was used before
       line 3: batch line: missing field `method` at line 1 column 18
       line 5: batch line: expected ident at line 1 column 2
-      line 6: `model` is `another`, lines before name `pretender`; a batch has one model, which --model can name for all
+      line 6: `model` is `another`, lines before name `pretender`; a batch has one model
       line 7: `body` field `maximum_tokens`: unknown field `maximum_tokens`, expected one of `messages`, `max_tokens`, `temperature`, `top_p`, `top_k`, `repetition_penalty`, `seed`, `stop`, `response_format`, `logprobs`, `tools`, `tool_choice`
+    hint: --model NAME names one model for all lines
     ");
     let said = run(&folder, &["status"]);
     assert!(said.out.contains("no unfinished batches"), "{}", said.out);

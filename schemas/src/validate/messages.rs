@@ -4,7 +4,7 @@ use super::media::{check_audio, check_document, check_image};
 use super::{Policy, invalid};
 use crate::failure::Failure;
 use crate::limits::MESSAGES_MAX;
-use crate::request::{Content, Message, Part, Role};
+use crate::request::{Content, Message, Part, Request, Role};
 
 /// Checks all turns.
 pub(super) fn check(messages: &[Message], policy: &Policy) -> Result<(), Failure> {
@@ -24,6 +24,31 @@ pub(super) fn check(messages: &[Message], policy: &Policy) -> Result<(), Failure
         .iter()
         .enumerate()
         .try_for_each(|(index, message)| check_content(index, &message.content, policy))
+}
+
+/// Checks how much text every turn has. Part of [`super::validate`]; by itself for who puts long texts
+/// into the media store, after which they are counted no more.
+pub fn validate_text(request: &Request, policy: &Policy) -> Result<(), Failure> {
+    request
+        .messages
+        .iter()
+        .enumerate()
+        .try_for_each(|(index, message)| check_chars(index, &message.content, policy))
+}
+
+fn check_chars(index: usize, content: &Content, policy: &Policy) -> Result<(), Failure> {
+    let chars = match content {
+        Content::Text(text) => text.chars().count(),
+        Content::Parts(parts) => parts.iter().map(chars_of).sum(),
+    };
+    check_count(index, chars, "characters of text", policy.message_chars_max)
+}
+
+fn chars_of(part: &Part) -> usize {
+    match part {
+        Part::Text { text } => text.chars().count(),
+        Part::ImageUrl { .. } | Part::InputAudio { .. } | Part::File { .. } => 0,
+    }
 }
 
 /// An optional system turn first, then user and assistant in turn, the user last. The chat
@@ -60,20 +85,14 @@ fn check_roles(messages: &[Message]) -> Result<(), Failure> {
 }
 
 fn check_content(index: usize, content: &Content, policy: &Policy) -> Result<(), Failure> {
-    let (mut chars, mut images, mut says_something) = (0, 0, false);
+    let (mut images, mut says_something) = (0, false);
     match content {
-        Content::Text(text) => {
-            chars = text.chars().count();
-            says_something = !text.trim().is_empty();
-        }
+        Content::Text(text) => says_something = !text.trim().is_empty(),
         Content::Parts(parts) => {
             for (position, part) in parts.iter().enumerate() {
                 check_media(index, position, part, policy)?;
                 match part {
-                    Part::Text { text } => {
-                        chars += text.chars().count();
-                        says_something |= !text.trim().is_empty();
-                    }
+                    Part::Text { text } => says_something |= !text.trim().is_empty(),
                     Part::ImageUrl { .. } => {
                         images += 1;
                         says_something = true;
@@ -86,7 +105,7 @@ fn check_content(index: usize, content: &Content, policy: &Policy) -> Result<(),
     if !says_something {
         return Err(invalid(format!("message {index} is empty")));
     }
-    check_count(index, chars, "characters of text", policy.message_chars_max)?;
+    check_chars(index, content, policy)?;
     check_count(index, images, "images", policy.images_per_message_max)
 }
 

@@ -22,6 +22,7 @@ use crate::resume::seed_from;
 use crate::worker::ModelInfo;
 
 pub use envelope::{check_name, validate_batch, validate_custom_id, validate_item, validate_job};
+pub use messages::validate_text;
 
 /// What a request may ask for beyond plain text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

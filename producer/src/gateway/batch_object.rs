@@ -1,0 +1,221 @@
+//! A batch as clients see it: what its states here are in `OpenAI`'s words.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use lapidary_schemas::batch_line::BATCH_URL;
+use lapidary_schemas::{Batch, BatchState, Progress};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::ids::{self, FileId};
+use crate::catalogue::BatchRecord;
+
+/// How a batch stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Standing {
+    /// In `OpenAI`'s words.
+    pub(super) status: &'static str,
+    /// When it ended.
+    pub(super) ended_at: Option<DateTime<Utc>>,
+    /// It has ended and some request has an answer.
+    pub(super) has_answers: bool,
+    /// It has ended and some request has none.
+    pub(super) has_failures: bool,
+}
+
+impl Standing {
+    /// From its counts. A batch without any answer is `failed`: `completed` would look like success.
+    pub(super) fn of(counts: &Progress) -> Self {
+        let is_through = counts.finished() >= counts.total;
+        let status = match counts.state {
+            BatchState::Open => "validating",
+            BatchState::InProgress => "in_progress",
+            BatchState::Completed if counts.succeeded == 0 => "failed",
+            BatchState::Completed => "completed",
+            BatchState::Cancelled if is_through => "cancelled",
+            BatchState::Cancelled => "cancelling",
+            BatchState::Expired if is_through => "expired",
+            BatchState::Expired => "finalizing",
+        };
+        let has_ended = is_through && !is_going(counts.state);
+        Self {
+            status,
+            ended_at: counts.finished_at.filter(|_| has_ended),
+            has_answers: has_ended && counts.succeeded > 0,
+            has_failures: has_ended && counts.succeeded < counts.total,
+        }
+    }
+}
+
+/// Whether more results may come of items that nobody has begun.
+pub(super) fn is_going(state: BatchState) -> bool {
+    matches!(state, BatchState::Open | BatchState::InProgress)
+}
+
+/// A batch as it is written.
+#[derive(Debug, Serialize)]
+pub(super) struct BatchObject {
+    id: String,
+    object: &'static str,
+    endpoint: &'static str,
+    model: String,
+    errors: Option<Value>,
+    input_file_id: Option<String>,
+    completion_window: Option<String>,
+    status: &'static str,
+    output_file_id: Option<String>,
+    error_file_id: Option<String>,
+    created_at: i64,
+    in_progress_at: Option<i64>,
+    expires_at: Option<i64>,
+    finalizing_at: Option<i64>,
+    completed_at: Option<i64>,
+    failed_at: Option<i64>,
+    expired_at: Option<i64>,
+    cancelling_at: Option<i64>,
+    cancelled_at: Option<i64>,
+    request_counts: Value,
+    usage: Value,
+    metadata: BTreeMap<String, String>,
+}
+
+impl BatchObject {
+    /// Everything that is known of it.
+    pub(super) fn new(batch: Batch, record: &BatchRecord, counts: &Progress) -> Self {
+        let standing = Standing::of(counts);
+        let unix = |moment: DateTime<Utc>| moment.timestamp();
+        let ended = |status| {
+            let ended_at = standing.ended_at.filter(|_| standing.status == status);
+            ended_at.map(unix)
+        };
+        let is_expired = counts.state == BatchState::Expired;
+        let answers = standing.has_answers.then_some(FileId::Output(batch.id));
+        let failures = standing.has_failures.then_some(FileId::Errors(batch.id));
+        Self {
+            id: ids::of_batch(batch.id),
+            object: "batch",
+            endpoint: BATCH_URL,
+            errors: (standing.status == "failed").then(|| nothing_succeeded(counts)),
+            input_file_id: record.input_file.map(|id| FileId::Input(id).to_string()),
+            completion_window: record.completion_window.clone(),
+            status: standing.status,
+            output_file_id: answers.map(|id| id.to_string()),
+            error_file_id: failures.map(|id| id.to_string()),
+            created_at: unix(batch.created_at),
+            in_progress_at: (counts.state != BatchState::Open).then_some(unix(batch.created_at)),
+            expires_at: batch.deadline.map(unix),
+            finalizing_at: batch.deadline.filter(|_| is_expired).map(unix),
+            completed_at: ended("completed"),
+            failed_at: ended("failed"),
+            expired_at: ended("expired"),
+            cancelling_at: record.cancelling_at.map(unix),
+            cancelled_at: ended("cancelled"),
+            request_counts: json!({
+                "total": counts.total,
+                "completed": counts.succeeded,
+                "failed": counts.finished() - counts.succeeded,
+                "filtered": counts.filtered,
+                "cancelled": counts.cancelled,
+                "expired": counts.expired,
+            }),
+            usage: json!({
+                "input_tokens": counts.prompt_tokens,
+                "output_tokens": counts.completion_tokens,
+                "total_tokens": counts.prompt_tokens + counts.completion_tokens,
+            }),
+            metadata: batch.metadata,
+            model: batch.model,
+        }
+    }
+}
+
+fn nothing_succeeded(counts: &Progress) -> Value {
+    let message = format!(
+        "none of {} requests succeeded; the error file says why",
+        counts.total
+    );
+    let error =
+        json!({"code": "all_requests_failed", "line": null, "message": message, "param": null});
+    json!({"object": "list", "data": [error]})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(state: BatchState, [succeeded, failed, cancelled]: [u64; 3]) -> Progress {
+        Progress {
+            state,
+            total: 4,
+            fed: 4,
+            succeeded,
+            filtered: 0,
+            failed,
+            cancelled,
+            expired: 0,
+            prompt_tokens: 8,
+            completion_tokens: 2,
+            finished_at: Some(Utc::now()),
+        }
+    }
+
+    #[test]
+    fn every_state_has_its_word() {
+        use BatchState::{Cancelled, Completed, Expired, InProgress, Open};
+        for (state, numbers, status, answers, failures) in [
+            (Open, [0, 0, 0], "validating", false, false),
+            (InProgress, [3, 0, 0], "in_progress", false, false),
+            (Completed, [4, 0, 0], "completed", true, false),
+            (Completed, [1, 3, 0], "completed", true, true),
+            (Completed, [0, 4, 0], "failed", false, true),
+            (Cancelled, [1, 0, 2], "cancelling", false, false),
+            (Cancelled, [1, 0, 3], "cancelled", true, true),
+            (Expired, [1, 2, 0], "finalizing", false, false),
+            (Expired, [1, 3, 0], "expired", true, true),
+        ] {
+            let standing = Standing::of(&counts(state, numbers));
+            let Standing {
+                has_answers,
+                has_failures,
+                ended_at,
+                ..
+            } = standing;
+            assert_eq!(
+                (standing.status, has_answers, has_failures),
+                (status, answers, failures)
+            );
+            assert_eq!(ended_at.is_some(), answers || failures, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_moment_stands_under_the_state_that_was_reached() {
+        let mut batch = crate::submission::bulk("t", Utc::now(), Some(chrono::TimeDelta::hours(1)));
+        batch.model = "m".to_owned();
+        let record = BatchRecord {
+            cancelling_at: Some(Utc::now()),
+            ..BatchRecord::default()
+        };
+        let counts = counts(BatchState::Cancelled, [1, 1, 2]);
+        let object = json!(BatchObject::new(batch, &record, &counts));
+        for (field, is_there) in [
+            ("in_progress_at", true),
+            ("cancelling_at", true),
+            ("cancelled_at", true),
+            ("expires_at", true),
+            ("completed_at", false),
+            ("failed_at", false),
+            ("expired_at", false),
+            ("finalizing_at", false),
+            ("errors", false),
+            ("output_file_id", true),
+            ("error_file_id", true),
+        ] {
+            assert_eq!(!object[field].is_null(), is_there, "{field} of {object}");
+        }
+        assert_eq!(object["request_counts"]["completed"], 1);
+        assert_eq!(object["request_counts"]["failed"], 3);
+        assert_eq!(object["usage"]["total_tokens"], 10);
+    }
+}

@@ -1,0 +1,262 @@
+//! `/v1/batches`: made of uploaded files, looked at, cancelled, and their results as they come.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use chrono::{TimeDelta, Utc};
+use lapidary_schemas::batch_line::{BATCH_URL, OutputLine};
+use lapidary_schemas::{Batch, BatchId, BatchState, Progress};
+use lapidary_transport::Results as _;
+use lapidary_transport::results::ResultsError;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio_util::io::StreamReader;
+
+use super::access::{MayRead, MaySubmit};
+use super::batch_object::{BatchObject, is_going};
+use super::body::{Id, JsonBody, Query};
+use super::error::ApiError;
+use super::files::{self, page};
+use super::ids::{self, FileId};
+use super::limits::{FILE_ITEMS_MAX, LIST_ITEMS_DEFAULT, LIST_ITEMS_MAX, RESULTS_MAX, WINDOW_H};
+use super::{Gateway, Shared, pieces};
+use crate::catalogue::{self, BatchRecord, FileRecord};
+use crate::submission::{self, Submission, SubmitError, Terms};
+
+/// What a batch is made of.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewBatch {
+    input_file_id: String,
+    endpoint: String,
+    completion_window: String,
+    #[serde(default)]
+    metadata: Option<BTreeMap<String, String>>,
+}
+
+/// Makes a batch of an uploaded file, whose lines are checked again: models come and go.
+pub(super) async fn create(
+    State(gateway): State<Shared>,
+    MaySubmit(tenant): MaySubmit,
+    body: JsonBody,
+) -> Result<Json<BatchObject>, ApiError> {
+    let wanted: NewBatch = body.read()?;
+    drop(body);
+    if wanted.endpoint != BATCH_URL {
+        let message = format!(
+            "`endpoint` is `{}`, only `{BATCH_URL}` is served",
+            wanted.endpoint
+        );
+        return Err(ApiError::parameter("endpoint", message));
+    }
+    let window = window(&wanted.completion_window)?;
+    let FileId::Input(file) = ids::file(&wanted.input_file_id)? else {
+        return Err(ApiError::unknown("uploaded file", &wanted.input_file_id));
+    };
+    let input = files::input(&gateway, &tenant, file).await?;
+    let _turn = gateway.turn().await?;
+    let mut batch = submission::bulk(&tenant, Utc::now(), Some(window));
+    batch.metadata = wanted.metadata.unwrap_or_default();
+    let record = BatchRecord {
+        input_file: Some(file),
+        completion_window: Some(wanted.completion_window),
+        cancelling_at: None,
+    };
+    let batch = submit(&gateway, batch, &input, &record).await?;
+    let counts = gateway.stores.results.progress(batch.id).await?;
+    Ok(Json(BatchObject::new(batch, &record, &counts)))
+}
+
+/// The time a batch is given: hours, as `24h`.
+fn window(written: &str) -> Result<TimeDelta, ApiError> {
+    let hours = written
+        .strip_suffix('h')
+        .and_then(|hours| hours.parse().ok());
+    let hours = hours.filter(|hours| WINDOW_H.contains(hours));
+    hours
+        .map(|hours| TimeDelta::hours(i64::from(hours)))
+        .ok_or_else(|| {
+            let (min, max) = (WINDOW_H.start(), WINDOW_H.end());
+            let message =
+                format!("`completion_window` is `{written}`, it must be from `{min}h` to `{max}h`");
+            ApiError::parameter("completion_window", message)
+        })
+}
+
+async fn submit(
+    gateway: &Gateway,
+    batch: Batch,
+    input: &FileRecord,
+    record: &BatchRecord,
+) -> Result<Batch, ApiError> {
+    let stores = &gateway.stores;
+    let terms = Terms {
+        ceiling: gateway.ceiling,
+        items_max: FILE_ITEMS_MAX,
+        check_only: false,
+    };
+    let bytes = pieces::read(&stores.media, &batch.tenant, &input.pieces).await?;
+    let mut lines = StreamReader::new(Box::pin(bytes));
+    let mut submission = Submission::new(stores.clone(), batch, terms);
+    let refusal = match submission.read(&mut lines).await {
+        Ok(()) => {
+            let mistakes = submission.mistakes();
+            if mistakes.is_empty() {
+                return Ok(submission.commit(record).await?);
+            }
+            ApiError::mistakes(mistakes)
+        }
+        Err(error) => error.into(),
+    };
+    let abandoned: Result<(), SubmitError> = submission.abandon().await;
+    if let Err(error) = abandoned {
+        // It is let go of when batches are.
+        tracing::warn!(%error, "what was stored of a refused batch is kept for now");
+    }
+    Err(refusal)
+}
+
+/// A batch of the tenant: the batch, what else is known of it, and how far it is.
+pub(super) async fn find(
+    gateway: &Gateway,
+    tenant: &str,
+    id: BatchId,
+) -> Result<Option<(Batch, BatchRecord, Progress)>, ApiError> {
+    let results = &gateway.stores.results;
+    let Some(batch) = results.batch(id).await? else {
+        return Ok(None);
+    };
+    if batch.tenant != tenant {
+        return Ok(None);
+    }
+    let record = catalogue::find(results, tenant, id.0)
+        .await?
+        .unwrap_or_default();
+    match results.progress(id).await {
+        Ok(counts) => Ok(Some((batch, record, counts))),
+        // Forgotten in this very moment.
+        Err(ResultsError::NoSuchBatch { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn known(
+    gateway: &Gateway,
+    tenant: &str,
+    written: &str,
+) -> Result<(Batch, BatchRecord, Progress), ApiError> {
+    let found = find(gateway, tenant, ids::batch(written)?).await?;
+    found.ok_or_else(|| ApiError::unknown("batch", written))
+}
+
+/// The tenant's batches, the newest first.
+pub(super) async fn list(
+    State(gateway): State<Shared>,
+    MayRead(tenant): MayRead,
+    mut query: Query,
+) -> Result<Json<Value>, ApiError> {
+    let limit = query.limit(LIST_ITEMS_DEFAULT, LIST_ITEMS_MAX)?;
+    let after = query.take("after").map(|id| ids::batch(&id)).transpose()?;
+    query.end()?;
+    let mut before = after.map(|id| id.0);
+    let mut objects = Vec::new();
+    while objects.len() <= limit {
+        let results = &gateway.stores.results;
+        let wanted = limit + 1 - objects.len();
+        let records = catalogue::list::<BatchRecord>(results, &tenant, before, wanted).await?;
+        let Some((last, _)) = records.last() else {
+            break;
+        };
+        before = Some(*last);
+        for (id, record) in records {
+            // A record may be there before its batch, and after it.
+            if let Some((batch, _, counts)) = find(&gateway, &tenant, BatchId(id)).await? {
+                objects.push(BatchObject::new(batch, &record, &counts));
+            }
+        }
+    }
+    Ok(Json(page(&objects, limit)))
+}
+
+/// One batch.
+pub(super) async fn show(
+    State(gateway): State<Shared>,
+    MayRead(tenant): MayRead,
+    Id(id): Id,
+) -> Result<Json<BatchObject>, ApiError> {
+    let (batch, record, counts) = known(&gateway, &tenant, &id).await?;
+    Ok(Json(BatchObject::new(batch, &record, &counts)))
+}
+
+/// Cancels a batch; finished results stay. Doing it again is the same.
+pub(super) async fn cancel(
+    State(gateway): State<Shared>,
+    MaySubmit(tenant): MaySubmit,
+    Id(id): Id,
+) -> Result<Json<BatchObject>, ApiError> {
+    let (batch, mut record, counts) = known(&gateway, &tenant, &id).await?;
+    let results = &gateway.stores.results;
+    let cancelled = results.cancel_batch(batch.id).await?;
+    let counts = if cancelled {
+        record.cancelling_at = Some(Utc::now());
+        // Its results are kept from now on at most as long as they would have been from its deadline.
+        let kept = submission::kept(&batch, Utc::now());
+        catalogue::keep(results, &tenant, batch.id.0, &record, kept).await?;
+        results.progress(batch.id).await?
+    } else {
+        results.progress(batch.id).await.unwrap_or(counts)
+    };
+    if !cancelled && counts.state != BatchState::Cancelled {
+        return Err(ApiError::new(
+            StatusCode::CONFLICT,
+            "batch_ended",
+            format!("batch `{id}` has ended already, it cannot be cancelled"),
+        ));
+    }
+    Ok(Json(BatchObject::new(batch, &record, &counts)))
+}
+
+/// Results in order of completion from a cursor on, also while the batch runs.
+pub(super) async fn results(
+    State(gateway): State<Shared>,
+    MayRead(tenant): MayRead,
+    Id(id): Id,
+    mut query: Query,
+) -> Result<Json<Value>, ApiError> {
+    let limit = query.limit(RESULTS_MAX, RESULTS_MAX)?;
+    let after = query.take("after").unwrap_or_default();
+    query.end()?;
+    // Asked first: if it had ended by then, a page without results is the last one.
+    let (batch, _, counts) = known(&gateway, &tenant, &id).await?;
+    let tail = gateway.stores.results.tail(batch.id, &after, limit).await;
+    let read = match tail {
+        Err(ResultsError::Conflict { message }) => {
+            return Err(ApiError::parameter("after", message));
+        }
+        read => read?,
+    };
+    let lines: Vec<_> = read.results.iter().map(OutputLine::from).collect();
+    let has_more = !lines.is_empty() || is_going(counts.state);
+    Ok(Json(json!({
+        "object": "list",
+        "data": lines,
+        "after": read.cursor,
+        "has_more": has_more,
+    })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_given_whole_hours() {
+        assert_eq!(window("24h").unwrap(), TimeDelta::hours(24));
+        assert_eq!(window("720h").unwrap(), TimeDelta::days(30));
+        for wrong in ["", "h", "24", "0h", "721h", "-1h", "1d", "1.5h"] {
+            assert!(window(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! `POST /v1/chat/completions`: one request, and its answer at once or as it comes.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use chrono::{TimeDelta, Utc};
+use futures::stream::{self, Stream};
+use lapidary_schemas::batch_line::OutputLine;
+use lapidary_transport::results::JobState;
+use serde_json::Value;
+use tokio::time::{Instant, timeout_at};
+
+use super::Shared;
+use super::access::MaySubmit;
+use super::body::JsonBody;
+use super::error::ApiError;
+use super::limits::ANSWER_TIME_MAX;
+use super::single::{Asked, Awaited};
+use super::telling::{Telling, failure};
+
+/// What ends a stream.
+const DONE: &str = "[DONE]";
+
+/// Answers one request.
+pub(super) async fn create(
+    State(gateway): State<Shared>,
+    MaySubmit(tenant): MaySubmit,
+    body: JsonBody,
+) -> Result<Response, ApiError> {
+    let asked = Asked::read(&body)?;
+    drop(body);
+    let (now, until) = (Utc::now(), Instant::now() + ANSWER_TIME_MAX);
+    let within = TimeDelta::from_std(ANSWER_TIME_MAX).unwrap_or(TimeDelta::MAX);
+    let (stream, include_usage) = (asked.stream, asked.include_usage);
+    let job = gateway.submit(&tenant, asked, now, within).await?;
+    let awaited = Awaited::new(&gateway, job.id);
+    if stream {
+        let telling = Telling::new(job.id, job.model, now.timestamp(), include_usage);
+        let events = events(awaited, telling, until);
+        return Ok(Sse::new(events)
+            .keep_alive(KeepAlive::default())
+            .into_response());
+    }
+    answer(awaited, until).await
+}
+
+fn too_late() -> ApiError {
+    ApiError::new(
+        StatusCode::GATEWAY_TIMEOUT,
+        "too_late",
+        format!("there was no answer within {ANSWER_TIME_MAX:?}"),
+    )
+}
+
+/// The next state, unless time is over or nobody looks any more.
+async fn next(awaited: &mut Awaited, until: Instant) -> Result<JobState, ApiError> {
+    match timeout_at(until, awaited.next()).await {
+        Ok(Some(state)) => Ok(state),
+        Ok(None) => Err(ApiError::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "stopping",
+            "the gateway is stopping, try again",
+        )),
+        Err(_) => Err(too_late()),
+    }
+}
+
+/// Waits for the whole answer.
+async fn answer(mut awaited: Awaited, until: Instant) -> Result<Response, ApiError> {
+    loop {
+        if let JobState::Finished(result) = next(&mut awaited, until).await? {
+            return match OutputLine::from(&*result).response {
+                Some(response) => Ok(Json(response.body).into_response()),
+                None => Err(failure(&result)),
+            };
+        }
+    }
+}
+
+/// An answer on its way to the client.
+struct Told {
+    awaited: Awaited,
+    telling: Telling,
+    until: Instant,
+    /// Told next; `None` is the end.
+    news: VecDeque<Option<Value>>,
+}
+
+/// The answer as it comes.
+fn events(
+    awaited: Awaited,
+    telling: Telling,
+    until: Instant,
+) -> impl Stream<Item = Result<Event, Infallible>> + Send {
+    let told = Told {
+        awaited,
+        telling,
+        until,
+        news: VecDeque::new(),
+    };
+    stream::unfold(Some(told), |told| async move {
+        let mut told = told?;
+        loop {
+            match told.news.pop_front() {
+                Some(Some(chunk)) => {
+                    return Some((Ok(Event::default().data(chunk.to_string())), Some(told)));
+                }
+                Some(None) => return Some((Ok(Event::default().data(DONE)), None)),
+                None => {}
+            }
+            match next(&mut told.awaited, told.until).await {
+                Ok(state) => told.news.extend(told.telling.news(&state)),
+                Err(error) => told.news.extend([Some(error.body()), None]),
+            }
+        }
+    })
+}

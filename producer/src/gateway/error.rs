@@ -1,0 +1,239 @@
+//! What a client is told when it does not get what it asked for, in the shape of `OpenAI`'s errors.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use lapidary_schemas::{Failure, FailureCode};
+use lapidary_transport::media::MediaError;
+use lapidary_transport::queue::QueueError;
+use lapidary_transport::results::ResultsError;
+use serde_json::{Value, json};
+
+use super::limits::RETRY_AFTER;
+use crate::submission::{Mistake, SubmitError};
+
+/// A refusal, or a fault.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(super) struct ApiError {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+    /// The parameter that it is about.
+    param: Option<&'static str>,
+    /// What is wrong with a file, by line.
+    mistakes: Vec<Mistake>,
+    retry_after: Option<Duration>,
+}
+
+impl ApiError {
+    /// An error of this status.
+    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            code,
+            message: message.into(),
+            param: None,
+            mistakes: Vec::new(),
+            retry_after: None,
+        }
+    }
+
+    /// The request is wrong.
+    pub(super) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_request", message)
+    }
+
+    /// A parameter of the request is wrong.
+    pub(super) fn parameter(param: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            param: Some(param),
+            ..Self::invalid(message)
+        }
+    }
+
+    /// The tenant has no such thing; whether another one has is not said.
+    pub(super) fn unknown(what: &str, id: &str) -> Self {
+        let message = format!("there is no {what} `{id}`");
+        Self::new(StatusCode::NOT_FOUND, "not_found", message)
+    }
+
+    /// Too much is asked at once.
+    pub(super) fn busy(message: impl Into<String>) -> Self {
+        let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", message);
+        error.later()
+    }
+
+    /// A store is away: nobody's fault that asks.
+    fn away(what: &str) -> Self {
+        let message = format!("the {what} cannot be reached, try again");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message).later()
+    }
+
+    /// What happened is for the operator, not for who asks.
+    pub(super) fn fault(error: &dyn std::error::Error) -> Self {
+        tracing::error!(error = %error, "a request failed");
+        let message = "the gateway failed; its log says why";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
+    }
+
+    /// A file of requests has mistakes.
+    pub(super) fn mistakes(mistakes: Vec<Mistake>) -> Self {
+        let messages: Vec<&str> = mistakes.iter().map(|one| one.message.as_str()).collect();
+        let message = format!("the file has mistakes: {}", messages.join("; "));
+        Self {
+            param: Some("file"),
+            code: "invalid_file",
+            mistakes,
+            ..Self::invalid(message)
+        }
+    }
+
+    fn later(self) -> Self {
+        Self {
+            retry_after: Some(RETRY_AFTER),
+            ..self
+        }
+    }
+
+    fn kind(&self) -> &'static str {
+        match self.status {
+            StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+            StatusCode::UNAUTHORIZED => "authentication_error",
+            StatusCode::FORBIDDEN => "permission_error",
+            status if status.is_server_error() => "server_error",
+            _ => "invalid_request_error",
+        }
+    }
+
+    /// As it is written, also in the midst of a stream.
+    pub(super) fn body(&self) -> Value {
+        let mut error = json!({
+            "message": self.message,
+            "type": self.kind(),
+            "param": self.param,
+            "code": self.code,
+        });
+        if !self.mistakes.is_empty() {
+            error["errors"] = json!(self.mistakes);
+        }
+        json!({ "error": error })
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(self.body())).into_response();
+        if let Some(after) = self.retry_after {
+            let seconds = HeaderValue::from(after.as_secs());
+            response.headers_mut().insert(header::RETRY_AFTER, seconds);
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            let scheme = HeaderValue::from_static("Bearer");
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, scheme);
+        }
+        response
+    }
+}
+
+/// The status of a job's failure, for who waits for its answer.
+impl From<Failure> for ApiError {
+    fn from(failure: Failure) -> Self {
+        let status = match failure.code {
+            FailureCode::ValidationError
+            | FailureCode::MediaInvalid
+            | FailureCode::PromptTooLong
+            | FailureCode::ContentFiltered
+            | FailureCode::ResponseFiltered => StatusCode::BAD_REQUEST,
+            FailureCode::MediaTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            FailureCode::Cancelled => StatusCode::CONFLICT,
+            FailureCode::RateLimitExceeded => StatusCode::TOO_MANY_REQUESTS,
+            FailureCode::MediaUnreachable => StatusCode::FAILED_DEPENDENCY,
+            FailureCode::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+            FailureCode::ModelUnavailable
+            | FailureCode::FilterUnavailable
+            | FailureCode::StorageFull => StatusCode::SERVICE_UNAVAILABLE,
+            FailureCode::GenerationError
+            | FailureCode::WorkerLost
+            | FailureCode::QualityRejected
+            | FailureCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, failure.code.as_str(), failure.message)
+    }
+}
+
+impl From<ResultsError> for ApiError {
+    fn from(error: ResultsError) -> Self {
+        match error {
+            ResultsError::Unreachable { .. } => {
+                tracing::warn!(%error, "a request met no results store");
+                Self::away("results store")
+            }
+            ResultsError::NoSuchBatch { batch_id } => {
+                Self::unknown("batch", &super::ids::of_batch(batch_id))
+            }
+            ResultsError::Conflict { .. }
+            | ResultsError::StorageFull { .. }
+            | ResultsError::Unusable { .. } => Self::fault(&error),
+        }
+    }
+}
+
+impl From<MediaError> for ApiError {
+    fn from(error: MediaError) -> Self {
+        match error {
+            MediaError::Unreachable { .. } => {
+                tracing::warn!(%error, "a request met no media store");
+                Self::away("media store")
+            }
+            MediaError::TooLarge { .. } => {
+                Failure::new(FailureCode::MediaTooLarge, error.to_string()).into()
+            }
+            MediaError::Missing { .. }
+            | MediaError::Damaged { .. }
+            | MediaError::StorageFull { .. }
+            | MediaError::Unusable { .. } => Self::fault(&error),
+        }
+    }
+}
+
+impl From<QueueError> for ApiError {
+    fn from(error: QueueError) -> Self {
+        match error {
+            QueueError::Unreachable { .. } => {
+                tracing::warn!(%error, "a request met no queue");
+                Self::away("queue")
+            }
+            QueueError::Full { .. } => Self::busy("the queue is full, try again later"),
+            QueueError::TooLarge { .. } => Self::invalid(error.to_string()),
+            QueueError::LoanEnded
+            | QueueError::StorageFull { .. }
+            | QueueError::Unusable { .. } => Self::fault(&error),
+        }
+    }
+}
+
+/// A stream of bytes that is made here broke off; what broke it says what it is.
+impl From<std::io::Error> for ApiError {
+    fn from(error: std::io::Error) -> Self {
+        error.downcast().unwrap_or_else(|error| Self::fault(&error))
+    }
+}
+
+impl From<SubmitError> for ApiError {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::Results(error) => error.into(),
+            SubmitError::Media(error) => error.into(),
+            SubmitError::Encode(error) => Self::fault(&error),
+            // What broke off may say itself what it is.
+            SubmitError::Read { line, error } => error.downcast().unwrap_or_else(|error| {
+                Self::invalid(format!("the file broke off at line {line}: {error}"))
+            }),
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Names of things as clients see them: a word for the kind, and the id.
+
+use lapidary_schemas::{BatchId, JobId};
+use uuid::Uuid;
+
+use super::error::ApiError;
+
+/// A file: uploaded, or made of a batch's results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FileId {
+    /// Requests that were uploaded.
+    Input(Uuid),
+    /// A batch's answers.
+    Output(BatchId),
+    /// A batch's failures.
+    Errors(BatchId),
+}
+
+impl std::fmt::Display for FileId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Input(id) => write!(f, "file-{}", id.simple()),
+            Self::Output(batch) => write!(f, "file-output-{}", batch.0.simple()),
+            Self::Errors(batch) => write!(f, "file-error-{}", batch.0.simple()),
+        }
+    }
+}
+
+/// Reads the id of a file.
+pub(super) fn file(written: &str) -> Result<FileId, ApiError> {
+    let (kind, id) = written.rsplit_once('-').unwrap_or_default();
+    let id = simple(id).ok_or_else(|| ApiError::unknown("file", written))?;
+    match kind {
+        "file" => Ok(FileId::Input(id)),
+        "file-output" => Ok(FileId::Output(BatchId(id))),
+        "file-error" => Ok(FileId::Errors(BatchId(id))),
+        _ => Err(ApiError::unknown("file", written)),
+    }
+}
+
+/// The written id of a batch.
+pub(super) fn of_batch(batch: BatchId) -> String {
+    format!("batch_{}", batch.0.simple())
+}
+
+/// Reads the id of a batch.
+pub(super) fn batch(written: &str) -> Result<BatchId, ApiError> {
+    let id = written.strip_prefix("batch_").and_then(simple);
+    id.map(BatchId)
+        .ok_or_else(|| ApiError::unknown("batch", written))
+}
+
+/// The written id of a job.
+pub(super) fn of_job(job: JobId) -> String {
+    format!("job_{}", job.0.simple())
+}
+
+/// Reads the id of a job.
+pub(super) fn job(written: &str) -> Result<JobId, ApiError> {
+    let id = written.strip_prefix("job_").and_then(simple);
+    id.map(JobId)
+        .ok_or_else(|| ApiError::unknown("job", written))
+}
+
+/// An id in the one form that is written.
+fn simple(text: &str) -> Option<Uuid> {
+    let id: Uuid = text.parse().ok()?;
+    (id.simple().to_string() == text).then_some(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_have_one_form() {
+        let id: Uuid = "01980000-0000-7000-8000-000000000000".parse().unwrap();
+        for one in [
+            FileId::Input(id),
+            FileId::Output(BatchId(id)),
+            FileId::Errors(BatchId(id)),
+        ] {
+            assert_eq!(file(&one.to_string()).unwrap(), one);
+        }
+        assert_eq!(batch(&of_batch(BatchId(id))).unwrap(), BatchId(id));
+        assert_eq!(job(&of_job(JobId(id))).unwrap(), JobId(id));
+        for wrong in [
+            "",
+            "file-",
+            "file-x",
+            "file-01980000-0000-7000-8000-000000000000",
+            "batch_01980000000070008000000000000000",
+            "file-other-01980000000070008000000000000000",
+            "file-019800000000700080000000000000AA",
+        ] {
+            assert!(file(wrong).is_err(), "{wrong}");
+        }
+    }
+}

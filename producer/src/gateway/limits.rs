@@ -1,0 +1,75 @@
+//! What the gateway takes, keeps and waits for at most.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+
+use crate::submission::LINE_BYTES_MAX;
+
+/// Connections at once; who comes later waits to be accepted.
+pub(super) const CONNECTIONS_MAX: usize = 1_024;
+/// Bytes of a request's headers.
+pub(super) const HEADER_BYTES_MAX: usize = 32 << 10;
+/// Longest time until the headers of a request are there; a connection may be idle as long.
+pub(super) const HEADER_TIME_MAX: Duration = Duration::from_secs(15);
+/// Bytes that are read ahead of a connection.
+pub(super) const READ_AHEAD_BYTES: usize = 64 << 10;
+/// Bytes of a body of JSON.
+pub(super) const BODY_BYTES_MAX: usize = 32 << 20;
+/// Bytes of all bodies of JSON that are in memory at once.
+pub(super) const BODIES_BYTES_MAX: usize = 256 << 20;
+/// Longest time until a body of JSON is there.
+pub(super) const BODY_TIME_MAX: Duration = Duration::from_mins(1);
+
+/// Bytes of a file.
+pub(super) const FILE_BYTES_MAX: u64 = 1 << 30;
+/// Requests of a file.
+pub(super) const FILE_ITEMS_MAX: u64 = 1_000_000;
+/// Bytes of a file that are kept together.
+pub(super) const PIECE_BYTES: usize = 1 << 20;
+/// Bytes of a file's name.
+pub(super) const FILENAME_BYTES_MAX: usize = 255;
+/// Bytes of the other parts of an upload together, and of the heads of all.
+pub(super) const PARTS_BYTES_MAX: u64 = 64 << 10;
+/// Files that are read at once, to check them or to make batches of them.
+pub(super) const READING_MAX: usize = 16;
+/// Longest wait for one's turn to be read.
+pub(super) const READING_WAIT_MAX: Duration = Duration::from_secs(30);
+/// Longest time without a byte of an upload.
+pub(super) const UPLOAD_SILENCE_MAX: Duration = Duration::from_secs(30);
+/// Longest time of an upload.
+pub(super) const UPLOAD_TIME_MAX: Duration = Duration::from_hours(1);
+/// How long the rest of a refused upload is read, so that the refusal is heard.
+pub(super) const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
+/// Seconds a file is kept, at least and at most.
+pub(super) const FILE_KEPT_S: std::ops::RangeInclusive<u64> = 3_600..=30 * 24 * 3_600;
+/// Hours a batch may be given.
+pub(super) const WINDOW_H: std::ops::RangeInclusive<u32> = 1..=30 * 24;
+
+/// Longest wait for the answer of a single request.
+pub(super) const ANSWER_TIME_MAX: Duration = Duration::from_mins(10);
+/// Time in which a job that nobody waits for is worked on.
+pub(super) const JOB_TIME_MAX: TimeDelta = TimeDelta::hours(24);
+/// Distance of two looks at the jobs that somebody waits for, all together.
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Pause after a look that failed.
+pub(super) const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// When one that was turned away may come again.
+pub(super) const RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// Objects of a list at once.
+pub(super) const LIST_ITEMS_MAX: usize = 100;
+/// Objects of a list when nobody says otherwise.
+pub(super) const LIST_ITEMS_DEFAULT: usize = 20;
+/// Results of a batch at once.
+pub(super) const RESULTS_MAX: usize = 500;
+
+/// Longest time that requests under way have when the gateway stops.
+pub(super) const STOP_TIME_MAX: Duration = Duration::from_secs(30);
+/// Time that those have then who are told that no answer will come.
+pub(super) const GOODBYE_TIME_MAX: Duration = Duration::from_secs(2);
+
+const _: () = assert!(BODY_BYTES_MAX <= BODIES_BYTES_MAX);
+const _: () = assert!(BODY_BYTES_MAX as u64 >= LINE_BYTES_MAX);
+const _: () = assert!(HEADER_BYTES_MAX <= READ_AHEAD_BYTES);
+const _: () = assert!(READ_AHEAD_BYTES as u64 <= PARTS_BYTES_MAX);

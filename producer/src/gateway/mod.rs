@@ -1,0 +1,148 @@
+//! The way in for applications: `OpenAI`'s Files, Batches and Chat Completions over HTTP, so that
+//! its clients work unchanged, and jobs that are asked about later.
+//!
+//! A tenant sees only its own: what is another one's is unknown. Everything durable rests in the
+//! place itself, so any number of gateways may serve it and one may die anywhere.
+
+mod access;
+mod batch_object;
+mod batches;
+mod body;
+mod chat;
+mod error;
+mod files;
+mod ids;
+mod jobs;
+mod limits;
+mod models;
+mod output;
+mod pieces;
+mod server;
+mod single;
+mod telling;
+mod upload;
+mod waiting;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{Method, StatusCode, Uri};
+use axum::routing::{get, post};
+use tokio::net::TcpListener;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Stores;
+use crate::submission::Ceiling;
+use error::ApiError;
+use waiting::Waiting;
+
+/// How a gateway serves.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    /// Whose requests they are while there are no keys.
+    pub(crate) tenant: String,
+    /// Only programs on this machine can connect.
+    pub(crate) is_local: bool,
+    /// What requests may ask for.
+    pub(crate) ceiling: Ceiling,
+    /// Single jobs waiting for a model over which no more are taken.
+    pub(crate) queue_max: u64,
+}
+
+/// What all requests share.
+#[derive(Debug)]
+struct Gateway {
+    stores: Stores,
+    tenant: String,
+    is_local: bool,
+    ceiling: Ceiling,
+    queue_max: u64,
+    /// Room for bodies of JSON.
+    bodies: Arc<Semaphore>,
+    /// Turns in reading files of requests.
+    reading: Arc<Semaphore>,
+    waiting: Waiting,
+    tasks: TaskTracker,
+}
+
+type Shared = Arc<Gateway>;
+
+impl Gateway {
+    /// Waits for a turn in reading a file of requests.
+    async fn turn(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        let turn = Arc::clone(&self.reading).acquire_owned();
+        match tokio::time::timeout(limits::READING_WAIT_MAX, turn).await {
+            Ok(Ok(turn)) => Ok(turn),
+            Ok(Err(_)) | Err(_) => Err(ApiError::busy(format!(
+                "{} files are being read, try again later",
+                limits::READING_MAX
+            ))),
+        }
+    }
+}
+
+/// Serves until `stop`; requests under way have a while to end.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    stores: Stores,
+    options: Options,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+) {
+    let gateway = Arc::new(Gateway {
+        stores,
+        tenant: options.tenant,
+        is_local: options.is_local,
+        ceiling: options.ceiling,
+        queue_max: options.queue_max,
+        bodies: Arc::new(Semaphore::new(body::ROOM_PIECES)),
+        reading: Arc::new(Semaphore::new(limits::READING_MAX)),
+        waiting: Waiting::default(),
+        tasks: tasks.clone(),
+    });
+    let end = CancellationToken::new();
+    let looking = {
+        let (gateway, end) = (Arc::clone(&gateway), end.clone());
+        async move { gateway.waiting.run(&gateway.stores.results, &end).await }
+    };
+    tasks.spawn(looking);
+    server::serve(listener, &router(gateway), &tasks, &stop, &end).await;
+    end.cancel();
+}
+
+fn router(gateway: Shared) -> Router {
+    Router::new()
+        .route("/v1/files", post(upload::create).get(files::list))
+        .route("/v1/files/{id}", get(files::show).delete(files::delete))
+        .route("/v1/files/{id}/content", get(files::content))
+        .route("/v1/batches", post(batches::create).get(batches::list))
+        .route("/v1/batches/{id}", get(batches::show))
+        .route("/v1/batches/{id}/cancel", post(batches::cancel))
+        .route("/v1/batches/{id}/results", get(batches::results))
+        .route("/v1/chat/completions", post(chat::create))
+        .route("/v1/jobs", post(jobs::create))
+        .route("/v1/jobs/{id}", get(jobs::show).delete(jobs::cancel))
+        .route("/v1/models", get(models::list))
+        .route("/v1/models/{*id}", get(models::show))
+        .fallback(nowhere)
+        .method_not_allowed_fallback(not_so)
+        // Each reader of a body has limits of its own.
+        .layer(DefaultBodyLimit::disable())
+        .with_state(gateway)
+}
+
+async fn nowhere(uri: Uri) -> ApiError {
+    ApiError::unknown("address", uri.path())
+}
+
+async fn not_so(method: Method, uri: Uri) -> ApiError {
+    let message = format!("`{}` does not take {method}", uri.path());
+    ApiError::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        message,
+    )
+}

@@ -1,0 +1,186 @@
+//! Single requests: checked, put on the queue as interactive jobs, and waited for.
+
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use chrono::{DateTime, TimeDelta, Utc};
+use lapidary_schemas::chat_body::read_chat_body;
+use lapidary_schemas::job::ENVELOPE_VERSION;
+use lapidary_schemas::limits::ATTEMPTS_DEFAULT;
+use lapidary_schemas::validate::validate_job;
+use lapidary_schemas::{Class, Job, JobId, Request, Work};
+use lapidary_transport::results::JobState;
+use lapidary_transport::{Lane, Queue as _, Results as _};
+use serde_json::Value;
+use tokio::sync::watch;
+
+use super::body::JsonBody;
+use super::error::ApiError;
+use super::{Gateway, Shared};
+use crate::submission::{INLINE_REQUEST_BYTES_MAX, Keeper, served};
+
+/// What a client asks for.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) model: String,
+    request: Request,
+    /// The answer shall be told as it comes.
+    pub(super) stream: bool,
+    /// And in the end, how many tokens it took.
+    pub(super) include_usage: bool,
+    is_heavy: bool,
+}
+
+impl Asked {
+    /// Reads the body of a chat completion.
+    pub(super) fn read(body: &JsonBody) -> Result<Self, ApiError> {
+        let mut value: Value = body.read()?;
+        let (stream, options) = match value.as_object_mut() {
+            Some(fields) => (fields.remove("stream"), fields.remove("stream_options")),
+            None => (None, None),
+        };
+        let stream = yes_or_no("stream", &stream.unwrap_or_default())?;
+        let include_usage = &options.unwrap_or_default()["include_usage"];
+        let include_usage = yes_or_no("stream_options", include_usage)?;
+        let (model, request) = read_chat_body(value)?;
+        Ok(Self {
+            model,
+            request,
+            stream,
+            include_usage,
+            is_heavy: body.bytes.len() > INLINE_REQUEST_BYTES_MAX,
+        })
+    }
+}
+
+fn yes_or_no(param: &'static str, value: &Value) -> Result<bool, ApiError> {
+    match value {
+        Value::Null => Ok(false),
+        Value::Bool(yes) => Ok(*yes),
+        other => {
+            let message = format!("`{param}` is {other}, it must be true or false");
+            Err(ApiError::parameter(param, message))
+        }
+    }
+}
+
+impl Gateway {
+    /// Makes an interactive job of a request and puts it on the queue.
+    pub(super) async fn submit(
+        &self,
+        tenant: &str,
+        asked: Asked,
+        now: DateTime<Utc>,
+        within: TimeDelta,
+    ) -> Result<Job, ApiError> {
+        let job = self.job(tenant, asked, now, within).await?;
+        self.refuse_if_full(&job.model).await?;
+        let results = &self.stores.results;
+        results.register(std::slice::from_ref(&job)).await?;
+        if let Err(error) = self.stores.queue.publish(std::slice::from_ref(&job)).await {
+            // What is registered would be published later, for nobody.
+            if let Err(error) = results.cancel_jobs(&[job.id]).await {
+                tracing::warn!(job_id = %job.id, %error, "a job that was refused may run");
+            }
+            return Err(error.into());
+        }
+        Ok(job)
+    }
+
+    async fn job(
+        &self,
+        tenant: &str,
+        asked: Asked,
+        now: DateTime<Utc>,
+        within: TimeDelta,
+    ) -> Result<Job, ApiError> {
+        let workers = self.stores.results.workers().await?;
+        let policy = served(&workers, &asked.model).ok_or_else(|| {
+            let message = format!("no worker serves the model `{}`", asked.model);
+            ApiError::new(StatusCode::NOT_FOUND, "model_not_found", message)
+        })?;
+        let policy = self.ceiling.lower(policy);
+        let mut request = asked.request;
+        if asked.is_heavy {
+            let mut keeper = Keeper::new(Some(&self.stores.media), tenant);
+            request = keeper.lighten(request, &policy).await??;
+        }
+        let job = Job {
+            version: ENVELOPE_VERSION,
+            id: JobId::new(now),
+            replaces: None,
+            batch_id: None,
+            item: None,
+            custom_id: None,
+            tenant: tenant.to_owned(),
+            model: asked.model,
+            class: Class::Interactive,
+            work: Work::Chat,
+            attempts_max: ATTEMPTS_DEFAULT,
+            created_at: now,
+            deadline: Some(now + within),
+            traceparent: None,
+            request,
+        };
+        validate_job(&job, &policy)?;
+        Ok(job)
+    }
+
+    async fn refuse_if_full(&self, model: &str) -> Result<(), ApiError> {
+        let lane = Lane::Jobs {
+            model: model.to_owned(),
+            class: Class::Interactive,
+        };
+        let waiting = self.stores.queue.depth(&lane).await?;
+        if waiting < self.queue_max {
+            return Ok(());
+        }
+        let limit = self.queue_max;
+        Err(ApiError::busy(format!(
+            "{waiting} requests wait for `{model}`, the limit is {limit}; try again later"
+        )))
+    }
+}
+
+/// A job that a client waits for; it is cancelled if the client leaves before it is finished.
+#[derive(Debug)]
+pub(super) struct Awaited {
+    gateway: Shared,
+    job: JobId,
+    states: watch::Receiver<Option<JobState>>,
+    is_finished: bool,
+}
+
+impl Awaited {
+    /// Waits for a job from now on.
+    pub(super) fn new(gateway: &Shared, job: JobId) -> Self {
+        Self {
+            gateway: Arc::clone(gateway),
+            job,
+            states: gateway.waiting.watch(job),
+            is_finished: false,
+        }
+    }
+
+    /// The next state that it is seen in; `None` if nobody looks any more.
+    pub(super) async fn next(&mut self) -> Option<JobState> {
+        self.states.changed().await.ok()?;
+        let state = self.states.borrow_and_update().clone();
+        self.is_finished = matches!(state, Some(JobState::Finished(_)));
+        state
+    }
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        if self.is_finished {
+            return;
+        }
+        let (gateway, job) = (Arc::clone(&self.gateway), self.job);
+        self.gateway.tasks.spawn(async move {
+            if let Err(error) = gateway.stores.results.cancel_jobs(&[job]).await {
+                tracing::warn!(job_id = %job, %error, "a job that nobody waits for may run");
+            }
+        });
+    }
+}

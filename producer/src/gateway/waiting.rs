@@ -1,0 +1,85 @@
+//! Looking at the jobs that somebody waits for: all in one question to the store, however many wait.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use lapidary_schemas::JobId;
+use lapidary_schemas::limits::CALL_ITEMS_MAX;
+use lapidary_transport::results::{JobState, ResultsError};
+use lapidary_transport::{AnyResults, Results as _};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::limits::{LOOK_AGAIN_AFTER, LOOK_EVERY};
+
+/// The jobs that somebody waits for; as many as there are connections at most.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    watched: Mutex<HashMap<JobId, watch::Sender<Option<JobState>>>>,
+    more: Notify,
+}
+
+impl Waiting {
+    fn watched(&self) -> MutexGuard<'_, HashMap<JobId, watch::Sender<Option<JobState>>>> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every state that a job is seen in from now on, until nobody listens.
+    pub(super) fn watch(&self, job: JobId) -> watch::Receiver<Option<JobState>> {
+        let (sender, states) = watch::channel(None);
+        self.watched().insert(job, sender);
+        self.more.notify_one();
+        states
+    }
+
+    /// Looks while somebody waits, until `end`.
+    pub(super) async fn run(&self, results: &AnyResults, end: &CancellationToken) {
+        let looking = async {
+            loop {
+                let jobs = self.jobs();
+                if jobs.is_empty() {
+                    self.more.notified().await;
+                    continue;
+                }
+                let pause = match self.look(results, &jobs).await {
+                    Ok(()) => LOOK_EVERY,
+                    Err(error) => {
+                        tracing::warn!(%error, "jobs that are waited for cannot be looked at");
+                        LOOK_AGAIN_AFTER
+                    }
+                };
+                tokio::time::sleep(pause).await;
+            }
+        };
+        end.run_until_cancelled(looking).await;
+        self.watched().clear();
+    }
+
+    /// Those that are waited for still.
+    fn jobs(&self) -> Vec<JobId> {
+        let mut watched = self.watched();
+        watched.retain(|_, states| !states.is_closed());
+        watched.keys().copied().collect()
+    }
+
+    async fn look(&self, results: &AnyResults, jobs: &[JobId]) -> Result<(), ResultsError> {
+        for some in jobs.chunks(CALL_ITEMS_MAX) {
+            let states = results.get(some).await?;
+            let mut watched = self.watched();
+            for (job, state) in some.iter().zip(states) {
+                let is_finished = matches!(state, Some(JobState::Finished(_)));
+                if let Some(sender) = watched.get(job) {
+                    sender.send_if_modified(|known| {
+                        let is_new = *known != state;
+                        *known = state;
+                        is_new
+                    });
+                }
+                if is_finished {
+                    watched.remove(job);
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,148 @@
+//! The gateway as applications meet it: the official client, strangers, and large files.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use lapidary_tests::{Broker, Program, Redis, free_port, own};
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+use crate::place::Place;
+
+const SAY_MAX: Duration = Duration::from_mins(1);
+/// Requests of the large file.
+const REQUESTS: usize = 100_000;
+/// Memory that the gateway may take for it, as it has it without any.
+const MEMORY_KIB_MAX: u64 = 200 << 10;
+
+struct Gateway {
+    program: Program,
+    port: u16,
+}
+
+impl Gateway {
+    fn start(place: &Place) -> Self {
+        let port = free_port();
+        let mut command = own("lapidary");
+        command
+            .args(["serve", "--listen", &format!("127.0.0.1:{port}")])
+            .args(place.arguments());
+        let mut program = Program::start(&mut command, "lapidary");
+        program.wait_for("listening on http://", SAY_MAX);
+        Self { program, port }
+    }
+
+    fn url(&self) -> String {
+        format!("http://127.0.0.1:{}/v1", self.port)
+    }
+
+    /// Asks it to stop, which it does without a failure.
+    fn stop(mut self) {
+        self.program.signal(Signal::SIGTERM);
+        assert_eq!(self.program.wait(SAY_MAX).code(), Some(0));
+    }
+}
+
+fn below(folder: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)
+}
+
+/// What a client's script prints, which ends well.
+fn client(script: &str, arguments: &[&str]) -> String {
+    let python = below("../.cache/clients/bin/python");
+    assert!(
+        python.exists(),
+        "{} is missing: run tests/setup",
+        python.display()
+    );
+    let mut command = Command::new(python);
+    command.arg(below("clients").join(script)).args(arguments);
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{script}: {said}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn the_official_client_is_served(place: &Place) {
+    let mut worker = place.demonstration();
+    worker.wait_for("serving", SAY_MAX);
+    let gateway = Gateway::start(place);
+    let pictures = below("fixtures/pictures").display().to_string();
+    client(
+        "openai_client.py",
+        &[&gateway.url(), "demonstration", &pictures],
+    );
+    gateway.stop();
+    worker.stop();
+}
+
+#[test]
+fn the_official_client_is_served_on_one_file() {
+    let folder = TempDir::new().unwrap();
+    the_official_client_is_served(&Place::on_file(folder.path()));
+}
+
+#[test]
+fn the_official_client_is_served_on_servers() {
+    let folder = TempDir::new().unwrap();
+    let (broker, redis) = (Broker::start(), Redis::start());
+    the_official_client_is_served(&Place::on_servers(broker.url(), redis.url(), folder.path()));
+}
+
+#[test]
+fn strangers_get_nothing_and_do_no_harm() {
+    let folder = TempDir::new().unwrap();
+    let place = Place::on_file(folder.path());
+    let key = |more: &[&str]| {
+        let key = place.ask(&[&["keys", "create"], more].concat());
+        key.trim().to_owned()
+    };
+    let a = key(&["--tenant", "a"]);
+    let b = key(&["--tenant", "b"]);
+    let reader = key(&["--tenant", "a", "--scope", "read"]);
+    let revoked = key(&["--tenant", "a"]);
+    let listed = place.ask(&["keys", "list"]);
+    let name = listed.lines().next().unwrap().split(' ').next().unwrap();
+    assert!(
+        revoked.contains(name),
+        "the newest is not the first: {listed}"
+    );
+    place.ask(&["keys", "revoke", name]);
+    assert!(!place.say(&["keys", "revoke", name]).status.success());
+
+    let gateway = Gateway::start(&place);
+    let port = gateway.port.to_string();
+    client(
+        "strangers.py",
+        &["127.0.0.1", &port, &a, &b, &reader, &revoked],
+    );
+    gateway.stop();
+}
+
+#[test]
+fn a_large_file_is_checked_in_little_memory() {
+    let folder = TempDir::new().unwrap();
+    let gateway = Gateway::start(&Place::on_file(folder.path()));
+    client("large_upload.py", &[&gateway.url(), &REQUESTS.to_string()]);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.program.id()));
+    let status = status.unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let peak = peak.and_then(|peak| peak.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    let peak = peak.unwrap();
+    assert!(peak < MEMORY_KIB_MAX, "it took {peak} KiB");
+    gateway.stop();
+}
+
+#[test]
+fn without_keys_only_this_machine_is_listened_to() {
+    let folder = TempDir::new().unwrap();
+    let place = Place::on_file(folder.path());
+    let output = place.say(&["serve", "--listen", "0.0.0.0:0"]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("there are no keys, so everybody who reaches 0.0.0.0:0 could use it"),
+        "{said}"
+    );
+}
