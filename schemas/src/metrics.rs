@@ -156,6 +156,10 @@ const ACTION: Label = Label {
     name: "action",
     values: Values::Listed(&["allow", "flag", "redact", "block"]),
 };
+const MODE: Label = Label {
+    name: "mode",
+    values: Values::Listed(&["enforced", "shadow"]),
+};
 const DETECTOR: Label = Label {
     name: "detector",
     values: Values::Configured("detectors of the filter policy"),
@@ -238,7 +242,8 @@ table! {
     KV_BLOCKS_USED: Worker Gauge, "lapidary_kv_blocks_used", "blocks", [POOL], "Blocks of the key-value cache in use.";
     KV_BLOCKS: Worker Gauge, "lapidary_kv_blocks", "blocks", [POOL], "Blocks the key-value cache has.";
     PREEMPTIONS: Worker Counter, "lapidary_preemptions_total", "sequences", [], "Sequences whose blocks were taken away to be computed again.";
-    FILTER_VERDICTS: Worker Counter, "lapidary_filter_verdicts_total", "verdicts", [FILTER_STAGE, DETECTOR, ACTION], "Decisions of the content filter.";
+    FILTER_VERDICTS: Worker Counter, "lapidary_filter_verdicts_total", "verdicts", [FILTER_STAGE, DETECTOR, ACTION, MODE], "Decisions of the content filter about jobs whose result this worker stored; in shadow mode nothing follows from them.";
+    FILTER_ERRORS: Worker Counter, "lapidary_filter_errors_total", "errors", [FILTER_STAGE, DETECTOR], "Looks of a detector that took too long or broke down.";
     RESIDENT_MEMORY: Worker Gauge, "lapidary_resident_memory_bytes", "bytes", [], "Physical memory the process holds.";
     LEASE_HELD: Steward Gauge, "lapidary_steward_lease_held", "boolean", [], "1 in the process that feeds and sweeps; over all processes the sum is 1.";
     FED: Steward Counter, "lapidary_steward_fed_total", "jobs", [CLASS], "Items of batches handed to the queue.";

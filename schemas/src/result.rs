@@ -120,6 +120,9 @@ pub struct Verdict {
     pub detector: String,
     /// `allow`, `flag`, `redact` or `block`.
     pub action: String,
+    /// Whether it was only recorded, and nothing followed from it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shadow: bool,
     /// What the detector reported, in its own terms.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub detail: Value,

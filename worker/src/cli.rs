@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::filter::Stage;
 use crate::hub::Token;
 
 /// Serves a Gemma model: takes jobs from a queue, answers them in batches, stores the results.
@@ -43,6 +44,9 @@ pub enum Command {
     /// has no line. A text longer than the window is scored in windows that overlap by half: every
     /// token but those of the first window is given at least half a window of text before it.
     Score(ScoreArgs),
+    /// Try a content policy on a file of texts, without a model.
+    #[command(subcommand)]
+    Filter(FilterCommand),
 }
 
 /// Which model, and how it computes.
@@ -171,6 +175,14 @@ pub struct RunArgs {
     #[arg(long, env = "LAPIDARY_FETCH", value_name = "HOST", value_delimiter = ',',
           value_parser = lapidary_schemas::remote::parse_host)]
     pub fetch: Vec<String>,
+    /// The content policy of requests and answers: `none`, `default`, `strict`, or a TOML file.
+    #[arg(
+        long,
+        env = "LAPIDARY_POLICY",
+        value_name = "POLICY",
+        default_value = "default"
+    )]
+    pub policy: String,
     /// How long stores that are out of reach are waited for at the start; then the exit status is 3.
     #[arg(long, env = "LAPIDARY_STORE_WAIT", value_name = "DURATION", default_value = "60s",
           value_parser = humantime::parse_duration)]
@@ -229,4 +241,49 @@ pub struct ScoreArgs {
     /// Tokens of a window; by default the model's context, at most 2048.
     #[arg(long, value_name = "TOKENS")]
     pub window: Option<usize>,
+}
+
+/// What to try.
+#[derive(Debug, Subcommand)]
+pub enum FilterCommand {
+    /// Print what a policy decides about each text: one JSON line a text.
+    Test(FilterTestArgs),
+    /// Print the texts that two policies decide otherwise about: one JSON line a text.
+    Compare(FilterCompareArgs),
+}
+
+/// Arguments of `filter test`.
+#[derive(Debug, Clone, Args)]
+pub struct FilterTestArgs {
+    /// The texts.
+    #[command(flatten)]
+    pub texts: FilterTexts,
+    /// The policy: `none`, `default`, `strict`, or a TOML file.
+    #[arg(long, value_name = "POLICY", default_value = "default")]
+    pub policy: String,
+}
+
+/// Arguments of `filter compare`.
+#[derive(Debug, Clone, Args)]
+pub struct FilterCompareArgs {
+    /// The texts.
+    #[command(flatten)]
+    pub texts: FilterTexts,
+    /// A policy, as in `filter test`; twice: the one in use, and the one to compare with it.
+    #[arg(long, value_name = "POLICY", required = true)]
+    pub policy: Vec<String>,
+}
+
+/// Texts to try policies on.
+#[derive(Debug, Clone, Args)]
+pub struct FilterTexts {
+    /// A UTF-8 file; each of its lines is a text.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The file is one text.
+    #[arg(long)]
+    pub whole: bool,
+    /// Where on a job's way the texts are looked at.
+    #[arg(long, value_enum, default_value_t = Stage::InputText)]
+    pub stage: Stage,
 }

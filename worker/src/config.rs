@@ -7,6 +7,7 @@ use lapidary_engine::{EngineOptions, LoadOptions};
 use lapidary_transport::PlaceUrls;
 
 use crate::cli::{HubArgs, ModelArgs, Quantization, RunArgs};
+use crate::filter::Filters;
 use crate::hub::{self, HubOptions};
 use crate::model::ModelRef;
 
@@ -29,6 +30,8 @@ pub struct Config {
     pub model: String,
     /// How images are read.
     pub images: ImageOptions,
+    /// What requests and answers pass.
+    pub filters: Filters,
     /// Where jobs, results and media are.
     pub urls: PlaceUrls,
     /// Where the operations endpoint listens.
@@ -83,6 +86,9 @@ impl Config {
                 pan_and_scan: args.pan_and_scan,
                 fetch: args.fetch.clone(),
             },
+            filters: Filters::open(&args.policy).map_err(|error| ConfigError {
+                message: format!("--policy: {error}"),
+            })?,
             urls: PlaceUrls {
                 broker: args.broker.clone(),
                 results: args.results.clone(),
@@ -140,6 +146,8 @@ impl Config {
             kv_bytes_max = self.engine.kv_bytes_max,
             pan_and_scan = self.images.pan_and_scan,
             fetch = self.images.fetch.join(","),
+            policy = self.filters.policy().0,
+            policy_version = self.filters.policy().1,
             broker = shown(&self.urls.broker),
             results = place(&self.urls.results),
             media = place(&self.urls.media),
@@ -264,6 +272,9 @@ mod tests {
             "--parent-pid is -1, it must be above 0"
         );
         assert!(said(&["--name", "a b"]).starts_with("--name: `model` has ' '"));
+        assert!(
+            said(&["--policy", "/nowhere"]).starts_with("--policy: policy `/nowhere` is neither")
+        );
     }
 
     #[test]

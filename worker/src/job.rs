@@ -5,13 +5,13 @@ use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use futures::FutureExt;
-use lapidary_engine::Prompt;
+use lapidary_engine::{Generation, Prompt};
 use lapidary_schemas::validate::validate_job;
-use lapidary_schemas::{Class, Failure, FailureCode, Job, ValidRequest};
+use lapidary_schemas::{Class, Failure, FailureCode, Job, ValidRequest, metrics};
 use lapidary_transport::results::Begin;
 use lapidary_transport::{Delivery, Settle};
 
-use crate::filter::Stage;
+use crate::filter::{Decision, Ruling, Stage};
 use crate::line::{Ended, Line, RUNNING_HERE_DELAY};
 use crate::media::Loaded;
 use crate::outcome::{Answer, Outcome};
@@ -92,13 +92,10 @@ async fn answer(line: &Line, job: &Job) -> Result<Answer, Outcome> {
         media: started.elapsed(),
         ..Answer::default()
     };
-    let prompt = translate::prompt(&request, media);
-    check(
-        line,
-        Stage::InputText,
-        &translate::texts(&prompt),
-        &mut answer,
-    )?;
+    let mut prompt = translate::prompt(&request, media, line.filters.fences_documents());
+    let texts = translate::take_texts(&mut prompt);
+    let passed = check(line, job, (Stage::InputText, texts), &mut answer).await?;
+    translate::put_texts(&mut prompt, passed.texts);
     let generation = submit(line, job, request, prompt)
         .await
         .map_err(Outcome::Failed)?;
@@ -106,24 +103,45 @@ async fn answer(line: &Line, job: &Job) -> Result<Answer, Outcome> {
     let generated = stream::finish(line, job, generation).await;
     let generated = generated.map_err(|error| Outcome::Failed(translate::ungenerated(&error)))?;
     let text = generated.text.clone();
-    let calls = translate::calls(job, &generated);
     answer.generated = Some(generated);
-    check(line, Stage::OutputText, &[&text], &mut answer)?;
-    answer.calls = calls.map_err(Outcome::Failed)?;
+    let mut passed = check(line, job, (Stage::OutputText, vec![text]), &mut answer).await?;
+    if let Some(generated) = &mut answer.generated {
+        generated.text = passed.texts.pop().unwrap_or_default();
+        if passed.redacted {
+            // They would tell what was replaced.
+            generated.logprobs = None;
+        }
+        answer.calls = translate::calls(job, generated).map_err(Outcome::Failed)?;
+    }
     Ok(answer)
 }
 
-fn check(line: &Line, stage: Stage, texts: &[&str], answer: &mut Answer) -> Result<(), Outcome> {
+/// Shows texts to the filters of a stage.
+async fn check(
+    line: &Line,
+    job: &Job,
+    (stage, texts): (Stage, Vec<String>),
+    answer: &mut Answer,
+) -> Result<Decision, Outcome> {
     let started = Instant::now();
-    let decision = line.filters.check(stage, texts);
+    let mut decision = line.filters.check(stage, texts).await;
     answer.filter += started.elapsed();
-    answer.verdicts.extend(decision.verdicts);
-    match decision.refusal {
-        Some(failure) => Err(Outcome::Filtered(Box::new((
-            failure,
-            std::mem::take(answer),
-        )))),
-        None => Ok(()),
+    for detector in &decision.unable {
+        let labels = [stage.as_str(), detector];
+        line.metrics.add(&metrics::FILTER_ERRORS, &labels, 1.0);
+        tracing::warn!(job_id = %job.id, stage = stage.as_str(), detector, "filter could not tell");
+    }
+    if let Some(content) = &decision.content {
+        tracing::debug!(job_id = %job.id, stage = stage.as_str(), content, "filter found something");
+    }
+    answer.verdicts.append(&mut decision.verdicts);
+    match decision.ruling {
+        Ruling::Pass => Ok(decision),
+        Ruling::Refused(failure) => {
+            let answer = std::mem::take(answer);
+            Err(Outcome::Filtered(Box::new((failure, answer))))
+        }
+        Ruling::Unavailable(failure) => Err(Outcome::Failed(failure)),
     }
 }
 
@@ -133,7 +151,7 @@ async fn submit(
     job: &Job,
     request: ValidRequest,
     prompt: Prompt,
-) -> Result<lapidary_engine::Generation, Failure> {
+) -> Result<Generation, Failure> {
     let engine = line.engine.clone();
     let _turn = line.preparing.acquire().await;
     let prepared = tokio::task::spawn_blocking(move || (engine.prepare(&prompt), request)).await;

@@ -14,6 +14,7 @@ pub mod config;
 mod consumer;
 mod fetch;
 pub mod filter;
+pub mod filter_trial;
 mod gather;
 mod gauges;
 pub mod health;

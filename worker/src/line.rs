@@ -234,6 +234,7 @@ impl Line {
             total_s = result.timings.total,
             "job"
         );
+        self.count_verdicts(result);
         let timings = &result.timings;
         if class == Class::Interactive.as_str() {
             metrics.observe(&metrics::RESPONSE_TIME, &["job"], timings.total);
@@ -268,9 +269,13 @@ impl Line {
             &[class, finish_word(finish_reason)],
             written,
         );
+    }
+
+    fn count_verdicts(&self, result: &JobResult) {
         for verdict in &result.filter {
-            let labels = [&*verdict.stage, &*verdict.detector, &*verdict.action];
-            metrics.add(&metrics::FILTER_VERDICTS, &labels, 1.0);
+            let mode = if verdict.shadow { "shadow" } else { "enforced" };
+            let labels = [&*verdict.stage, &*verdict.detector, &*verdict.action, mode];
+            self.metrics.add(&metrics::FILTER_VERDICTS, &labels, 1.0);
         }
     }
 }

@@ -6,7 +6,7 @@ use clap::Parser;
 use lapidary_worker::cli::{Cli, Command};
 use lapidary_worker::config::Config;
 use lapidary_worker::worker::WorkerError;
-use lapidary_worker::{bench, score, telemetry, worker};
+use lapidary_worker::{bench, filter_trial, score, telemetry, worker};
 
 /// The exit status of a wrong command line; clap's own.
 const USAGE: u8 = 2;
@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         },
         Command::Bench(args) => bench::bench(args),
         Command::Score(args) => score::score(args),
+        Command::Filter(command) => filter_trial::filter(command),
     };
     if let Err(error) = done {
         eprintln!("error: {error:#}");

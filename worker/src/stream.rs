@@ -7,6 +7,7 @@ use lapidary_schemas::{Class, Job, JobId};
 use lapidary_transport::Results;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use crate::filter::Stage;
 use crate::line::Line;
 
 /// How often new text is stored.
@@ -15,14 +16,14 @@ const STREAM_EVERY: Duration = Duration::from_millis(100);
 const STORE_MAX: Duration = Duration::from_millis(500);
 
 /// Waits for the answer; where somebody waits for it, its text so far is stored as it comes. Text
-/// that a filter may still refuse is not shown.
+/// that a filter may still refuse or change is not shown.
 pub(crate) async fn finish(
     line: &Line,
     job: &Job,
     generation: Generation,
 ) -> Result<Outcome, GenerateError> {
     match job.class {
-        Class::Interactive if line.filters.is_empty() => {
+        Class::Interactive if !line.filters.holds_back(Stage::OutputText) => {
             watched(generation, &*line.stores.results, job.id).await
         }
         _ => generation.finish().await,

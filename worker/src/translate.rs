@@ -14,6 +14,7 @@ use lapidary_schemas::{
     Status, ValidRequest,
 };
 
+use crate::filter;
 use crate::media::Medium;
 use crate::outcome::{Answer, Outcome};
 use crate::tools;
@@ -53,9 +54,13 @@ fn seed(job: &Job) -> u64 {
         .unwrap_or_else(|| seed_from(&job.id.to_string()))
 }
 
-/// The conversation, each document's text and each image in the place of its part.
-pub(crate) fn prompt(request: &ValidRequest, media: Vec<Medium>) -> Prompt {
-    let mut media = media.into_iter();
+/// The conversation, each document's text and each image in the place of its part; documents are
+/// marked as data where `fence` says so.
+pub(crate) fn prompt(request: &ValidRequest, media: Vec<Medium>, fence: bool) -> Prompt {
+    let mut media = media.into_iter().map(|medium| match medium {
+        Medium::Document(text) if fence => Medium::Document(filter::fenced(&text)),
+        medium => medium,
+    });
     let mut messages = request
         .messages()
         .iter()
@@ -144,13 +149,28 @@ fn message_of(
     lapidary_engine::Message { role, parts: said }
 }
 
-/// The texts of a prompt, for the filters.
-pub(crate) fn texts(prompt: &Prompt) -> Vec<&str> {
-    let Prompt::Chat { messages } = prompt else {
-        return Vec::new();
+/// Takes the texts of a prompt out of it, for the filters; their places stay.
+pub(crate) fn take_texts(prompt: &mut Prompt) -> Vec<String> {
+    texts(prompt).map(std::mem::take).collect()
+}
+
+/// Puts texts in the places that they, or others, were taken from.
+pub(crate) fn put_texts(prompt: &mut Prompt, checked: Vec<String>) {
+    for (place, text) in texts(prompt).zip(checked) {
+        *place = text;
+    }
+}
+
+fn texts(prompt: &mut Prompt) -> impl Iterator<Item = &mut String> {
+    let messages = match prompt {
+        Prompt::Chat { messages } => messages.as_mut_slice(),
+        _ => &mut [],
     };
-    let parts = messages.iter().flat_map(|message| &message.parts);
-    parts.filter_map(lapidary_engine::Part::text).collect()
+    let parts = messages.iter_mut().flat_map(|message| &mut message.parts);
+    parts.filter_map(|part| match part {
+        lapidary_engine::Part::Text(text) => Some(text),
+        lapidary_engine::Part::Image(_) => None,
+    })
 }
 
 /// Tokens a job may generate: what it asks for; if it names no ceiling, no more than there is room.

@@ -149,7 +149,12 @@ pub async fn run(config: Config) -> Result<(), WorkerError> {
     tracing::info!(worker = info.id, model = ?info.model, listen = info.listen, "serving");
     // The endpoint is ready from here on.
     let _ = ops.engine.set(engine.clone());
-    let line = line(stores, engine, &info, &ops, &background)?;
+    let parts = LineParts {
+        stores,
+        engine,
+        filters: config.filters.clone(),
+    };
+    let line = line(parts, &info, &ops, &background)?;
     let served = serve(&config, line, info, signals, &background).await;
     end.cancel();
     background.close();
@@ -251,14 +256,26 @@ fn template_sha256(prompter: &Prompter) -> String {
     hex(&Sha256::digest(b""))
 }
 
+/// What a line is made of.
+#[derive(Debug)]
+pub(crate) struct LineParts {
+    pub(crate) stores: Stores,
+    pub(crate) engine: Engine,
+    pub(crate) filters: Filters,
+}
+
 /// What every job goes through.
 pub(crate) fn line(
-    stores: Stores,
-    engine: Engine,
+    parts: LineParts,
     info: &WorkerInfo,
     ops: &Ops,
     background: &TaskTracker,
 ) -> Result<Arc<Line>, WorkerError> {
+    let LineParts {
+        stores,
+        engine,
+        filters,
+    } = parts;
     let worker: Arc<str> = info.id.as_str().into();
     let model = info.model.clone();
     let spec = engine.image_spec().map(|spec| ImageSpec {
@@ -289,7 +306,7 @@ pub(crate) fn line(
         stores,
         running: Arc::new(Running::default()),
         preparing: Semaphore::new(PREPARING_MAX),
-        filters: Filters::default(),
+        filters,
         policy: RetryPolicy::default(),
         metrics: ops.metrics.clone(),
         health: ops.health.clone(),

@@ -196,7 +196,17 @@ pub(crate) fn result_succeeded() -> JobResult {
             stage: "output_text".to_owned(),
             detector: "secrets".to_owned(),
             action: "redact".to_owned(),
-            detail: json!({"spans": [[0, 3]]}),
+            shadow: true,
+            detail: json!({
+                "flagged": true,
+                "categories": {"jwt": true},
+                "category_scores": {"jwt": 1.0},
+                "threshold": 0.5,
+                "found": 1,
+                "spans": [{"category": "jwt", "text": 0, "start": 0, "end": 3}],
+                "policy": "strict",
+                "policy_version": "0123456789abcdef",
+            }),
         }],
         failure: None,
         logprobs: vec![TokenLogprob {

@@ -1,5 +1,6 @@
 //! Jobs through a whole worker on the embedded file, answered by the real engine on a tiny model.
 
+mod filtered;
 mod pictures;
 
 use std::path::{Path, PathBuf};
@@ -19,12 +20,13 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::ImageOptions;
 use crate::consumer::consume;
+use crate::filter::Filters;
 use crate::line::Line;
 use crate::metrics::Metrics;
 use crate::ops::Ops;
 use crate::shutdown::Stop;
 use crate::store::Stores;
-use crate::worker::{announcement, line, model_info};
+use crate::worker::{LineParts, announcement, line, model_info};
 
 const MODEL: &str = "tiny-gemma";
 /// Long enough for a slow machine; nothing here waits that long when it works.
@@ -66,6 +68,10 @@ impl Bench {
     }
 
     async fn with(engine: Engine, images: &ImageOptions) -> Self {
+        Self::filtering(engine, images, Filters::default()).await
+    }
+
+    async fn filtering(engine: Engine, images: &ImageOptions, filters: Filters) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let broker = format!("file:{}", folder.path().join("jobs.db").display());
         let urls = PlaceUrls {
@@ -81,7 +87,12 @@ impl Bench {
         };
         let mut info = announcement(model_info(MODEL, images, &engine), 8, None);
         info.id = "worker-1".to_owned();
-        let line = line(stores, engine, &info, &ops, &TaskTracker::new()).unwrap();
+        let parts = LineParts {
+            stores,
+            engine,
+            filters,
+        };
+        let line = line(parts, &info, &ops, &TaskTracker::new()).unwrap();
         Self {
             line,
             jobs: TaskTracker::new(),

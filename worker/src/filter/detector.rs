@@ -1,0 +1,118 @@
+//! A detector of a policy: a method with its settings.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::find::{Finding, Findings};
+use super::keywords::Keywords;
+use super::policy::{Action, OnError, WrittenDetector};
+use super::{Stage, injection, keywords, markup, personal, secrets};
+
+/// How a detector looks at texts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Kind {
+    /// Active markup.
+    Markup,
+    /// Keywords of a list.
+    Keywords,
+    /// Keys, tokens, passwords.
+    Secrets,
+    /// Personal data.
+    Personal,
+    /// Words to the model.
+    Injection,
+}
+
+impl Kind {
+    /// The names of its rules.
+    pub(super) fn rules(self) -> &'static [&'static str] {
+        match self {
+            Self::Markup => markup::RULES,
+            Self::Keywords => keywords::RULES,
+            Self::Secrets => secrets::RULES,
+            Self::Personal => personal::RULES,
+            Self::Injection => injection::RULES,
+        }
+    }
+}
+
+/// A method with its settings.
+#[derive(Debug)]
+pub(super) struct Detector {
+    pub(super) name: String,
+    pub(super) action: Action,
+    pub(super) threshold: f32,
+    pub(super) on_error: OnError,
+    /// Whether its verdicts are only recorded.
+    pub(super) shadow: bool,
+    pub(super) time_limit: Duration,
+    stages: Vec<Stage>,
+    method: Method,
+    rules: Option<Vec<String>>,
+}
+
+#[derive(Debug)]
+enum Method {
+    Rules(fn(&str, &mut Findings)),
+    Keywords(Keywords),
+}
+
+impl Detector {
+    /// A detector that was checked. What is wrong with its keywords begins with the key.
+    pub(super) fn new(written: WrittenDetector) -> Result<Self, String> {
+        let method = match written.kind {
+            Kind::Markup => Method::Rules(markup::look),
+            Kind::Keywords => {
+                let list = written.keywords.unwrap_or_default();
+                Method::Keywords(Keywords::new(&list)?)
+            }
+            Kind::Secrets => Method::Rules(secrets::look),
+            Kind::Personal => Method::Rules(personal::look),
+            Kind::Injection => Method::Rules(injection::look),
+        };
+        Ok(Self {
+            name: written.name,
+            action: written.action,
+            threshold: written.threshold,
+            on_error: written.on_error,
+            shadow: written.shadow,
+            time_limit: written.time_limit,
+            stages: written.stages,
+            method,
+            rules: written.rules,
+        })
+    }
+
+    pub(super) fn looks_at(&self, stage: Stage) -> bool {
+        self.stages.contains(&stage)
+    }
+
+    /// Whether it may change a text or refuse it.
+    pub(super) fn interferes(&self) -> bool {
+        !self.shadow
+            && (matches!(self.action, Action::Redact | Action::Block)
+                || self.on_error == OnError::Closed)
+    }
+
+    /// What it finds in these texts and is sure of; `None` if there is too much of it to be replaced.
+    pub(super) fn look(&self, texts: &[String]) -> Option<Vec<Finding>> {
+        let mut findings = Findings::default();
+        for (n, text) in texts.iter().enumerate() {
+            findings.begin(n);
+            match &self.method {
+                Method::Rules(look) => look(text, &mut findings),
+                Method::Keywords(keywords) => keywords.look(text, &mut findings),
+            }
+        }
+        if findings.overflowed() && self.action == Action::Redact {
+            return None;
+        }
+        let mut sure = findings.into_sure(self.threshold);
+        if let Some(rules) = &self.rules {
+            sure.retain(|finding| rules.iter().any(|rule| rule == finding.rule));
+        }
+        Some(sure)
+    }
+}

@@ -1,0 +1,168 @@
+//! Prompt injection: words in a document, or in any other text of a job, that speak to the model in
+//! place of whoever asks.
+//!
+//! These are rules, and rules are passed by who knows them; a policy that must rely on more also
+//! fences documents (see [`super::fence`]).
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use super::find::{Finding, Findings};
+use super::fold::{fold, is_ignorable, pieces, tag};
+
+/// The names of its rules.
+pub(super) const RULES: &[&str] = &[
+    "override",
+    "new_role",
+    "prompt_leak",
+    "turn_marker",
+    "hidden_text",
+];
+
+/// Characters in a row that nobody sees before they count as a message.
+const HIDDEN_CHARS_MIN: usize = 8;
+/// How sure it is that hidden characters are meant for the model.
+const HIDDEN: f32 = 0.8;
+
+/// Rules on folded text. A space stands for up to three.
+static RULES_FOLDED: LazyLock<Vec<(&str, f32, Regex)>> = LazyLock::new(|| {
+    compile(&[
+        (
+            "override",
+            0.9,
+            r"(?-u:\b)(?:ignore|disregard|forget|override|bypass|neglect|do not follow|don't follow|stop following) (?:(?:all|any|every|everything|of|the|your|my|these|those|other|to|and|that|was|were|is|are|said|given|written) ){0,5}(?:previous|prior|above|earlier|preceding|existing|foregoing|original|initial|system|safety|before)(?: [a-z]{2,12}){0,2}? (?:instructions?|prompts?|directions?|directives?|rules?|guidelines?|commands?|orders?|constraints?|restrictions?|programming|polic(?:y|ies))(?-u:\b)",
+        ),
+        (
+            "override",
+            0.9,
+            r"(?-u:\b)(?:ignore|disregard|forget) (?:all |any )?(?:of )?(?:the |your |my )?(?:instructions|rules|guidelines|directives)(?: (?:you (?:were|have been|are) given|above|before|so far|from before|given (?:to you )?(?:above|before|earlier)))(?-u:\b)",
+        ),
+        (
+            "override",
+            0.9,
+            r"(?:ignorier(?:e|en sie|t)|vergiss|vergessen sie|missachte) (?:(?:alle|die|deine|ihre|sämtliche) ){0,3}(?:vorherigen|vorigen|obigen|bisherigen|früheren|vorangegangenen) (?:anweisungen|instruktionen|regeln|befehle|vorgaben)",
+        ),
+        (
+            "override",
+            0.9,
+            r"(?:ignore[zr]?|oublie[zr]?) (?:(?:toutes|tous|les|tes|vos) ){0,3}(?:instructions|consignes|règles|directives) (?:précédentes|antérieures|ci-dessus)",
+        ),
+        (
+            "override",
+            0.9,
+            r"(?:ignora|ignore|olvida|olvide|esquece|esqueça) (?:(?:todas|todos|las|los|as|os|tus|sus|suas) ){0,3}(?:instrucciones|instruções|reglas|regras|indicaciones|órdenes) (?:anteriores|previas|prévias|de arriba|acima)",
+        ),
+        (
+            "override",
+            0.9,
+            r"(?:ignora|dimentica) (?:(?:tutte|tutti|le|i|gli) ){0,3}(?:istruzioni|regole|comandi) (?:precedenti|di cui sopra|sopra)",
+        ),
+        (
+            "override",
+            0.9,
+            r"(?:negeer|vergeet) (?:(?:alle|de|je|uw|jouw) ){0,3}(?:vorige|eerdere|bovenstaande|voorgaande) (?:instructies|opdrachten|regels|aanwijzingen)",
+        ),
+        (
+            "override",
+            0.9,
+            r"(?:игнорируй|игнорируйте|забудь|забудьте) (?:(?:все|всё|любые) ){0,2}(?:предыдущие|прежние|прошлые|вышеуказанные) (?:инструкции|указания|правила|команды)",
+        ),
+        (
+            "override",
+            0.9,
+            r"(?:忽略|无视|無視|忘记|忘掉)(?:掉)?(?:之前|以上|上面|先前|前面|此前)?(?:的)?(?:所有|全部|一切)?(?:之前|以上|上面|先前|前面|此前)(?:的)?(?:所有|全部|一切)?(?:指令|指示|说明|提示|规则|要求)",
+        ),
+        (
+            "override",
+            0.9,
+            r"(?:以前|これまで|上記|前)の(?:すべての|全ての|全)?(?:指示|命令|指令|ルール|プロンプト)(?:は|を)?(?:すべて|全て)?(?:無視|忘れ)",
+        ),
+        (
+            "new_role",
+            0.7,
+            r"(?-u:\b)(?:you are (?:now|no longer)|from now on,? you are|from now on,? you will (?:act|behave|respond|answer) as|pretend (?:that )?you are|act as if you (?:are|were)|pretend to be|act as|roleplay as) (?:an? |the |in |bound )?(?:dan|stan|jailbroken|unrestricted|unfiltered|uncensored|unlimited|evil|developer mode|god mode|debug mode|ai without|model without|assistant without|bound by|free of)(?-u:\b)",
+        ),
+        (
+            "new_role",
+            0.7,
+            r"(?-u:\b)(?:developer|god|jailbreak|dan|debug|admin) mode (?:is )?(?:now )?(?:enabled|activated|unlocked|on)(?-u:\b)",
+        ),
+        (
+            "new_role",
+            0.7,
+            r"(?-u:\b)(?:you have|with|you've got) no (?:ethical |moral |content |safety ){0,2}(?:restrictions|guidelines|filters|limitations) (?:anymore|any more|any longer|now|whatsoever|from now on)(?-u:\b)",
+        ),
+        (
+            "prompt_leak",
+            0.8,
+            r"(?-u:\b)(?:reveal|print|show|repeat|output|display|tell me|give me|write out|what is|what are|share|leak) (?:(?:me|us|back|the|your|all|full|entire|exact|complete|hidden|secret|initial|original|of|out|verbatim) ){0,5}(?:system prompt|system message|system instructions|hidden prompt|hidden instructions|secret instructions|initial prompt|initial instructions|prompt above|instructions above|text above this line|words above)(?-u:\b)",
+        ),
+    ])
+});
+
+/// Rules on the text as it is: marks by which prompts of one model or another part the speakers.
+static RULES_PLAIN: LazyLock<Vec<(&str, f32, Regex)>> = LazyLock::new(|| {
+    compile(&[(
+        "turn_marker",
+        0.9,
+        r"<(?:start|end)_of_turn>|<\|(?:im_start|im_end|endoftext|eot_id|start_header_id|end_header_id|system|user|assistant)\|>|\[/?INST\]|<</?SYS>>|<(?:bos|eos)>|\[(?:SYSTEM|system)\](?:\(#|:)",
+    )])
+});
+
+fn compile(rules: &[(&'static str, f32, &str)]) -> Vec<(&'static str, f32, Regex)> {
+    let compiled = rules.iter().map(|(rule, score, form)| {
+        let form = Regex::new(&form.replace(' ', " {1,3}"));
+        let form = form.expect("it is written here, and compiled by every test");
+        (*rule, *score, form)
+    });
+    compiled.collect()
+}
+
+/// Finds prompt injection.
+pub(super) fn look(text: &str, findings: &mut Findings) {
+    for (rule, score, form) in RULES_PLAIN.iter() {
+        for found in form.find_iter(text) {
+            findings.push(Finding::new(rule, found.range(), *score));
+        }
+    }
+    look_hidden(text, findings);
+    for (at, piece) in pieces(text) {
+        let folded = fold(piece);
+        for (rule, score, form) in RULES_FOLDED.iter() {
+            for found in form.find_iter(folded.text()) {
+                let span = folded.span(found.range(), piece);
+                findings.push(Finding::new(rule, at + span.start..at + span.end, *score));
+            }
+        }
+    }
+}
+
+/// Runs of characters that nobody sees, flags apart.
+fn look_hidden(text: &str, findings: &mut Findings) {
+    // Most texts have none, and ASCII has none at all.
+    if text.is_ascii() {
+        return;
+    }
+    let mut run = 0..0;
+    let mut count = 0;
+    let mut before = '\0';
+    for (at, char) in text.char_indices().chain([(text.len(), '\0')]) {
+        let flagged = before == '\u{1F3F4}' && tag(char).is_some();
+        if is_ignorable(char) && !flagged {
+            if count == 0 {
+                run.start = at;
+            }
+            run.end = at + char.len_utf8();
+            count += 1;
+        } else {
+            if count >= HIDDEN_CHARS_MIN {
+                findings.push(Finding::new("hidden_text", run.clone(), HIDDEN));
+            }
+            count = 0;
+        }
+        if !flagged {
+            before = char;
+        }
+    }
+}
