@@ -175,10 +175,10 @@ fn fold_word(word: &str, at: usize, folded: &mut Folded) {
         // letter alone is no word.
         let disguised = ascii || part.len() > 1 && part.iter().all(passes);
         let start = folded.bytes.len();
-        let mut passed = false;
+        let mut found = false;
         for letter in part {
             let latin = lookalike(letter.char).filter(|_| disguised);
-            passed |= latin.is_some();
+            found |= latin.is_some();
             match (latin, letter.char) {
                 (Some(latin), _) => folded.push(latin, letter.at),
                 (None, 'ß' | 'ẞ') => {
@@ -193,7 +193,7 @@ fn fold_word(word: &str, at: usize, folded: &mut Folded) {
                 }
             }
         }
-        if passed {
+        if found {
             folded.disguised.push(start..folded.bytes.len());
         }
     }

@@ -262,7 +262,7 @@ fn took(policy: &Policy, text: &str) -> Duration {
     };
     let before = used();
     std::hint::black_box(finds_within(policy, text));
-    used() - before
+    used().saturating_sub(before)
 }
 
 /// As [`finds`], where there may be more than is kept.
