@@ -145,7 +145,6 @@ async fn a_repository_is_downloaded_and_captions() {
     // What is shown here is time: the download takes longer than a worker is waited for.
     tokio::time::sleep(HELD).await;
     hub.permits.add_permits(1);
-    run.wait_for("1 documents captioned", RUN_MAX);
     assert_eq!(run.wait(RUN_MAX).code(), Some(0));
 
     let (mut command, own) = caption(&endpoint, folder.path(), "demonstration");

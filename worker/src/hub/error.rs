@@ -95,7 +95,7 @@ pub enum HubError {
         limit: u64,
     },
     /// There is no connection, or it broke.
-    #[error("no connection to {host}: {message}")]
+    #[error("the connection to {host} failed: {message}")]
     Unreachable {
         /// Whom.
         host: String,

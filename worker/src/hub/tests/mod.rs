@@ -348,24 +348,14 @@ async fn downloads_have_limits() {
     let said = format!("the number of files of `{REPO}` is 5, the limit is 4");
     assert_eq!(error, said);
 
-    setting.limits = HubLimits {
-        silence: Duration::from_millis(200),
-        tries_max: 1,
-        file_bytes_max: u64::MAX,
-        ..HubLimits::default()
-    };
+    setting.limits.files_max = HubLimits::default().files_max;
+    setting.limits.tries_max = 1;
     setting.hub.trouble(Trouble {
         size: Some(u64::MAX),
         ..Trouble::default()
     });
     let error = setting.fetch().await.unwrap_err();
     assert!(matches!(error, HubError::NoSpace { .. }), "{error}");
-    setting.hub.trouble(Trouble {
-        silent: true,
-        ..Trouble::default()
-    });
-    let error = setting.fetch().await.unwrap_err().to_string();
-    assert!(error.ends_with("timed out"), "{error}");
     // More than was announced is no more of it.
     setting.hub.trouble(Trouble {
         size: Some(10),
@@ -376,6 +366,13 @@ async fn downloads_have_limits() {
         error.ends_with("larger than the 10 bytes it should have"),
         "{error}"
     );
+    setting.hub.trouble(Trouble {
+        silent: true,
+        ..Trouble::default()
+    });
+    setting.limits.silence = Duration::from_millis(200);
+    let error = setting.fetch().await.unwrap_err().to_string();
+    assert!(error.ends_with("timed out"), "{error}");
 }
 
 #[tokio::test]
