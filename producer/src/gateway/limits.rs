@@ -39,8 +39,11 @@ pub(super) const READING_WAIT_MAX: Duration = Duration::from_secs(30);
 pub(super) const UPLOAD_SILENCE_MAX: Duration = Duration::from_secs(30);
 /// Longest time of an upload.
 pub(super) const UPLOAD_TIME_MAX: Duration = Duration::from_hours(1);
-/// How long the rest of a refused upload is read, so that the refusal is heard.
+/// How long, and how many bytes of it, the rest of a refused request is read, so that the refusal is
+/// heard.
 pub(super) const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
+/// See [`DRAIN_TIME_MAX`].
+pub(super) const DRAIN_BYTES_MAX: usize = 64 << 20;
 /// Seconds a file is kept, at least and at most.
 pub(super) const FILE_KEPT_S: std::ops::RangeInclusive<u64> = 3_600..=30 * 24 * 3_600;
 /// Hours a batch may be given.

@@ -9,6 +9,7 @@ mod batch_object;
 mod batches;
 mod body;
 mod chat;
+mod drain;
 mod error;
 mod files;
 mod ids;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, StatusCode, Uri};
+use axum::middleware::from_fn;
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -131,6 +133,7 @@ fn router(gateway: Shared) -> Router {
         .method_not_allowed_fallback(not_so)
         // Each reader of a body has limits of its own.
         .layer(DefaultBodyLimit::disable())
+        .layer(from_fn(drain::refusals_are_heard))
         .with_state(gateway)
 }
 

@@ -20,8 +20,8 @@ use super::access::MaySubmit;
 use super::error::ApiError;
 use super::files::FileObject;
 use super::limits::{
-    DRAIN_TIME_MAX, FILE_ITEMS_MAX, FILE_KEPT_S, FILENAME_BYTES_MAX, PARTS_BYTES_MAX,
-    UPLOAD_SILENCE_MAX, UPLOAD_TIME_MAX,
+    FILE_ITEMS_MAX, FILE_KEPT_S, FILENAME_BYTES_MAX, PARTS_BYTES_MAX, UPLOAD_SILENCE_MAX,
+    UPLOAD_TIME_MAX,
 };
 use super::pieces::Pieces;
 use super::{Gateway, Shared};
@@ -61,16 +61,9 @@ pub(super) async fn create(
         received: None,
         taken: &taken,
     };
-    let read = match tokio::time::timeout(UPLOAD_TIME_MAX, upload.read(&mut parts)).await {
-        Ok(read) => read,
-        Err(_) => Err(too_slow(UPLOAD_TIME_MAX)),
-    };
-    if let Err(refusal) = read {
-        let draining = drain(parts, &taken);
-        // Whoever sends more than this may miss why.
-        let _ = tokio::time::timeout(DRAIN_TIME_MAX, draining).await;
-        return Err(refusal);
-    }
+    tokio::time::timeout(UPLOAD_TIME_MAX, upload.read(&mut parts))
+        .await
+        .map_err(|_| too_slow(UPLOAD_TIME_MAX))??;
     let record = upload.finish().await?;
     Ok(Json(FileObject::input(upload.id.0, &record)))
 }
@@ -249,15 +242,6 @@ async fn text(mut part: Field<'_>) -> Result<String, ApiError> {
         }
     }
     String::from_utf8(bytes).map_err(|_| ApiError::invalid("a part of the form is not UTF-8"))
-}
-
-/// Reads what is left of a refused upload, so that the client comes to read the refusal.
-async fn drain(mut parts: Multipart<'_>, taken: &AtomicU64) {
-    while let Ok(Some(mut part)) = parts.next_field().await {
-        while let Ok(Some(chunk)) = part.chunk().await {
-            taken.fetch_add(chunk.len() as u64, Ordering::Relaxed);
-        }
-    }
 }
 
 /// The body, a chunk at a time. The parser of forms takes in all that is there before it looks at
