@@ -122,11 +122,10 @@ async fn create(live: &Live, queue: &str, arguments: FieldTable) -> lapin::Resul
     if count(live, &mut channel, queue).await?.is_some() {
         return Ok(());
     }
+    // Noted before the answer: a broker that goes away before it gives one may have begun to make it.
+    live.young().made(queue, Instant::now());
     match declare(live, queue, arguments).await {
-        Ok(()) => {
-            live.young().made(queue, Instant::now());
-            Ok(())
-        }
+        Ok(()) => Ok(()),
         // Somebody else was faster, with other arguments.
         Err(error) if is(&error, AMQPSoftError::PRECONDITIONFAILED) => {
             match count(live, &mut channel, queue).await? {
