@@ -39,7 +39,7 @@ pub enum Task {
     PdfText,
     /// How many pages a PDF has, in digits.
     PdfPages,
-    /// One page of a PDF as a PNG file.
+    /// One page of a PDF as a JPEG file.
     PdfPage {
         /// Counted from 1.
         number: usize,

@@ -54,7 +54,7 @@ async fn send_pages(reader: &Reader, path: &Path, name: &str, file: u64) -> Resu
     for number in 1..=pages {
         let page = format!("{name}#page={number}");
         let body = match isolate::read(Task::PdfPage { number }, path, &page).await {
-            Ok(png) => Picture::of(png, &page, &reader.room)
+            Ok(bytes) => Picture::of(bytes, &page, &reader.room)
                 .await
                 .map(Body::picture),
             Err(failure) => Err(failure),
