@@ -1,13 +1,11 @@
 //! Reading on where a request was refused before all of it was read: a client that is still sending
 //! would miss why, because closing a connection with bytes unread takes back what was said on it.
 
-use std::future::ready;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
-use axum::body::{Body, BodyDataStream, Bytes, HttpBody as _};
+use axum::body::{Body, BodyDataStream, Bytes};
 use axum::extract::Request;
-use axum::http::header::CONTENT_LENGTH;
 use axum::middleware::Next;
 use axum::response::Response;
 use futures::stream::{self, StreamExt as _};
@@ -17,28 +15,18 @@ use super::limits::{DRAIN_BYTES_MAX, DRAIN_TIME_MAX};
 /// A body that can be read on after its request was answered.
 type Shared = Arc<Mutex<BodyDataStream>>;
 
-/// Lets a request through. Behind a refusal what is left of its body is read, before the answer ends:
-/// its length is said first, so nobody waits for that.
+/// Lets a request through, and reads what is left of its body if it was refused.
 pub(super) async fn refusals_are_heard(request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
     let body: Shared = Arc::new(Mutex::new(body.into_data_stream()));
     let handed = Arc::clone(&body);
     let handed = Body::from_stream(stream::poll_fn(move |context| poll(&handed, context)));
     let response = next.run(Request::from_parts(parts, handed)).await;
-    if !response.status().is_client_error() {
-        return response;
-    }
-    let (mut parts, refusal) = response.into_parts();
-    if let Some(length) = refusal.size_hint().exact() {
-        parts.headers.insert(CONTENT_LENGTH, length.into());
-    }
-    let rest = stream::once(async move {
+    if response.status().is_client_error() {
         // Whoever sends more than this may miss why.
         let _ = tokio::time::timeout(DRAIN_TIME_MAX, drain(&body)).await;
-    });
-    let nothing = rest.filter_map(|()| ready(None));
-    let whole = refusal.into_data_stream().chain(nothing);
-    Response::from_parts(parts, Body::from_stream(whole))
+    }
+    response
 }
 
 fn poll(body: &Shared, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, axum::Error>>> {
