@@ -179,8 +179,8 @@ pub struct Caption {
     #[arg(long)]
     pub overwrite: bool,
 
-    /// A model's file or folder, or a repository of the Hugging Face hub (ORG/NAME[@REVISION],
-    /// ORG/NAME/FILE.gguf[@REVISION]), for which a worker is started here, or the name that running
+    /// A model's file or folder, or a repository of the Hugging Face hub (`ORG/NAME[@REVISION]`,
+    /// `ORG/NAME/FILE.gguf[@REVISION]`), for which a worker is started here, or the name that running
     /// workers serve it under [default: the one that is served; else `demonstration`, a small model
     /// that names pictograms and is part of the program]
     #[arg(

@@ -53,7 +53,7 @@ pub enum Command {
 #[derive(Debug, Clone, Args)]
 pub struct ModelArgs {
     /// A GGUF file, a folder with config.json and safetensors, a repository of the Hugging Face hub
-    /// with such files, which is downloaded (ORG/NAME[@REVISION], ORG/NAME/FILE.gguf[@REVISION]), or
+    /// with such files, which is downloaded (`ORG/NAME[@REVISION]`, `ORG/NAME/FILE.gguf[@REVISION]`), or
     /// `demonstration` for the small model that is part of this program.
     #[arg(long, env = "LAPIDARY_MODEL", value_name = "PATH|REPO")]
     pub model: PathBuf,

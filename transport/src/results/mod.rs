@@ -164,7 +164,7 @@ pub struct Lease {
 pub struct Record {
     /// Its name in its collection.
     pub name: String,
-    /// What it says; at most [`RECORD_BYTES_MAX`](lapidary_schemas::limits::RECORD_BYTES_MAX).
+    /// What it says; at most [`RECORD_BYTES_MAX`].
     pub body: String,
 }
 

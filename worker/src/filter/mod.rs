@@ -1,6 +1,6 @@
 //! Content filters: what a job passes before the engine sees it, and its answer before anybody does.
 //!
-//! A policy ([`policy`]) lists detectors and what follows from what each finds. Detectors look at
+//! A policy (`policy`) lists detectors and what follows from what each finds. Detectors look at
 //! the texts as they came, each at all of them; what they find is in places of these texts, so that
 //! nobody is ever given a text that was normalised to be looked at. Every verdict is part of the
 //! result. The first refusal ends the job.
