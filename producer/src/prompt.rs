@@ -88,17 +88,25 @@ impl Prompts {
 }
 
 impl Prompts {
-    /// What is asked of so many pictures together.
+    /// What is asked of so many pictures together, whether it suits them or not.
+    pub fn shown(&self, count: usize) -> &Template {
+        if count == 1 {
+            &self.picture
+        } else {
+            &self.pictures
+        }
+    }
+
+    /// The same, or why it does not suit them.
     pub fn of_pictures(&self, count: usize) -> Result<&Template, String> {
-        match count {
-            1 if self.together_only => Err(
+        if count == 1 && self.together_only {
+            return Err(
                 "the template asks about several pictures together, and this is one; a list shows \
                  them together as `images`"
                     .to_owned(),
-            ),
-            1 => self.picture.for_picture(),
-            _ => self.pictures.for_picture(),
+            );
         }
+        self.shown(count).for_picture()
     }
 }
 

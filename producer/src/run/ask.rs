@@ -131,11 +131,8 @@ impl Asking {
         let prompts = &self.rules.prompts;
         let (template, text): (&Template, &str) = match subject {
             Subject::Pictures(pictures) => {
-                let template = prompts.of_pictures(pictures.len());
                 let urls = pictures.iter().map(PictureAt::url).collect();
-                let content = template
-                    .unwrap_or(&prompts.picture)
-                    .with_pictures(name, urls);
+                let content = prompts.shown(pictures.len()).with_pictures(name, urls);
                 let media = pictures.iter().filter_map(PictureAt::media).cloned();
                 return Ok((content, media.collect()));
             }
