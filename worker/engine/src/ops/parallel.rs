@@ -41,9 +41,9 @@ pub(crate) unsafe fn filled<T: Copy>(len: usize, fill: impl FnOnce(Shared<T>)) -
     values
 }
 
-/// Shares a borrowed buffer among tasks.
-pub(crate) fn shared<T>(values: &mut [T]) -> Shared<T> {
-    Shared(values.as_mut_ptr())
+/// Threads of the current pool.
+pub(crate) fn threads() -> usize {
+    rayon::current_num_threads()
 }
 
 /// Runs `task` for `0 .. count`, on all threads of the current pool if `work` (multiply-adds, all

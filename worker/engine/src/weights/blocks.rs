@@ -11,34 +11,53 @@ use half::{bf16, f16};
 /// Weights that share a scale.
 pub(crate) const BLOCK_WEIGHTS: usize = 32;
 
-/// What an unsigned quant of a block without minimum stands above its signed value.
-pub(crate) const ZERO_POINT: u8 = 128;
+/// How the blocks of a matrix are to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Form {
+    /// Quants are below `2^bits`: 4, 5 or 8.
+    pub bits: u32,
+    /// Whether blocks have minima; where they have none, half of `2^bits` stands for zero.
+    pub min: bool,
+}
 
-/// 32 weights of a row: `scale * (quant - ZERO_POINT)`, or `scale * quant - min` if the format
-/// [has minima](has_min).
+impl Form {
+    /// What values are rounded to by [`quantize_block`].
+    pub(crate) const EIGHT_BIT: Self = Self {
+        bits: 8,
+        min: false,
+    };
+    /// What values are rounded to by [`quantize_block_4`].
+    pub(crate) const FOUR_BIT: Self = Self { bits: 4, min: true };
+
+    /// The form that holds a stored format exactly, if there is one.
+    pub(crate) fn exact(dtype: GgmlDType) -> Option<Self> {
+        let (bits, min) = match dtype {
+            GgmlDType::Q8_0 => (8, false),
+            GgmlDType::Q5_0 => (5, false),
+            GgmlDType::Q5_1 | GgmlDType::Q5K => (5, true),
+            GgmlDType::Q4_0 => (4, false),
+            GgmlDType::Q4_1 | GgmlDType::Q4K => (4, true),
+            _ => return None,
+        };
+        Some(Self { bits, min })
+    }
+
+    /// What a quant stands for.
+    pub(crate) fn value(self, quant: u8, scale: f32, min: f32) -> f32 {
+        if self.min {
+            scale * f32::from(quant) - min
+        } else {
+            scale * (f32::from(quant) - f32::from(1_u8 << (self.bits - 1)))
+        }
+    }
+}
+
+/// 32 weights of a row; `min` counts if the [`Form`] has minima.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Block {
     pub quants: [u8; BLOCK_WEIGHTS],
     pub scale: f32,
     pub min: f32,
-}
-
-/// Whether blocks of this format have a minimum.
-pub(crate) fn has_min(dtype: GgmlDType) -> bool {
-    matches!(
-        dtype,
-        GgmlDType::Q4_1 | GgmlDType::Q5_1 | GgmlDType::Q4K | GgmlDType::Q5K
-    )
-}
-
-/// Whether a [`Block`] holds this format exactly.
-pub(crate) fn is_exact(dtype: GgmlDType) -> bool {
-    has_min(dtype) || matches!(dtype, GgmlDType::Q8_0 | GgmlDType::Q5_0 | GgmlDType::Q4_0)
-}
-
-/// Whether a [`Block`] of this format has quants below 16 and a minimum.
-pub(crate) fn is_four_bit(dtype: GgmlDType) -> bool {
-    matches!(dtype, GgmlDType::Q4_1 | GgmlDType::Q4K)
 }
 
 /// Block `index` of a row in one of the exact formats.
@@ -63,7 +82,7 @@ pub(crate) fn quantize_block(values: &[f32]) -> Block {
         .fold(0.0_f32, |largest, x| largest.max(x.abs()));
     let scale = largest / 127.0;
     let inverse = if scale > 0.0 { 127.0 / largest } else { 0.0 };
-    let mut quants = [ZERO_POINT; BLOCK_WEIGHTS];
+    let mut quants = [unsigned(0); BLOCK_WEIGHTS];
     for (quant, x) in quants.iter_mut().zip(values) {
         #[expect(clippy::cast_possible_truncation, reason = "at most 127 in magnitude")]
         let signed = (x * inverse).round_ties_even() as i8;
@@ -134,8 +153,9 @@ pub(crate) fn rows_f32(
     }
 }
 
+/// A quant of 8 bits: 128 stands for zero.
 fn unsigned(signed: i8) -> u8 {
-    signed.cast_unsigned() ^ ZERO_POINT
+    signed.cast_unsigned() ^ 0x80
 }
 
 fn half_at(bytes: &[u8], at: usize) -> f32 {
@@ -145,7 +165,7 @@ fn half_at(bytes: &[u8], at: usize) -> f32 {
 fn q8_0(block: &[u8]) -> Block {
     let mut quants = [0; BLOCK_WEIGHTS];
     for (quant, byte) in quants.iter_mut().zip(&block[2..]) {
-        *quant = byte ^ ZERO_POINT;
+        *quant = unsigned(byte.cast_signed());
     }
     Block {
         quants,
@@ -158,29 +178,23 @@ fn q8_0(block: &[u8]) -> Block {
 struct Legacy {
     min: bool,
     fifth_bits: bool,
-    /// Subtracted from a stored quant where there is no minimum.
-    zero: u8,
 }
 
 const LEGACY_Q4_0: Legacy = Legacy {
     min: false,
     fifth_bits: false,
-    zero: 8,
 };
 const LEGACY_Q4_1: Legacy = Legacy {
     min: true,
     fifth_bits: false,
-    zero: 0,
 };
 const LEGACY_Q5_0: Legacy = Legacy {
     min: false,
     fifth_bits: true,
-    zero: 16,
 };
 const LEGACY_Q5_1: Legacy = Legacy {
     min: true,
     fifth_bits: true,
-    zero: 0,
 };
 
 fn legacy(block: &[u8], format: &Legacy) -> Block {
@@ -196,16 +210,11 @@ fn legacy(block: &[u8], format: &Legacy) -> Block {
         fifth = u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]]);
         at += 4;
     }
-    let base = if format.min {
-        0
-    } else {
-        ZERO_POINT - format.zero
-    };
     let mut quants = [0; BLOCK_WEIGHTS];
     for (j, byte) in block[at..at + 16].iter().enumerate() {
         let bit = |i: usize| if fifth >> i & 1 == 1 { 16 } else { 0 };
-        quants[j] = base + ((byte & 0xF) | bit(j));
-        quants[j + 16] = base + ((byte >> 4) | bit(j + 16));
+        quants[j] = (byte & 0xF) | bit(j);
+        quants[j + 16] = (byte >> 4) | bit(j + 16);
     }
     Block {
         quants,
@@ -269,25 +278,15 @@ mod tests {
         ] {
             let quantized = QTensor::quantize(&tensor, dtype).unwrap();
             let bytes = quantized.data().unwrap();
-            let raw = RawTensor {
-                name: "w".into(),
-                rows,
-                cols,
-                dtype,
-                bytes: bytes.as_ref().into(),
-                file: None,
-            };
+            let raw = RawTensor::new("w", rows, cols, dtype, &bytes);
             let expected = rows_f32(&raw, 0, rows).unwrap();
+            let form = Form::exact(dtype).unwrap();
             for row in 0..rows {
                 let stored = &bytes[row * raw.row_bytes()..][..raw.row_bytes()];
                 for index in 0..cols / BLOCK_WEIGHTS {
                     let block = exact_block(dtype, stored, index);
                     for (j, quant) in block.quants.iter().enumerate() {
-                        let value = if has_min(dtype) {
-                            block.scale * f32::from(*quant) - block.min
-                        } else {
-                            block.scale * (f32::from(*quant) - f32::from(ZERO_POINT))
-                        };
+                        let value = form.value(*quant, block.scale, block.min);
                         let at = row * cols + index * BLOCK_WEIGHTS + j;
                         assert_eq!(value.to_bits(), expected[at].to_bits(), "{dtype:?} {at}");
                     }

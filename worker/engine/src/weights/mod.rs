@@ -107,6 +107,20 @@ impl Drop for RawTensor<'_> {
     }
 }
 
+impl<'a> RawTensor<'a> {
+    /// A matrix stored as `dtype`, row by row; `bytes` has all of it.
+    pub fn new(name: &str, rows: usize, cols: usize, dtype: GgmlDType, bytes: &'a [u8]) -> Self {
+        Self {
+            name: name.to_owned(),
+            rows,
+            cols,
+            dtype,
+            bytes: bytes.into(),
+            file: None,
+        }
+    }
+}
+
 impl RawTensor<'_> {
     /// A matrix of these values, row by row.
     fn floats(name: &str, rows: usize, cols: usize, values: &[f32]) -> Self {

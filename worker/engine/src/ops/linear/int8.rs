@@ -1,9 +1,8 @@
 //! The 8-bit product: integer dots of blocks of 32, exact, then scales in a fixed order.
 //!
-//! Layout: tiles of 16 columns; a tile holds, for each block of 32 along k, eight groups of 64
-//! bytes: four k-values of each column. Weights are unsigned (see [`Block`]) and activations
-//! signed, as the dot-product instruction wants them. Where quants have four bits, a byte holds two:
-//! the lower half of group `i` and the upper half of group `i + 4`.
+//! Layout: tiles of as many columns as a vector of the tier's holds sums of; a tile holds one
+//! [`TileBlock`] for each block of 32 along k. Weights are unsigned (see [`Form`]) and activations
+//! signed, as the dot-product instructions want them.
 #![expect(unsafe_code, reason = "vector kernel over packed memory")]
 #![expect(clippy::inline_always, reason = "kernels inline all they call")]
 #![expect(
@@ -14,17 +13,14 @@
 use super::rows::QuantRows;
 use crate::ops::buffer::Buffer;
 use crate::ops::parallel::Shared;
-use crate::ops::simd::{Kernel, LANES, Simd, store_part};
-use crate::weights::blocks::{self, BLOCK_WEIGHTS, Block, ZERO_POINT};
+use crate::ops::simd::{BlockInputs, GROUP, Kernel, LANES, Simd, Tier, TileBlock};
+use crate::weights::blocks::{self, BLOCK_WEIGHTS, Block, Form};
 use crate::weights::{RawTensor, WeightError};
 use rayon::prelude::*;
 
-/// K-values a group holds of each column.
-const GROUP: usize = 4;
-/// Groups of a block.
-const GROUPS: usize = BLOCK_WEIGHTS / GROUP;
-/// Bytes of one group.
-const GROUP_BYTES: usize = LANES * GROUP;
+/// Bytes of activations that are used for all tiles of a task before the next are: a part of what
+/// the nearest cache holds.
+const INPUT_CACHE_BYTES: usize = 16 << 10;
 
 /// A weight matrix `[n, k]` in blocks of 8-bit quants.
 #[derive(Debug)]
@@ -33,71 +29,61 @@ pub(crate) struct Int8Tiles {
     k: usize,
     /// Blocks of 32 along k.
     blocks: usize,
-    /// Whether a byte holds two quants.
-    nibbles: bool,
-    /// `[tiles, blocks, 8, 16, 4]`, or 4 groups of pairs.
-    quants: Buffer,
-    /// `[tiles, blocks, 16]`.
-    scales: Vec<f32>,
-    /// `[tiles, blocks, 16]`; empty if the format has none.
-    mins: Vec<f32>,
+    form: Form,
+    layout: TileBlock,
+    /// `[tiles, blocks]` of [`TileBlock`].
+    bytes: Buffer,
 }
 
 impl Int8Tiles {
-    /// Packs a stored matrix: as it is where [`Block`] can hold its format, else in 8 bits, or in
-    /// 4 bits if `four_bit`.
-    pub(crate) fn pack(raw: &RawTensor<'_>, four_bit: bool) -> Result<Self, WeightError> {
-        let tiles = raw.rows.div_ceil(LANES);
+    /// Packs a stored matrix: as it is where a [`Form`] holds its format, else in 8 bits, or in 4
+    /// bits if `four_bit`.
+    pub(crate) fn pack(
+        raw: &RawTensor<'_>,
+        four_bit: bool,
+        tier: Tier,
+    ) -> Result<Self, WeightError> {
+        let rounded = if four_bit {
+            Form::FOUR_BIT
+        } else {
+            Form::EIGHT_BIT
+        };
+        let form = Form::exact(raw.dtype).unwrap_or(rounded);
+        let layout = TileBlock {
+            columns: tier.int8_columns(),
+            bits: form.bits,
+            min: form.min,
+        };
         let blocks = raw.cols.div_ceil(BLOCK_WEIGHTS);
-        let four_bit = four_bit && !blocks::is_exact(raw.dtype);
-        let nibbles = four_bit || blocks::is_four_bit(raw.dtype);
-        let with_min = four_bit || blocks::has_min(raw.dtype);
-        let block_bytes = block_bytes(nibbles);
-        let mut quants =
-            Buffer::zeroed(tiles * blocks * block_bytes).map_err(|source| WeightError::Memory {
+        let tile_bytes = blocks * layout.bytes();
+        let tiles = raw.rows.div_ceil(layout.columns);
+        let mut bytes =
+            Buffer::zeroed(tiles * tile_bytes).map_err(|source| WeightError::Memory {
                 name: raw.name.clone(),
                 source,
             })?;
-        let mut scales = vec![0.0; tiles * blocks * LANES];
-        let mut mins = vec![0.0; if with_min { scales.len() } else { tiles }];
-        let mins_a_tile = mins.len() / tiles;
-        quants
+        bytes
             .as_mut_slice()
-            .par_chunks_mut(blocks * block_bytes)
-            .zip(scales.par_chunks_mut(blocks * LANES))
-            .zip(mins.par_chunks_mut(mins_a_tile))
+            .par_chunks_mut(tile_bytes)
             .enumerate()
-            .try_for_each(|(tile, ((quants, scales), mins))| {
-                let first = tile * LANES;
-                let rows = LANES.min(raw.rows - first);
+            .try_for_each(|(tile, bytes)| {
+                let first = tile * layout.columns;
+                let rows = layout.columns.min(raw.rows - first);
                 let source = TileSource::open(raw, first, rows, four_bit)?;
-                for lane in 0..rows {
-                    for index in 0..blocks {
-                        let block = source.block(lane, index);
-                        scatter(
-                            &block,
-                            lane,
-                            &mut quants[index * block_bytes..][..block_bytes],
-                        );
-                        scales[index * LANES + lane] = block.scale;
-                        if with_min {
-                            mins[index * LANES + lane] = block.min;
-                        }
+                for (index, bytes) in bytes.chunks_exact_mut(layout.bytes()).enumerate() {
+                    for column in 0..rows {
+                        scatter(&source.block(column, index), layout, column, bytes);
                     }
                 }
                 Ok(())
             })?;
-        if !with_min {
-            mins.clear();
-        }
         Ok(Self {
             n: raw.rows,
             k: raw.cols,
             blocks,
-            nibbles,
-            quants,
-            scales,
-            mins,
+            form,
+            layout,
+            bytes,
         })
     }
 
@@ -109,47 +95,66 @@ impl Int8Tiles {
         self.k
     }
 
+    /// Columns of a tile.
+    pub(crate) fn columns(&self) -> usize {
+        self.layout.columns
+    }
+
     /// Row `index` of the matrix as f32, into `out` `[k]`.
     pub(crate) fn row(&self, index: usize, out: &mut [f32]) {
-        let (tile, lane) = (index / LANES, index % LANES);
-        let block_bytes = block_bytes(self.nibbles);
-        for (i, value) in out.iter_mut().enumerate() {
-            let at = tile * self.blocks + i / BLOCK_WEIGHTS;
-            let block = &self.quants.as_slice()[at * block_bytes..][..block_bytes];
-            let (byte, upper) = place(block_bytes, lane, i % BLOCK_WEIGHTS);
-            let quant = match (self.nibbles, upper) {
-                (false, _) => block[byte],
-                (true, false) => block[byte] & 0xF,
-                (true, true) => block[byte] >> 4,
+        let (tile, column) = (index / self.layout.columns, index % self.layout.columns);
+        let mut blocks = self.tile(tile).chunks_exact(self.layout.bytes());
+        for (values, block) in out.chunks_mut(BLOCK_WEIGHTS).zip(&mut blocks) {
+            let scale = float(block, self.layout.scales(), column);
+            let min = if self.form.min {
+                float(block, self.layout.mins(), column)
+            } else {
+                0.0
             };
-            let (scale, quant) = (self.scales[at * LANES + lane], f32::from(quant));
-            *value = match self.mins.get(at * LANES + lane) {
-                Some(min) => scale * quant - min,
-                None => scale * (quant - f32::from(ZERO_POINT)),
-            };
+            for (within, value) in values.iter_mut().enumerate() {
+                let (byte, upper) = place(self.layout, column, within);
+                let quant = match (self.form.bits, upper) {
+                    (4, false) => block[byte] & 0xF,
+                    (4, true) => block[byte] >> 4,
+                    _ => block[byte],
+                };
+                *value = self.form.value(quant, scale, min);
+            }
         }
     }
-}
 
-/// Bytes of one block of one tile.
-fn block_bytes(nibbles: bool) -> usize {
-    if nibbles {
-        GROUPS / 2 * GROUP_BYTES
-    } else {
-        GROUPS * GROUP_BYTES
+    /// The blocks of a tile.
+    #[inline(always)]
+    fn tile(&self, tile: usize) -> &[u8] {
+        let bytes = self.blocks * self.layout.bytes();
+        &self.bytes.as_slice()[tile * bytes..][..bytes]
     }
 }
 
-/// The byte of a block's value `within` of column `lane`, and whether it is the upper half.
-fn place(block_bytes: usize, lane: usize, within: usize) -> (usize, bool) {
-    let at = within / GROUP * GROUP_BYTES + lane * GROUP + within % GROUP;
-    (at % block_bytes, at >= block_bytes)
+/// The byte of a block's value `within` of a column, and whether it is the upper half.
+fn place(layout: TileBlock, column: usize, within: usize) -> (usize, bool) {
+    let at = within / GROUP * layout.group_bytes() + column * GROUP + within % GROUP;
+    (at % layout.scales(), at >= layout.scales())
 }
 
-fn scatter(block: &Block, lane: usize, tile_block: &mut [u8]) {
+/// The float of a column in the floats that begin at byte `at`.
+fn float(block: &[u8], at: usize, column: usize) -> f32 {
+    let (floats, _) = block[at..].as_chunks();
+    f32::from_ne_bytes(floats[column])
+}
+
+fn scatter(block: &Block, layout: TileBlock, column: usize, bytes: &mut [u8]) {
     for (within, quant) in block.quants.iter().enumerate() {
-        let (byte, upper) = place(tile_block.len(), lane, within);
-        tile_block[byte] |= if upper { quant << 4 } else { *quant };
+        let (byte, upper) = place(layout, column, within);
+        bytes[byte] |= if upper { quant << 4 } else { *quant };
+    }
+    let mut set = |at: usize, value: f32| {
+        let at = at + column * size_of::<f32>();
+        bytes[at..at + size_of::<f32>()].copy_from_slice(&value.to_ne_bytes());
+    };
+    set(layout.scales(), block.scale);
+    if layout.min {
+        set(layout.mins(), block.min);
     }
 }
 
@@ -173,7 +178,7 @@ impl<'a> TileSource<'a> {
         rows: usize,
         four_bit: bool,
     ) -> Result<Self, WeightError> {
-        if blocks::is_exact(raw.dtype) {
+        if Form::exact(raw.dtype).is_some() {
             Ok(Self::Exact { raw, first })
         } else {
             let values = blocks::rows_f32(raw, first, rows)?;
@@ -228,130 +233,109 @@ impl Kernel for Int8Product<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        if self.weights.nibbles {
-            self.tiles::<S, true, true>(s);
-        } else if self.weights.mins.is_empty() {
-            self.tiles::<S, false, false>(s);
-        } else {
-            self.tiles::<S, true, false>(s);
+        let Form { bits, min } = self.weights.form;
+        match (bits, min) {
+            (8, false) => self.tiles::<S, 8, false>(s),
+            (5, false) => self.tiles::<S, 5, false>(s),
+            (5, true) => self.tiles::<S, 5, true>(s),
+            (4, false) => self.tiles::<S, 4, false>(s),
+            (4, true) => self.tiles::<S, 4, true>(s),
+            other => unreachable!("no form has {other:?}"),
         }
     }
 }
 
 impl Int8Product<'_> {
     #[inline(always)]
-    fn tiles<S: Simd, const MIN: bool, const NIBBLES: bool>(&self, s: S) {
-        let (rows_max, columns_max) = S::INT8_TILE;
-        let mut tile = self.first;
-        while tile < self.last {
-            let columns = columns_max.min(self.last - tile);
-            let mut row = 0;
-            while row < self.x.rows() {
-                let rows = rows_max.min(self.x.rows() - row);
-                match (rows, columns) {
-                    (1, 1) => self.tile::<S, 1, 1, MIN, NIBBLES>(s, row, tile),
-                    (2, 1) => self.tile::<S, 2, 1, MIN, NIBBLES>(s, row, tile),
-                    (3, 1) => self.tile::<S, 3, 1, MIN, NIBBLES>(s, row, tile),
-                    (4, 1) => self.tile::<S, 4, 1, MIN, NIBBLES>(s, row, tile),
-                    (5, 1) => self.tile::<S, 5, 1, MIN, NIBBLES>(s, row, tile),
-                    (6, 1) => self.tile::<S, 6, 1, MIN, NIBBLES>(s, row, tile),
-                    (1, 2) => self.tile::<S, 1, 2, MIN, NIBBLES>(s, row, tile),
-                    (2, 2) => self.tile::<S, 2, 2, MIN, NIBBLES>(s, row, tile),
-                    (3, 2) => self.tile::<S, 3, 2, MIN, NIBBLES>(s, row, tile),
-                    (4, 2) => self.tile::<S, 4, 2, MIN, NIBBLES>(s, row, tile),
-                    (5, 2) => self.tile::<S, 5, 2, MIN, NIBBLES>(s, row, tile),
-                    (6, 2) => self.tile::<S, 6, 2, MIN, NIBBLES>(s, row, tile),
-                    other => unreachable!("no kernel for a tile of {other:?}"),
+    fn tiles<S: Simd, const BITS: u32, const MIN: bool>(&self, s: S) {
+        let (rows_max, tiles_max) = S::INT8_TILE;
+        let row_bytes = self.weights.blocks * size_of::<BlockInputs>();
+        let near = (INPUT_CACHE_BYTES / row_bytes).next_multiple_of(rows_max);
+        for first in (0..self.x.rows()).step_by(near) {
+            let last = self.x.rows().min(first + near);
+            let mut tile = self.first;
+            while tile < self.last {
+                let tiles = tiles_max.min(self.last - tile);
+                let mut row = first;
+                while row < last {
+                    let rows = rows_max.min(last - row);
+                    match (rows, tiles) {
+                        (1, 1) => self.tile::<S, 1, 1, BITS, MIN>(s, row, tile),
+                        (2, 1) => self.tile::<S, 2, 1, BITS, MIN>(s, row, tile),
+                        (3, 1) => self.tile::<S, 3, 1, BITS, MIN>(s, row, tile),
+                        (4, 1) => self.tile::<S, 4, 1, BITS, MIN>(s, row, tile),
+                        (5, 1) => self.tile::<S, 5, 1, BITS, MIN>(s, row, tile),
+                        (6, 1) => self.tile::<S, 6, 1, BITS, MIN>(s, row, tile),
+                        (1, 2) => self.tile::<S, 1, 2, BITS, MIN>(s, row, tile),
+                        (2, 2) => self.tile::<S, 2, 2, BITS, MIN>(s, row, tile),
+                        (3, 2) => self.tile::<S, 3, 2, BITS, MIN>(s, row, tile),
+                        (4, 2) => self.tile::<S, 4, 2, BITS, MIN>(s, row, tile),
+                        (5, 2) => self.tile::<S, 5, 2, BITS, MIN>(s, row, tile),
+                        (6, 2) => self.tile::<S, 6, 2, BITS, MIN>(s, row, tile),
+                        other => unreachable!("no kernel for a tile of {other:?}"),
+                    }
+                    row += rows;
                 }
-                row += rows;
+                tile += tiles;
             }
-            tile += columns;
         }
     }
 
     /// `R` rows by `C` tiles, all of k.
     #[inline(always)]
-    fn tile<S: Simd, const R: usize, const C: usize, const MIN: bool, const NIBBLES: bool>(
+    fn tile<S: Simd, const R: usize, const C: usize, const BITS: u32, const MIN: bool>(
         &self,
         s: S,
         row: usize,
         tile: usize,
     ) {
-        let (weights, x) = (self.weights, self.x);
-        let (blocks, block_bytes) = (weights.blocks, block_bytes(NIBBLES));
-        let mut sums = [[s.splat(0.0); C]; R];
-        for block in 0..blocks {
-            let mut acc = [[s.acc(0); C]; R];
-            if !MIN {
-                for (r, acc) in acc.iter_mut().enumerate() {
-                    *acc = [s.acc(x.start(row + r, block)); C];
-                }
+        let mut sums = [[s.int8_zero(); C]; R];
+        let mut weights = [self.weights.tile(tile).as_ptr(); C];
+        for c in 1..C {
+            weights[c] = self.weights.tile(tile + c).as_ptr();
+        }
+        let mut inputs = [self.x.row(row); R];
+        for r in 1..R {
+            inputs[r] = self.x.row(row + r);
+        }
+        let block_bytes = self.weights.layout.bytes();
+        for _ in 0..self.weights.blocks {
+            // SAFETY: the tiles and rows have so many blocks, and this is their form.
+            unsafe { sums = s.int8_block::<R, C, BITS, MIN>(sums, weights, inputs) };
+            for weights in &mut weights {
+                *weights = weights.wrapping_add(block_bytes);
             }
-            let mut columns = [weights.quants.as_ptr(); C];
-            for (c, column) in columns.iter_mut().enumerate() {
-                let at = ((tile + c) * blocks + block) * block_bytes;
-                // SAFETY: tile + c is below the number of tiles, block below that of blocks.
-                *column = unsafe { column.add(at) };
-            }
-            for group in 0..GROUPS {
-                // SAFETY: a tile block holds eight groups, or four of pairs.
-                let mut w = [unsafe { load_group::<S, NIBBLES>(s, columns[0], group) }; C];
-                for c in 1..C {
-                    // SAFETY: as above.
-                    w[c] = unsafe { load_group::<S, NIBBLES>(s, columns[c], group) };
-                }
-                for r in 0..R {
-                    // SAFETY: a row holds `blocks` blocks of 32 activations.
-                    let a =
-                        unsafe { s.load_activations(x.block(row + r, block).add(group * GROUP)) };
-                    for c in 0..C {
-                        acc[r][c] = s.dot(acc[r][c], w[c], a);
-                    }
-                }
-            }
-            for c in 0..C {
-                let at = ((tile + c) * blocks + block) * LANES;
-                // SAFETY: sixteen scales a tile block.
-                let scale = unsafe { s.load(weights.scales.as_ptr().add(at)) };
-                for r in 0..R {
-                    let factor = s.mul(scale, s.splat(x.scale(row + r, block)));
-                    sums[r][c] = s.fma(s.acc_to_f32(acc[r][c]), factor, sums[r][c]);
-                }
-                if MIN {
-                    // SAFETY: sixteen minima a tile block.
-                    let min = unsafe { s.load(weights.mins.as_ptr().add(at)) };
-                    for r in 0..R {
-                        let sum = s.splat(x.minus_sum(row + r, block));
-                        sums[r][c] = s.fma(min, sum, sums[r][c]);
-                    }
-                }
+            for inputs in &mut inputs {
+                *inputs = inputs.wrapping_add(1);
             }
         }
-        for (r, sums) in sums.iter().enumerate() {
-            for (c, sum) in sums.iter().enumerate() {
-                let from = (tile + c) * LANES;
-                let width = LANES.min(weights.n - from);
+        for r in 0..R {
+            for c in 0..C {
+                let from = (tile + c) * S::INT8_COLUMNS;
+                let width = S::INT8_COLUMNS.min(self.weights.n - from);
                 let at = (row + r) * self.stride + self.column + from;
                 // SAFETY: within row `row + r` of the output; other tasks write other tiles.
-                unsafe { store_part(s, self.out.at(at), *sum, width) };
+                unsafe { store_part(s, self.out.at(at), sums[r][c], width) };
             }
         }
     }
 }
 
-/// One group of a tile block.
+/// Stores the first `width` sums at `p`.
 ///
 /// # Safety
-/// `block` is valid for a tile block's bytes.
+/// `p` is valid for `width` values.
 #[inline(always)]
-unsafe fn load_group<S: Simd, const NIBBLES: bool>(s: S, block: *const u8, group: usize) -> S::W {
-    const HALF: usize = GROUPS / 2;
-    // SAFETY: the caller's promise.
-    unsafe {
-        if NIBBLES {
-            s.load_nibbles(block.add(group % HALF * GROUP_BYTES), group >= HALF)
-        } else {
-            s.load_weights(block.add(group * GROUP_BYTES))
+unsafe fn store_part<S: Simd>(s: S, p: *mut f32, sums: S::Sums, width: usize) {
+    if width == S::INT8_COLUMNS {
+        // SAFETY: the caller's promise.
+        unsafe { s.int8_store(p, sums) };
+    } else {
+        let mut lanes = [0.0; LANES];
+        // SAFETY: the array holds all sums; `width` of them fit at `p`.
+        unsafe {
+            s.int8_store(lanes.as_mut_ptr(), sums);
+            p.copy_from_nonoverlapping(lanes.as_ptr(), width);
         }
     }
 }

@@ -19,6 +19,12 @@ use half::bf16;
 use int8::{Int8Product, Int8Tiles};
 use rows::QuantRows;
 
+/// Tasks that a product is divided into for each thread.
+const TASKS_A_THREAD: usize = 8;
+/// Columns of a task, at least and at most: multiples of a tile's.
+const COLUMNS_MIN: usize = 32;
+const COLUMNS_MAX: usize = 128;
+
 /// How a model's matrices are held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Storage {
@@ -41,12 +47,16 @@ enum Packed {
 }
 
 impl Packed {
-    fn new(raw: &RawTensor<'_>, storage: Storage) -> std::result::Result<Self, WeightError> {
+    fn new(
+        raw: &RawTensor<'_>,
+        storage: Storage,
+        tier: Tier,
+    ) -> std::result::Result<Self, WeightError> {
         Ok(match storage {
             Storage::F32 => Self::F32(DenseTiles::pack(raw)?),
             Storage::Bf16 => Self::Bf16(DenseTiles::pack(raw)?),
-            Storage::Int8 => Self::Int8(Int8Tiles::pack(raw, false)?),
-            Storage::Int4 => Self::Int8(Int8Tiles::pack(raw, true)?),
+            Storage::Int8 => Self::Int8(Int8Tiles::pack(raw, false, tier)?),
+            Storage::Int4 => Self::Int8(Int8Tiles::pack(raw, true, tier)?),
         })
     }
 
@@ -55,6 +65,14 @@ impl Packed {
             Self::F32(tiles) => tiles.n(),
             Self::Bf16(tiles) => tiles.n(),
             Self::Int8(tiles) => tiles.n(),
+        }
+    }
+
+    /// Columns of a tile.
+    fn tile_columns(&self) -> usize {
+        match self {
+            Self::F32(_) | Self::Bf16(_) => LANES,
+            Self::Int8(tiles) => tiles.columns(),
         }
     }
 
@@ -87,7 +105,7 @@ impl Linear {
     ) -> std::result::Result<Self, WeightError> {
         let parts: Vec<_> = matrices
             .iter()
-            .map(|raw| Packed::new(raw, storage))
+            .map(|raw| Packed::new(raw, storage, tier))
             .collect::<std::result::Result<_, _>>()?;
         let k = parts.first().map_or(0, Packed::k);
         if let Some(odd) = matrices.iter().find(|raw| raw.cols != k) {
@@ -124,11 +142,7 @@ impl Linear {
             .iter()
             .any(|part| matches!(part, Packed::Int8(_)))
             .then(|| QuantRows::new(self.tier, x, self.k));
-        let step = match quantized {
-            Some(_) => 2,
-            None => 4,
-        };
-        let tasks = self.tasks(step);
+        let tasks = self.tasks();
         // SAFETY: the tasks cover every tile of every part, and each writes its columns of all rows.
         unsafe {
             parallel::filled(rows * self.n, |out| {
@@ -184,17 +198,21 @@ impl Linear {
         }
     }
 
-    /// Groups of `step` tiles.
-    fn tasks(&self, step: usize) -> Vec<Task> {
+    /// Groups of tiles: some for each thread, so that none waits long for the last, but not small
+    /// ones, which would read the input again and again.
+    fn tasks(&self) -> Vec<Task> {
+        let enough = TASKS_A_THREAD * parallel::threads();
+        let columns = (self.n / enough).clamp(COLUMNS_MIN, COLUMNS_MAX);
         let mut tasks = Vec::new();
         let mut column = 0;
         for (part, packed) in self.parts.iter().enumerate() {
-            let tiles = packed.n().div_ceil(LANES);
-            for first in (0..tiles).step_by(step) {
+            let width = packed.tile_columns();
+            let tiles = packed.n().div_ceil(width);
+            for first in (0..tiles).step_by(columns / width) {
                 tasks.push(Task {
                     part,
                     first,
-                    last: tiles.min(first + step),
+                    last: tiles.min(first + columns / width),
                     column,
                 });
             }

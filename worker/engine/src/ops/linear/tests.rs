@@ -33,20 +33,9 @@ fn stored(dtype: GgmlDType, n: usize, k: usize) -> (Vec<u8>, Vec<f32>) {
     (tensor.data().unwrap().into_owned(), meant)
 }
 
-fn raw(dtype: GgmlDType, rows: usize, cols: usize, bytes: &[u8]) -> RawTensor<'_> {
-    RawTensor {
-        name: "w".to_owned(),
-        rows,
-        cols,
-        dtype,
-        bytes: bytes.into(),
-        file: None,
-    }
-}
-
 fn linear(dtype: GgmlDType, n: usize, k: usize, storage: Storage, tier: Tier) -> Linear {
     let (bytes, _) = stored(dtype, n, k);
-    let half = || raw(dtype, n, k, &bytes);
+    let half = || RawTensor::new("w", n, k, dtype, &bytes);
     Linear::new(&[half(), half()], storage, tier).unwrap()
 }
 
@@ -145,7 +134,7 @@ proptest! {
         for storage in [Storage::F32, Storage::Int8, Storage::Int4] {
             let mut row = vec![0.0; k];
             linear(dtype, n, k, storage, Tier::detect()).row(index, &mut row);
-            let exact = storage == Storage::F32 || crate::weights::blocks::is_exact(dtype);
+            let exact = storage == Storage::F32 || crate::weights::blocks::Form::exact(dtype).is_some();
             let tolerance = match storage {
                 _ if exact => 0.0,
                 Storage::Int4 => largest / 14.9,
@@ -160,25 +149,29 @@ proptest! {
 
 #[test]
 fn a_block_at_the_limits_of_its_integers_is_exact() {
-    // 255 * 127 * 32: the largest sum a block can have, where 16-bit steps would saturate.
-    let k = 32;
-    let mut bytes = half::f16::ONE.to_le_bytes().to_vec();
-    bytes.extend([127_u8; 32]);
-    for tier in Tier::available() {
-        let weights = [raw(GgmlDType::Q8_0, 1, k, &bytes)];
-        let linear = Linear::new(&weights, Storage::Int8, tier).unwrap();
-        assert_eq!(
-            linear.product(&[127.0; 32]),
-            [127.0 * 127.0 * 32.0],
-            "{}",
-            tier.name()
-        );
-        assert_eq!(
-            linear.product(&[-127.0; 32]),
-            [-127.0 * 127.0 * 32.0],
-            "{}",
-            tier.name()
-        );
+    // One block of the largest and one of the least quants of each format, under a scale of 1: the
+    // largest sums a block can have, where 16-bit steps would saturate.
+    let one = half::f16::ONE.to_le_bytes();
+    let block = |parts: &[&[u8]]| parts.concat();
+    let cases = [
+        (GgmlDType::Q8_0, block(&[&one, &[127; 32]]), 127.0),
+        (GgmlDType::Q8_0, block(&[&one, &[0x80; 32]]), -128.0),
+        (GgmlDType::Q5_0, block(&[&one, &[0xFF; 20]]), 15.0),
+        (GgmlDType::Q5_0, block(&[&one, &[0; 20]]), -16.0),
+        (GgmlDType::Q5_1, block(&[&one, &[0, 0], &[0xFF; 20]]), 31.0),
+        (GgmlDType::Q4_0, block(&[&one, &[0xFF; 16]]), 7.0),
+        (GgmlDType::Q4_0, block(&[&one, &[0; 16]]), -8.0),
+        (GgmlDType::Q4_1, block(&[&one, &[0, 0], &[0xFF; 16]]), 15.0),
+    ];
+    for (dtype, bytes, weight) in cases {
+        for tier in Tier::available() {
+            let weights = [RawTensor::new("w", 1, 32, dtype, &bytes)];
+            let linear = Linear::new(&weights, Storage::Int8, tier).unwrap();
+            for x in [127.0, -127.0] {
+                let product = linear.product(&[x; 32]);
+                assert_eq!(product, [weight * x * 32.0], "{dtype:?} {}", tier.name());
+            }
+        }
     }
 }
 
@@ -186,8 +179,8 @@ fn a_block_at_the_limits_of_its_integers_is_exact() {
 fn matrices_of_unequal_width_are_refused() {
     let (narrow, wide) = ([0; 4], [0; 8]);
     let matrices = [
-        raw(GgmlDType::F32, 1, 1, &narrow),
-        raw(GgmlDType::F32, 1, 2, &wide),
+        RawTensor::new("w", 1, 1, GgmlDType::F32, &narrow),
+        RawTensor::new("w", 1, 2, GgmlDType::F32, &wide),
     ];
     let error = Linear::new(&matrices, Storage::F32, Tier::detect()).unwrap_err();
     assert_eq!(

@@ -5,20 +5,21 @@
     reason = "intrinsics must end in a function that has their features"
 )]
 
-use super::Simd;
+use super::{BlockInputs, GROUP, GROUPS, Simd, TileBlock};
 use half::bf16;
 use std::arch::x86_64::{
     __m256, __m256i, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEAREST_INT, _mm_add_ps, _mm_add_ss,
-    _mm_and_si128, _mm_cvtss_f32, _mm_loadu_si128, _mm_max_ps, _mm_max_ss, _mm_movehl_ps,
-    _mm_packs_epi16, _mm_set1_epi8, _mm_set1_epi32, _mm_shuffle_ps, _mm_srli_epi16,
-    _mm_storeu_si128, _mm256_add_epi32, _mm256_add_ps, _mm256_andnot_ps, _mm256_andnot_si256,
-    _mm256_blendv_ps, _mm256_castps256_ps128, _mm256_castsi256_ps, _mm256_castsi256_si128,
-    _mm256_cmpgt_epi32, _mm256_cvtepi8_epi16, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi16,
-    _mm256_cvtepu16_epi32, _mm256_cvtps_epi32, _mm256_div_ps, _mm256_extractf128_ps,
-    _mm256_extracti128_si256, _mm256_fmadd_ps, _mm256_hadd_epi32, _mm256_loadu_ps,
-    _mm256_loadu_si256, _mm256_madd_epi16, _mm256_max_ps, _mm256_min_ps, _mm256_mul_ps,
-    _mm256_packs_epi32, _mm256_permute4x64_epi64, _mm256_round_ps, _mm256_set1_epi32,
-    _mm256_set1_ps, _mm256_setr_epi32, _mm256_slli_epi32, _mm256_storeu_ps, _mm256_sub_ps,
+    _mm_cvtss_f32, _mm_max_ps, _mm_max_ss, _mm_movehl_ps, _mm_packs_epi16, _mm_shuffle_ps,
+    _mm_storeu_si128, _mm256_abs_epi8, _mm256_add_epi16, _mm256_add_epi32, _mm256_add_ps,
+    _mm256_and_si256, _mm256_andnot_ps, _mm256_andnot_si256, _mm256_blendv_ps,
+    _mm256_castps256_ps128, _mm256_castsi256_ps, _mm256_castsi256_si128, _mm256_cmpgt_epi32,
+    _mm256_cvtepi32_ps, _mm256_cvtepu16_epi32, _mm256_cvtps_epi32, _mm256_div_ps,
+    _mm256_extractf128_ps, _mm256_extracti128_si256, _mm256_fmadd_ps, _mm256_loadu_ps,
+    _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_max_ps, _mm256_min_ps,
+    _mm256_mul_ps, _mm256_packs_epi32, _mm256_permute4x64_epi64, _mm256_round_ps, _mm256_set1_epi8,
+    _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32, _mm256_setzero_ps,
+    _mm256_setzero_si256, _mm256_sign_epi8, _mm256_slli_epi32, _mm256_srli_epi16, _mm256_storeu_ps,
+    _mm256_sub_ps, _mm256_xor_si256,
 };
 
 /// Proof that the processor has avx2 and fma.
@@ -37,13 +38,10 @@ impl Avx2 {
 // SAFETY of every block below: `self` proves the features; pointers are the caller's promise.
 impl Simd for Avx2 {
     type F = [__m256; 2];
-    /// Widened to 16 bits, four columns a register: the 8-bit multiply-add of AVX2 saturates.
-    type W = [__m256i; 4];
-    type A = __m256i;
-    /// Four columns a register, two partial sums a column.
-    type Acc = [__m256i; 4];
+    type Sums = __m256;
 
-    const INT8_TILE: (usize, usize) = (2, 1);
+    const INT8_COLUMNS: usize = 8;
+    const INT8_TILE: (usize, usize) = (3, 2);
     const FLOAT_TILE: (usize, usize) = (6, 1);
     const ATTENTION_TILE: (usize, usize) = (4, 1);
 
@@ -61,7 +59,10 @@ impl Simd for Avx2 {
             let all = _mm256_loadu_si256(p.cast());
             let low = _mm256_cvtepu16_epi32(_mm256_castsi256_si128(all));
             let high = _mm256_cvtepu16_epi32(_mm256_extracti128_si256::<1>(all));
-            [low, high].map(|half| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(half)))
+            [
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(low)),
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(high)),
+            ]
         }
     }
     #[inline(always)]
@@ -123,32 +124,16 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn pow2(self, n: Self::F) -> Self::F {
-        unsafe {
-            [n[0], n[1]].map(|half| {
-                let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(half), _mm256_set1_epi32(127));
-                _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent))
-            })
-        }
+        unsafe { [pow2(n[0]), pow2(n[1])] }
     }
     #[inline(always)]
     fn keep(self, a: Self::F, fill: Self::F, from: usize, to: usize) -> Self::F {
-        let lane = |i: usize| i32::try_from(i).unwrap_or(i32::MAX);
         unsafe {
-            let (from, to) = (_mm256_set1_epi32(lane(from)), _mm256_set1_epi32(lane(to)));
-            let pick = |index: __m256i, a: __m256, fill: __m256| {
-                let inside = _mm256_andnot_si256(
-                    _mm256_cmpgt_epi32(from, index),
-                    _mm256_cmpgt_epi32(to, index),
-                );
-                _mm256_blendv_ps(fill, a, _mm256_castsi256_ps(inside))
-            };
+            let low = inside(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), from, to);
+            let high = inside(_mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15), from, to);
             [
-                pick(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), a[0], fill[0]),
-                pick(
-                    _mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15),
-                    a[1],
-                    fill[1],
-                ),
+                _mm256_blendv_ps(fill[0], a[0], low),
+                _mm256_blendv_ps(fill[1], a[1], high),
             ]
         }
     }
@@ -190,51 +175,172 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn load_weights(self, p: *const u8) -> Self::W {
-        unsafe {
-            let four = |at: usize| _mm256_cvtepu8_epi16(_mm_loadu_si128(p.add(at).cast()));
-            [four(0), four(16), four(32), four(48)]
-        }
+    fn int8_zero(self) -> Self::Sums {
+        unsafe { _mm256_setzero_ps() }
     }
     #[inline(always)]
-    unsafe fn load_nibbles(self, p: *const u8, upper: bool) -> Self::W {
+    unsafe fn int8_block<const R: usize, const C: usize, const BITS: u32, const MIN: bool>(
+        self,
+        mut sums: [[Self::Sums; C]; R],
+        weights: [*const u8; C],
+        inputs: [*const BlockInputs; R],
+    ) -> [[Self::Sums; C]; R] {
+        let layout = const { layout::<BITS, MIN>() };
         unsafe {
-            let four = |at: usize| {
-                let pairs = _mm_loadu_si128(p.add(at).cast());
-                let shifted = if upper {
-                    _mm_srli_epi16::<4>(pairs)
-                } else {
-                    pairs
-                };
-                _mm256_cvtepu8_epi16(_mm_and_si128(shifted, _mm_set1_epi8(0xF)))
+            let dots = if BITS == 8 {
+                dots_8(weights, inputs)
+            } else {
+                dots_below_6::<R, C, BITS, MIN>(weights, inputs)
             };
-            [four(0), four(16), four(32), four(48)]
-        }
-    }
-    #[inline(always)]
-    unsafe fn load_activations(self, p: *const i8) -> Self::A {
-        unsafe { _mm256_cvtepi8_epi16(_mm_set1_epi32(p.cast::<i32>().read_unaligned())) }
-    }
-    #[inline(always)]
-    fn acc(self, start: i32) -> Self::Acc {
-        unsafe { [_mm256_setr_epi32(start, 0, start, 0, start, 0, start, 0); 4] }
-    }
-    #[inline(always)]
-    fn dot(self, acc: Self::Acc, w: Self::W, a: Self::A) -> Self::Acc {
-        let mut sums = acc;
-        for (sum, four) in sums.iter_mut().zip(w) {
-            *sum = unsafe { _mm256_add_epi32(*sum, _mm256_madd_epi16(four, a)) };
+            for c in 0..C {
+                let scales = _mm256_loadu_ps(weights[c].add(layout.scales()).cast());
+                for r in 0..R {
+                    let scale = _mm256_mul_ps(scales, _mm256_set1_ps((*inputs[r]).scale));
+                    let dot = _mm256_cvtepi32_ps(dots[r][c]);
+                    sums[r][c] = _mm256_fmadd_ps(dot, scale, sums[r][c]);
+                }
+                if MIN {
+                    let mins = _mm256_loadu_ps(weights[c].add(layout.mins()).cast());
+                    for r in 0..R {
+                        let sum = _mm256_set1_ps((*inputs[r]).minus_sum);
+                        sums[r][c] = _mm256_fmadd_ps(mins, sum, sums[r][c]);
+                    }
+                }
+            }
         }
         sums
     }
     #[inline(always)]
-    fn acc_to_f32(self, acc: Self::Acc) -> Self::F {
-        unsafe {
-            let eight = |a, b| {
-                let pairs = _mm256_hadd_epi32(a, b);
-                _mm256_cvtepi32_ps(_mm256_permute4x64_epi64::<0b1101_1000>(pairs))
-            };
-            [eight(acc[0], acc[1]), eight(acc[2], acc[3])]
+    unsafe fn int8_store(self, p: *mut f32, sums: Self::Sums) {
+        unsafe { _mm256_storeu_ps(p, sums) }
+    }
+}
+
+/// Dot products of 8-bit quants. A pair of products of magnitudes fits 16 bits (`2 * 128 * 127`), so
+/// weights give their signs to the activations; the sum of two pairs would not fit.
+#[inline(always)]
+unsafe fn dots_8<const R: usize, const C: usize>(
+    weights: [*const u8; C],
+    inputs: [*const BlockInputs; R],
+) -> [[__m256i; C]; R] {
+    unsafe {
+        let mut dots = [[_mm256_setzero_si256(); C]; R];
+        for group in 0..GROUPS {
+            let mut signed = [_mm256_setzero_si256(); C];
+            let mut magnitude = signed;
+            for c in 0..C {
+                let raised = _mm256_loadu_si256(weights[c].add(group * GROUP_BYTES).cast());
+                signed[c] = _mm256_xor_si256(raised, _mm256_set1_epi8(i8::MIN));
+                magnitude[c] = _mm256_abs_epi8(signed[c]);
+            }
+            for r in 0..R {
+                let four = load_four((*inputs[r]).quants.as_ptr().add(group * GROUP));
+                for c in 0..C {
+                    let pairs =
+                        _mm256_maddubs_epi16(magnitude[c], _mm256_sign_epi8(four, signed[c]));
+                    let fours = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+                    dots[r][c] = _mm256_add_epi32(dots[r][c], fours);
+                }
+            }
         }
+        dots
+    }
+}
+
+/// Dot products of quants of at most 5 bits, several groups of which sum up in 16 bits.
+#[inline(always)]
+unsafe fn dots_below_6<const R: usize, const C: usize, const BITS: u32, const MIN: bool>(
+    weights: [*const u8; C],
+    inputs: [*const BlockInputs; R],
+) -> [[__m256i; C]; R] {
+    // 4 * 2 * 31 * 127 and 8 * 2 * 15 * 127 are below 2^15.
+    let groups = if BITS == 5 { 4 } else { GROUPS };
+    unsafe {
+        let mut dots = [[_mm256_setzero_si256(); C]; R];
+        if !MIN {
+            for r in 0..R {
+                let raised = (*inputs[r]).minus_quants << (BITS - 1);
+                dots[r] = [_mm256_set1_epi32(raised); C];
+            }
+        }
+        for first in (0..GROUPS).step_by(groups) {
+            let mut sums = [[_mm256_setzero_si256(); C]; R];
+            for group in first..first + groups {
+                let mut quants = [_mm256_setzero_si256(); C];
+                for c in 0..C {
+                    quants[c] = load_group::<BITS>(weights[c], group);
+                }
+                for r in 0..R {
+                    let four = load_four((*inputs[r]).quants.as_ptr().add(group * GROUP));
+                    for c in 0..C {
+                        let pairs = _mm256_maddubs_epi16(quants[c], four);
+                        sums[r][c] = _mm256_add_epi16(sums[r][c], pairs);
+                    }
+                }
+            }
+            for r in 0..R {
+                for c in 0..C {
+                    let fours = _mm256_madd_epi16(sums[r][c], _mm256_set1_epi16(1));
+                    dots[r][c] = _mm256_add_epi32(dots[r][c], fours);
+                }
+            }
+        }
+        dots
+    }
+}
+
+/// Bytes of four k-values of all columns of a tile.
+const GROUP_BYTES: usize = layout::<8, false>().group_bytes();
+
+const fn layout<const BITS: u32, const MIN: bool>() -> TileBlock {
+    TileBlock {
+        columns: Avx2::INT8_COLUMNS,
+        bits: BITS,
+        min: MIN,
+    }
+}
+
+/// Group `group` of a tile block: four k-values of eight columns.
+#[inline(always)]
+unsafe fn load_group<const BITS: u32>(quants: *const u8, group: usize) -> __m256i {
+    const HALF: usize = GROUPS / 2;
+    unsafe {
+        if BITS == 4 {
+            let pairs = _mm256_loadu_si256(quants.add(group % HALF * GROUP_BYTES).cast());
+            let shifted = if group >= HALF {
+                _mm256_srli_epi16::<4>(pairs)
+            } else {
+                pairs
+            };
+            _mm256_and_si256(shifted, _mm256_set1_epi8(0xF))
+        } else {
+            _mm256_loadu_si256(quants.add(group * GROUP_BYTES).cast())
+        }
+    }
+}
+
+/// Four activations, for every column.
+#[inline(always)]
+unsafe fn load_four(x: *const i8) -> __m256i {
+    unsafe { _mm256_set1_epi32(x.cast::<i32>().read_unaligned()) }
+}
+
+/// `2^n` for integral `n`.
+#[inline(always)]
+unsafe fn pow2(n: __m256) -> __m256 {
+    unsafe {
+        let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+        _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent))
+    }
+}
+
+/// A mask of the lanes whose index is in `from .. to`.
+#[inline(always)]
+unsafe fn inside(index: __m256i, from: usize, to: usize) -> __m256 {
+    unsafe {
+        let from = _mm256_set1_epi32(i32::try_from(from).unwrap_or(i32::MAX));
+        let to = _mm256_set1_epi32(i32::try_from(to).unwrap_or(i32::MAX));
+        let outside = _mm256_cmpgt_epi32(from, index);
+        _mm256_castsi256_ps(_mm256_andnot_si256(outside, _mm256_cmpgt_epi32(to, index)))
     }
 }

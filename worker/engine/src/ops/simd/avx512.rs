@@ -5,7 +5,7 @@
     reason = "intrinsics must end in a function that has their features"
 )]
 
-use super::Simd;
+use super::{BlockInputs, GROUP, GROUPS, LANES, Simd, TileBlock};
 use half::bf16;
 use std::arch::x86_64::{
     __m512, __m512i, _MM_FROUND_TO_NEAREST_INT, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32,
@@ -16,7 +16,8 @@ use std::arch::x86_64::{
     _mm512_dpbusd_epi32, _mm512_extractf32x8_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
     _mm512_loadu_si512, _mm512_mask_blend_ps, _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps,
     _mm512_reduce_max_ps, _mm512_roundscale_ps, _mm512_set1_epi8, _mm512_set1_epi32,
-    _mm512_set1_ps, _mm512_slli_epi32, _mm512_srli_epi16, _mm512_storeu_ps, _mm512_sub_ps,
+    _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_slli_epi32, _mm512_srli_epi16,
+    _mm512_storeu_ps, _mm512_sub_ps,
 };
 
 /// Proof that the processor has avx512f, bw, vl, dq, vnni and fma.
@@ -35,10 +36,9 @@ impl Avx512 {
 // SAFETY of every block below: `self` proves the features; pointers are the caller's promise.
 impl Simd for Avx512 {
     type F = __m512;
-    type W = __m512i;
-    type A = __m512i;
-    type Acc = __m512i;
+    type Sums = __m512;
 
+    const INT8_COLUMNS: usize = LANES;
     const INT8_TILE: (usize, usize) = (6, 2);
     const FLOAT_TILE: (usize, usize) = (6, 2);
     const ATTENTION_TILE: (usize, usize) = (8, 2);
@@ -132,37 +132,94 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn load_weights(self, p: *const u8) -> Self::W {
-        unsafe { _mm512_loadu_si512(p.cast()) }
+    fn int8_zero(self) -> Self::Sums {
+        unsafe { _mm512_setzero_ps() }
     }
     #[inline(always)]
-    unsafe fn load_nibbles(self, p: *const u8, upper: bool) -> Self::W {
+    unsafe fn int8_block<const R: usize, const C: usize, const BITS: u32, const MIN: bool>(
+        self,
+        mut sums: [[Self::Sums; C]; R],
+        weights: [*const u8; C],
+        inputs: [*const BlockInputs; R],
+    ) -> [[Self::Sums; C]; R] {
+        let layout = const { layout::<BITS, MIN>() };
         unsafe {
-            let pairs = _mm512_loadu_si512(p.cast());
-            let shifted = if upper {
+            let mut dots = [[_mm512_setzero_si512(); C]; R];
+            if !MIN {
+                for r in 0..R {
+                    dots[r] = [_mm512_set1_epi32((*inputs[r]).minus_quants << (BITS - 1)); C];
+                }
+            }
+            for group in 0..GROUPS {
+                let mut quants = [_mm512_setzero_si512(); C];
+                for c in 0..C {
+                    quants[c] = load_group::<BITS>(weights[c], group);
+                }
+                for r in 0..R {
+                    let four = load_four((*inputs[r]).quants.as_ptr().add(group * GROUP));
+                    for c in 0..C {
+                        dots[r][c] = _mm512_dpbusd_epi32(dots[r][c], quants[c], four);
+                    }
+                }
+            }
+            for c in 0..C {
+                let scales = _mm512_loadu_ps(weights[c].add(layout.scales()).cast());
+                for r in 0..R {
+                    let scale = _mm512_mul_ps(scales, _mm512_set1_ps((*inputs[r]).scale));
+                    let dot = _mm512_cvtepi32_ps(dots[r][c]);
+                    sums[r][c] = _mm512_fmadd_ps(dot, scale, sums[r][c]);
+                }
+                if MIN {
+                    let mins = _mm512_loadu_ps(weights[c].add(layout.mins()).cast());
+                    for r in 0..R {
+                        let sum = _mm512_set1_ps((*inputs[r]).minus_sum);
+                        sums[r][c] = _mm512_fmadd_ps(mins, sum, sums[r][c]);
+                    }
+                }
+            }
+        }
+        sums
+    }
+    #[inline(always)]
+    unsafe fn int8_store(self, p: *mut f32, sums: Self::Sums) {
+        unsafe { _mm512_storeu_ps(p, sums) }
+    }
+}
+
+/// Bytes of four k-values of all columns of a tile.
+const GROUP_BYTES: usize = layout::<8, false>().group_bytes();
+
+const fn layout<const BITS: u32, const MIN: bool>() -> TileBlock {
+    TileBlock {
+        columns: Avx512::INT8_COLUMNS,
+        bits: BITS,
+        min: MIN,
+    }
+}
+
+/// Group `group` of a tile block: four k-values of sixteen columns.
+#[inline(always)]
+unsafe fn load_group<const BITS: u32>(quants: *const u8, group: usize) -> __m512i {
+    const HALF: usize = GROUPS / 2;
+    unsafe {
+        if BITS == 4 {
+            let pairs = _mm512_loadu_si512(quants.add(group % HALF * GROUP_BYTES).cast());
+            let shifted = if group >= HALF {
                 _mm512_srli_epi16::<4>(pairs)
             } else {
                 pairs
             };
             _mm512_and_si512(shifted, _mm512_set1_epi8(0xF))
+        } else {
+            _mm512_loadu_si512(quants.add(group * GROUP_BYTES).cast())
         }
     }
-    #[inline(always)]
-    unsafe fn load_activations(self, p: *const i8) -> Self::A {
-        unsafe { _mm512_set1_epi32(p.cast::<i32>().read_unaligned()) }
-    }
-    #[inline(always)]
-    fn acc(self, start: i32) -> Self::Acc {
-        unsafe { _mm512_set1_epi32(start) }
-    }
-    #[inline(always)]
-    fn dot(self, acc: Self::Acc, w: Self::W, a: Self::A) -> Self::Acc {
-        unsafe { _mm512_dpbusd_epi32(acc, w, a) }
-    }
-    #[inline(always)]
-    fn acc_to_f32(self, acc: Self::Acc) -> Self::F {
-        unsafe { _mm512_cvtepi32_ps(acc) }
-    }
+}
+
+/// Four activations, for every column.
+#[inline(always)]
+unsafe fn load_four(x: *const i8) -> __m512i {
+    unsafe { _mm512_set1_epi32(x.cast::<i32>().read_unaligned()) }
 }
 
 /// The lowest `count` of sixteen bits.

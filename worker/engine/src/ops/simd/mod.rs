@@ -12,6 +12,7 @@ mod avx2;
 mod avx512;
 mod portable;
 
+use crate::weights::blocks::BLOCK_WEIGHTS;
 use half::bf16;
 
 /// Lanes of a vector.
@@ -81,6 +82,19 @@ impl Tier {
         }
     }
 
+    /// Columns of a tile of 8-bit weights.
+    pub(crate) fn int8_columns(self) -> usize {
+        struct Columns;
+        impl Kernel for Columns {
+            type Output = usize;
+            #[inline(always)]
+            fn run<S: Simd>(self, _: S) -> usize {
+                S::INT8_COLUMNS
+            }
+        }
+        self.run(Columns)
+    }
+
     /// Runs a kernel compiled for this tier.
     #[inline]
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
@@ -127,16 +141,14 @@ pub(crate) trait Kernel {
 pub(crate) trait Simd: Copy {
     /// Sixteen f32.
     type F: Copy;
-    /// Weights of sixteen columns by four k-values, unsigned 8-bit.
-    type W: Copy;
-    /// Four signed 8-bit activations, repeated for all columns.
-    type A: Copy;
-    /// Integer sums of sixteen columns.
-    type Acc: Copy;
+    /// f32 sums of the columns that the 8-bit kernel takes together.
+    type Sums: Copy;
 
-    /// Rows and sixteen-column tiles that the 8-bit kernel keeps in registers.
+    /// Columns of `Sums`, and of a tile of 8-bit weights.
+    const INT8_COLUMNS: usize;
+    /// Rows and tiles of columns that the 8-bit kernel takes together.
     const INT8_TILE: (usize, usize);
-    /// The same for the float kernel.
+    /// Rows and vectors of columns that the float kernel keeps in registers.
     const FLOAT_TILE: (usize, usize);
     /// Queries and sixteen-key (or sixteen-value) vectors that attention keeps in registers.
     const ATTENTION_TILE: (usize, usize);
@@ -166,18 +178,78 @@ pub(crate) trait Simd: Copy {
     /// Stores integral lanes in `-128 ..= 127` as bytes.
     unsafe fn store_i8(self, p: *mut i8, a: Self::F);
 
-    /// 64 bytes: column `c`'s four values at `4 * c`.
-    unsafe fn load_weights(self, p: *const u8) -> Self::W;
-    /// The same from the lower or the upper halves of 64 bytes.
-    unsafe fn load_nibbles(self, p: *const u8, upper: bool) -> Self::W;
-    /// 4 bytes.
-    unsafe fn load_activations(self, p: *const i8) -> Self::A;
-    /// Sums that all start at `start`.
-    fn acc(self, start: i32) -> Self::Acc;
-    /// Adds the exact dot products of four values to each column's sum.
-    fn dot(self, acc: Self::Acc, w: Self::W, a: Self::A) -> Self::Acc;
-    fn acc_to_f32(self, acc: Self::Acc) -> Self::F;
+    fn int8_zero(self) -> Self::Sums;
+    /// Adds the products of one block along k of `R` rows and `C` tiles of columns.
+    ///
+    /// The integer dot product is exact; then `sum = fma(dot, weight scale * input scale, sum)` and,
+    /// with `MIN`, `sum = fma(min, minus_sum, sum)`.
+    ///
+    /// # Safety
+    /// The pointers are valid for a block, weights as [`TileBlock<BITS, MIN>`](TileBlock) has them.
+    unsafe fn int8_block<const R: usize, const C: usize, const BITS: u32, const MIN: bool>(
+        self,
+        sums: [[Self::Sums; C]; R],
+        weights: [*const u8; C],
+        inputs: [*const BlockInputs; R],
+    ) -> [[Self::Sums; C]; R];
+    unsafe fn int8_store(self, p: *mut f32, sums: Self::Sums);
 }
+
+/// How the bytes of one block of a tile of columns lie: quants, then the columns' scales (f32), then
+/// their minima if there are any.
+///
+/// Quants of 8 or 5 bits, a byte each, are eight groups along k, of four k-values a column. Quants of
+/// 4 bits are four groups, and the upper halves of group `i` are group `i + 4`. A quant is below
+/// `2^bits`; without minima, which 8 bits never have, it stands `2^(bits - 1)` above its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TileBlock {
+    pub columns: usize,
+    pub bits: u32,
+    pub min: bool,
+}
+
+impl TileBlock {
+    #[inline(always)]
+    pub(crate) const fn group_bytes(self) -> usize {
+        self.columns * GROUP
+    }
+
+    /// Where the scales begin.
+    #[inline(always)]
+    pub(crate) const fn scales(self) -> usize {
+        let groups = if self.bits == 4 { GROUPS / 2 } else { GROUPS };
+        groups * self.group_bytes()
+    }
+
+    /// Where the minima begin.
+    #[inline(always)]
+    pub(crate) const fn mins(self) -> usize {
+        self.scales() + self.columns * size_of::<f32>()
+    }
+
+    #[inline(always)]
+    pub(crate) const fn bytes(self) -> usize {
+        let mins = if self.min { self.columns } else { 0 };
+        self.mins() + mins * size_of::<f32>()
+    }
+}
+
+/// 32 activations of a row.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub(crate) struct BlockInputs {
+    pub quants: [i8; BLOCK_WEIGHTS],
+    pub scale: f32,
+    /// `-Σ quants`.
+    pub minus_quants: i32,
+    /// `-scale * Σ quants`.
+    pub minus_sum: f32,
+}
+
+/// K-values a group holds of each column.
+pub(crate) const GROUP: usize = 4;
+/// Groups of a block.
+pub(crate) const GROUPS: usize = BLOCK_WEIGHTS / GROUP;
 
 /// What a weight or a cached key is stored as.
 pub(crate) trait Element: Copy + Send + Sync + Default + 'static {

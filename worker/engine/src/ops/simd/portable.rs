@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "raw loads, as the trait has them")]
 #![expect(clippy::inline_always, reason = "the trait's rule")]
 
-use super::{LANES, Simd};
+use super::{BlockInputs, GROUP, GROUPS, LANES, Simd, TileBlock};
 use half::bf16;
 use std::array::from_fn;
 
@@ -13,10 +13,9 @@ pub(super) struct Portable;
 // SAFETY of every block below: pointers are the caller's promise.
 impl Simd for Portable {
     type F = [f32; LANES];
-    type W = [[u8; 4]; LANES];
-    type A = [i8; 4];
-    type Acc = [i32; LANES];
+    type Sums = Self::F;
 
+    const INT8_COLUMNS: usize = LANES;
     const INT8_TILE: (usize, usize) = (2, 1);
     const FLOAT_TILE: (usize, usize) = (2, 1);
     const ATTENTION_TILE: (usize, usize) = (2, 1);
@@ -105,37 +104,73 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    unsafe fn load_weights(self, p: *const u8) -> Self::W {
-        unsafe { p.cast::<Self::W>().read_unaligned() }
+    fn int8_zero(self) -> Self::Sums {
+        [0.0; LANES]
     }
     #[inline(always)]
-    unsafe fn load_nibbles(self, p: *const u8, upper: bool) -> Self::W {
-        let shift = if upper { 4 } else { 0 };
-        unsafe { self.load_weights(p) }.map(|column| column.map(|pair| pair >> shift & 0xF))
+    unsafe fn int8_block<const R: usize, const C: usize, const BITS: u32, const MIN: bool>(
+        self,
+        mut sums: [[Self::Sums; C]; R],
+        weights: [*const u8; C],
+        inputs: [*const BlockInputs; R],
+    ) -> [[Self::Sums; C]; R] {
+        let layout = TileBlock {
+            columns: LANES,
+            bits: BITS,
+            min: MIN,
+        };
+        for (sums, x) in sums.iter_mut().zip(inputs) {
+            let x = unsafe { &*x };
+            for (sums, block) in sums.iter_mut().zip(weights) {
+                let scales = unsafe { self.load(block.add(layout.scales()).cast()) };
+                for (lane, sum) in sums.iter_mut().enumerate() {
+                    let dot = unsafe { dot::<BITS>(block, &x.quants, lane) };
+                    let raised = if MIN { 0 } else { x.minus_quants << (BITS - 1) };
+                    #[expect(
+                        clippy::cast_precision_loss,
+                        reason = "sums of 32 products stay below 2^24"
+                    )]
+                    let dot = (dot + raised) as f32;
+                    *sum = dot.mul_add(scales[lane] * x.scale, *sum);
+                }
+                if MIN {
+                    let mins = unsafe { self.load(block.add(layout.mins()).cast()) };
+                    *sums = self.fma(mins, self.splat(x.minus_sum), *sums);
+                }
+            }
+        }
+        sums
     }
     #[inline(always)]
-    unsafe fn load_activations(self, p: *const i8) -> Self::A {
-        unsafe { p.cast::<Self::A>().read_unaligned() }
+    unsafe fn int8_store(self, p: *mut f32, sums: Self::Sums) {
+        unsafe { self.store(p, sums) }
     }
-    #[inline(always)]
-    fn acc(self, start: i32) -> Self::Acc {
-        [start; LANES]
+}
+
+/// The dot product of a block of one column.
+///
+/// # Safety
+/// `quants` is valid for a tile block of `BITS`.
+#[inline(always)]
+unsafe fn dot<const BITS: u32>(quants: *const u8, x: &[i8], lane: usize) -> i32 {
+    let mut sum = 0;
+    for (i, x) in x.iter().enumerate() {
+        let (group, within) = (i / GROUP, i % GROUP);
+        let stored = if BITS == 4 {
+            group % (GROUPS / 2)
+        } else {
+            group
+        };
+        // SAFETY: the caller's promise.
+        let byte = unsafe { *quants.add((stored * LANES + lane) * GROUP + within) };
+        let quant = match (BITS, group == stored) {
+            (4, true) => byte & 0xF,
+            (4, false) => byte >> 4,
+            _ => byte,
+        };
+        sum += i32::from(quant) * i32::from(*x);
     }
-    #[inline(always)]
-    fn dot(self, acc: Self::Acc, w: Self::W, a: Self::A) -> Self::Acc {
-        from_fn(|c| {
-            let product = |i: usize| i32::from(w[c][i]) * i32::from(a[i]);
-            acc[c] + product(0) + product(1) + product(2) + product(3)
-        })
-    }
-    #[inline(always)]
-    fn acc_to_f32(self, acc: Self::Acc) -> Self::F {
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "sums of 32 products stay below 2^24"
-        )]
-        acc.map(|x| x as f32)
-    }
+    sum
 }
 
 /// An integral value in the range of a shift.
