@@ -20,8 +20,10 @@ use crate::kv::cache::{LayerBlocks, LayerCache};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use std::ops::Range;
 
-/// Queries that share one pass over the keys.
-const QUERIES: usize = 8;
+/// Queries that share one pass over the keys, at most.
+const QUERIES: usize = 24;
+/// Bytes of their weighted sums of values: a part of what the nearest cache holds.
+const VALUES_BYTES: usize = 12 << 10;
 
 /// One sequence's part of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +54,8 @@ impl Attention<'_> {
     fn run<E: Element>(&self, cache: &LayerBlocks<E>, qkv: &[f32], out: Shared<f32>) {
         let (kv_heads, head_dim) = (cache.shape.kv_heads, cache.shape.head_dim);
         let group = self.heads / kv_heads;
+        let query_bytes = cache.shape.value_width() * size_of::<f32>();
+        let together = (VALUES_BYTES / query_bytes).clamp(1, QUERIES);
         let mut tasks = Vec::new();
         let mut work = 0;
         for span in self.spans {
@@ -62,8 +66,8 @@ impl Attention<'_> {
                 .sum::<usize>();
             for kv_head in 0..kv_heads {
                 let queries = span.rows.len() * group;
-                for first in (0..queries).step_by(QUERIES) {
-                    tasks.push((span, kv_head, first..queries.min(first + QUERIES)));
+                for first in (0..queries).step_by(together) {
+                    tasks.push((span, kv_head, first..queries.min(first + together)));
                 }
             }
         }
@@ -128,7 +132,7 @@ struct Running {
     weights: [[f32; BLOCK_TOKENS]; QUERIES],
     /// What earlier blocks' results are multiplied by.
     rescale: [f32; QUERIES],
-    /// `[QUERIES, padded H]`: weighted sums of values.
+    /// `[queries, padded H]`: weighted sums of values.
     values: Vec<f32>,
 }
 
@@ -145,7 +149,7 @@ impl<E: Element> Kernel for QueryTile<'_, E> {
             sum: [0.0; QUERIES],
             weights: [[0.0; BLOCK_TOKENS]; QUERIES],
             rescale: [1.0; QUERIES],
-            values: vec![0.0; QUERIES * padded],
+            values: vec![0.0; count * padded],
         };
         let queries: [*const f32; QUERIES] = std::array::from_fn(|i| self.query(i.min(count - 1)));
         let seen = (0..count).map(|i| self.range(i));

@@ -43,7 +43,7 @@ impl Simd for Avx2 {
     const INT8_COLUMNS: usize = 8;
     const INT8_TILE: (usize, usize) = (3, 2);
     const FLOAT_TILE: (usize, usize) = (6, 1);
-    const ATTENTION_TILE: (usize, usize) = (4, 1);
+    const ATTENTION_TILE: (usize, usize) = (6, 1);
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F {
