@@ -16,6 +16,8 @@ use crate::model::ModelRef;
 
 /// Room for what a sequence needs beside prompt and answer.
 const SPARE_TOKENS: usize = 64;
+/// Context, at least: an image's tokens cannot be split.
+const CONTEXT_TOKENS_MIN: usize = 512;
 /// Memory for keys and values: whatever the workload needs, up to this.
 const KV_BYTES_MAX: usize = 16 << 30;
 
@@ -85,6 +87,7 @@ fn measure(args: &BenchArgs) -> anyhow::Result<Report> {
     let report = described(args, model.name(), &loaded);
     let loading = started.elapsed();
     let images_per_second = encode(&mut loaded, args.images)?;
+    let context_tokens = args.prompt + args.generate + SPARE_TOKENS;
     let started = Instant::now();
     let options = EngineOptions {
         slots_max: args.batch + 1,
@@ -93,7 +96,7 @@ fn measure(args: &BenchArgs) -> anyhow::Result<Report> {
         kv_bytes_max: KV_BYTES_MAX,
         waiting_max: args.batch,
         prefix_sharing: false,
-        context_tokens_max: Some(args.prompt + args.generate + SPARE_TOKENS),
+        context_tokens_max: Some(context_tokens.max(CONTEXT_TOKENS_MIN)),
         ..EngineOptions::default()
     };
     let engine = Engine::start(Box::new(loaded.runner), prompter, &options)?;
