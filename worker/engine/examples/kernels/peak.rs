@@ -1,4 +1,5 @@
 //! The rate of 8-bit dot products, operands in registers: what a perfect kernel would reach.
+#![expect(unsafe_code, reason = "measured with bare instructions")]
 
 use std::arch::asm;
 use std::arch::is_x86_feature_detected;

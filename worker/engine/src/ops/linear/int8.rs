@@ -250,7 +250,9 @@ impl Int8Product<'_> {
     fn tiles<S: Simd, const BITS: u32, const MIN: bool>(&self, s: S) {
         let (rows_max, tiles_max) = S::INT8_TILE;
         let row_bytes = self.weights.blocks * size_of::<BlockInputs>();
-        let near = (INPUT_CACHE_BYTES / row_bytes).next_multiple_of(rows_max);
+        let near = (INPUT_CACHE_BYTES / row_bytes)
+            .max(1)
+            .next_multiple_of(rows_max);
         for first in (0..self.x.rows()).step_by(near) {
             let last = self.x.rows().min(first + near);
             let mut tile = self.first;

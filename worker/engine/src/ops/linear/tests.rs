@@ -176,6 +176,19 @@ fn a_block_at_the_limits_of_its_integers_is_exact() {
 }
 
 #[test]
+fn a_row_longer_than_the_nearest_cache_is_multiplied_too() {
+    let (n, k) = (3, 32 * 512);
+    let x = values(5 * k, 11);
+    let (_, meant) = stored(GgmlDType::Q8_0, n, k);
+    let linear = linear(GgmlDType::Q8_0, n, k, Storage::Int8, Tier::detect());
+    let together = linear.product(&x);
+    for (x, expected) in x.chunks_exact(k).zip(together.chunks_exact(2 * n)) {
+        assert_eq!(bits(&linear.product(x)), bits(expected));
+    }
+    assert!(error(&together, &x, &meant, k) <= 1.0 / 250.0);
+}
+
+#[test]
 fn matrices_of_unequal_width_are_refused() {
     let (narrow, wide) = ([0; 4], [0; 8]);
     let matrices = [
