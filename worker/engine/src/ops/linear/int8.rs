@@ -29,7 +29,6 @@ pub(crate) struct Int8Tiles {
     k: usize,
     /// Blocks of 32 along k.
     blocks: usize,
-    form: Form,
     layout: TileBlock,
     /// `[tiles, blocks]` of [`TileBlock`].
     bytes: Buffer,
@@ -51,8 +50,7 @@ impl Int8Tiles {
         let form = Form::exact(raw.dtype).unwrap_or(rounded);
         let layout = TileBlock {
             columns: tier.int8_columns(),
-            bits: form.bits,
-            min: form.min,
+            form,
         };
         let blocks = raw.cols.div_ceil(BLOCK_WEIGHTS);
         let tile_bytes = blocks * layout.bytes();
@@ -81,7 +79,6 @@ impl Int8Tiles {
             n: raw.rows,
             k: raw.cols,
             blocks,
-            form,
             layout,
             bytes,
         })
@@ -102,23 +99,24 @@ impl Int8Tiles {
 
     /// Row `index` of the matrix as f32, into `out` `[k]`.
     pub(crate) fn row(&self, index: usize, out: &mut [f32]) {
-        let (tile, column) = (index / self.layout.columns, index % self.layout.columns);
+        let TileBlock { columns, form } = self.layout;
+        let (tile, column) = (index / columns, index % columns);
         let mut blocks = self.tile(tile).chunks_exact(self.layout.bytes());
         for (values, block) in out.chunks_mut(BLOCK_WEIGHTS).zip(&mut blocks) {
             let scale = float(block, self.layout.scales(), column);
-            let min = if self.form.min {
+            let min = if form.min {
                 float(block, self.layout.mins(), column)
             } else {
                 0.0
             };
             for (within, value) in values.iter_mut().enumerate() {
                 let (byte, upper) = place(self.layout, column, within);
-                let quant = match (self.form.bits, upper) {
+                let quant = match (form.bits, upper) {
                     (4, false) => block[byte] & 0xF,
                     (4, true) => block[byte] >> 4,
                     _ => block[byte],
                 };
-                *value = self.form.value(quant, scale, min);
+                *value = form.value(quant, scale, min);
             }
         }
     }
@@ -153,7 +151,7 @@ fn scatter(block: &Block, layout: TileBlock, column: usize, bytes: &mut [u8]) {
         bytes[at..at + size_of::<f32>()].copy_from_slice(&value.to_ne_bytes());
     };
     set(layout.scales(), block.scale);
-    if layout.min {
+    if layout.form.min {
         set(layout.mins(), block.min);
     }
 }
@@ -233,7 +231,7 @@ impl Kernel for Int8Product<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Form { bits, min } = self.weights.form;
+        let Form { bits, min } = self.weights.layout.form;
         match (bits, min) {
             (8, false) => self.tiles::<S, 8, false>(s),
             (5, false) => self.tiles::<S, 5, false>(s),

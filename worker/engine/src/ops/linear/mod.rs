@@ -21,7 +21,7 @@ use rows::QuantRows;
 
 /// Tasks that a product is divided into for each thread.
 const TASKS_A_THREAD: usize = 8;
-/// Columns of a task, at least and at most: multiples of a tile's.
+/// Columns of a task, at least and at most, rounded down to whole tiles.
 const COLUMNS_MIN: usize = 32;
 const COLUMNS_MAX: usize = 128;
 

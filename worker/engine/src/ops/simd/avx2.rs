@@ -185,7 +185,7 @@ impl Simd for Avx2 {
         weights: [*const u8; C],
         inputs: [*const BlockInputs; R],
     ) -> [[Self::Sums; C]; R] {
-        let layout = const { layout::<BITS, MIN>() };
+        let layout = const { TileBlock::of::<Self, BITS, MIN>() };
         unsafe {
             let dots = if BITS == 8 {
                 dots_8(weights, inputs)
@@ -290,15 +290,7 @@ unsafe fn dots_below_6<const R: usize, const C: usize, const BITS: u32, const MI
 }
 
 /// Bytes of four k-values of all columns of a tile.
-const GROUP_BYTES: usize = layout::<8, false>().group_bytes();
-
-const fn layout<const BITS: u32, const MIN: bool>() -> TileBlock {
-    TileBlock {
-        columns: Avx2::INT8_COLUMNS,
-        bits: BITS,
-        min: MIN,
-    }
-}
+const GROUP_BYTES: usize = TileBlock::of::<Avx2, 8, false>().group_bytes();
 
 /// Group `group` of a tile block: four k-values of eight columns.
 #[inline(always)]

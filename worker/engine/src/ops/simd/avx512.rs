@@ -142,7 +142,7 @@ impl Simd for Avx512 {
         weights: [*const u8; C],
         inputs: [*const BlockInputs; R],
     ) -> [[Self::Sums; C]; R] {
-        let layout = const { layout::<BITS, MIN>() };
+        let layout = const { TileBlock::of::<Self, BITS, MIN>() };
         unsafe {
             let mut dots = [[_mm512_setzero_si512(); C]; R];
             if !MIN {
@@ -187,15 +187,7 @@ impl Simd for Avx512 {
 }
 
 /// Bytes of four k-values of all columns of a tile.
-const GROUP_BYTES: usize = layout::<8, false>().group_bytes();
-
-const fn layout<const BITS: u32, const MIN: bool>() -> TileBlock {
-    TileBlock {
-        columns: Avx512::INT8_COLUMNS,
-        bits: BITS,
-        min: MIN,
-    }
-}
+const GROUP_BYTES: usize = TileBlock::of::<Avx512, 8, false>().group_bytes();
 
 /// Group `group` of a tile block: four k-values of sixteen columns.
 #[inline(always)]

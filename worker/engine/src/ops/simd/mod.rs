@@ -12,7 +12,7 @@ mod avx2;
 mod avx512;
 mod portable;
 
-use crate::weights::blocks::BLOCK_WEIGHTS;
+use crate::weights::blocks::{BLOCK_WEIGHTS, Form};
 use half::bf16;
 
 /// Lanes of a vector.
@@ -185,7 +185,7 @@ pub(crate) trait Simd: Copy {
     /// with `MIN`, `sum = fma(min, minus_sum, sum)`.
     ///
     /// # Safety
-    /// The pointers are valid for a block, weights as [`TileBlock<BITS, MIN>`](TileBlock) has them.
+    /// The pointers are valid for a block, weights laid out as [`TileBlock::of`] the tier says.
     unsafe fn int8_block<const R: usize, const C: usize, const BITS: u32, const MIN: bool>(
         self,
         sums: [[Self::Sums; C]; R],
@@ -199,16 +199,28 @@ pub(crate) trait Simd: Copy {
 /// their minima if there are any.
 ///
 /// Quants of 8 or 5 bits, a byte each, are eight groups along k, of four k-values a column. Quants of
-/// 4 bits are four groups, and the upper halves of group `i` are group `i + 4`. A quant is below
-/// `2^bits`; without minima, which 8 bits never have, it stands `2^(bits - 1)` above its value.
+/// 4 bits are four groups, and the upper halves of group `i` are group `i + 4`. What a quant means is
+/// the [`Form`]'s; 8 bits never have minima.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TileBlock {
     pub columns: usize,
-    pub bits: u32,
-    pub min: bool,
+    pub form: Form,
 }
 
 impl TileBlock {
+    /// The layout that a tier's kernel reads.
+    #[inline(always)]
+    pub(crate) const fn of<S: Simd, const BITS: u32, const MIN: bool>() -> Self {
+        let form = Form {
+            bits: BITS,
+            min: MIN,
+        };
+        Self {
+            columns: S::INT8_COLUMNS,
+            form,
+        }
+    }
+
     #[inline(always)]
     pub(crate) const fn group_bytes(self) -> usize {
         self.columns * GROUP
@@ -217,7 +229,11 @@ impl TileBlock {
     /// Where the scales begin.
     #[inline(always)]
     pub(crate) const fn scales(self) -> usize {
-        let groups = if self.bits == 4 { GROUPS / 2 } else { GROUPS };
+        let groups = if self.form.bits == 4 {
+            GROUPS / 2
+        } else {
+            GROUPS
+        };
         groups * self.group_bytes()
     }
 
@@ -229,7 +245,7 @@ impl TileBlock {
 
     #[inline(always)]
     pub(crate) const fn bytes(self) -> usize {
-        let mins = if self.min { self.columns } else { 0 };
+        let mins = if self.form.min { self.columns } else { 0 };
         self.mins() + mins * size_of::<f32>()
     }
 }

@@ -114,11 +114,7 @@ impl Simd for Portable {
         weights: [*const u8; C],
         inputs: [*const BlockInputs; R],
     ) -> [[Self::Sums; C]; R] {
-        let layout = TileBlock {
-            columns: LANES,
-            bits: BITS,
-            min: MIN,
-        };
+        let layout = const { TileBlock::of::<Self, BITS, MIN>() };
         for (sums, x) in sums.iter_mut().zip(inputs) {
             let x = unsafe { &*x };
             for (sums, block) in sums.iter_mut().zip(weights) {
