@@ -7,6 +7,13 @@ use serde::{Deserialize, Serialize};
 /// The name of the model that every worker carries: it names pictograms, and knows nothing else.
 pub const DEMONSTRATION: &str = "demonstration";
 
+/// The name of a model that computes nothing and answers at once, with which every worker can measure
+/// queue and results.
+pub const INSTANT: &str = "instant";
+
+/// The models that are part of the program, by their names.
+pub const BUILT_IN: [&str; 2] = [DEMONSTRATION, INSTANT];
+
 /// The target of a worker's log lines on the download of its model: who started the worker shows
 /// them, and waits.
 pub const DOWNLOAD_LOG: &str = "lapidary::download";

@@ -174,6 +174,7 @@ pub fn load_options(args: &ModelArgs) -> LoadOptions {
         threads: args.threads,
         tier: None,
         mmproj: args.mmproj.clone(),
+        instant: false,
     }
 }
 

@@ -8,6 +8,7 @@ use lapidary_schemas::limits::MEDIA_BYTES_MAX;
 use serde_json::json;
 
 use crate::cli::{FilterCommand, FilterCompareArgs, FilterTestArgs, FilterTexts};
+use crate::compute::Compute;
 use crate::filter::{Decision, Filters, Ruling};
 
 /// Tries one policy, or compares two.
@@ -26,9 +27,9 @@ pub fn filter(command: &FilterCommand) -> anyhow::Result<()> {
 }
 
 async fn test(args: &FilterTestArgs, out: &mut impl Write) -> anyhow::Result<()> {
-    let filters = Filters::open(&args.policy)?;
+    let (filters, compute) = (Filters::open(&args.policy)?, Compute::start()?);
     for (line, text) in texts(&args.texts)? {
-        let mut decision = filters.check(args.texts.stage, vec![text]).await;
+        let mut decision = filters.check(&compute, args.texts.stage, vec![text]).await;
         let becomes = decision.redacted.then(|| decision.texts.pop()).flatten();
         let record = json!({
             "line": line,
@@ -47,10 +48,11 @@ async fn compare(args: &FilterCompareArgs, out: &mut impl Write) -> anyhow::Resu
         anyhow::bail!("--policy is there {count} times, it must be there twice");
     };
     let (used, other) = (Filters::open(used)?, Filters::open(other)?);
+    let compute = Compute::start()?;
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for (line, text) in texts(&args.texts)? {
-        let before = used.check(args.texts.stage, vec![text.clone()]).await;
-        let after = other.check(args.texts.stage, vec![text]).await;
+        let before = used.check(&compute, args.texts.stage, vec![text.clone()]).await;
+        let after = other.check(&compute, args.texts.stage, vec![text]).await;
         let (from, to) = (ruling(&before), ruling(&after));
         if from != to || before.texts != after.texts {
             let verdicts = [before.verdicts, after.verdicts];

@@ -124,7 +124,7 @@ async fn check(
     answer: &mut Answer,
 ) -> Result<Decision, Outcome> {
     let started = Instant::now();
-    let mut decision = line.filters.check(stage, texts).await;
+    let mut decision = line.filters.check(&line.compute, stage, texts).await;
     answer.filter += started.elapsed();
     for detector in &decision.unable {
         let labels = [stage.as_str(), detector];
@@ -145,7 +145,7 @@ async fn check(
     }
 }
 
-/// Makes the tokens of the prompt, off the threads that serve connections, and submits them.
+/// Makes the tokens of the prompt and submits them.
 async fn submit(
     line: &Line,
     job: &Job,
@@ -153,13 +153,10 @@ async fn submit(
     prompt: Prompt,
 ) -> Result<Generation, Failure> {
     let engine = line.engine.clone();
-    let _turn = line.preparing.acquire().await;
-    let prepared = tokio::task::spawn_blocking(move || (engine.prepare(&prompt), request)).await;
-    let (prepared, request) = prepared.map_err(|error| match error.try_into_panic() {
-        Ok(panic) => panicked(panic.as_ref()),
-        Err(error) => Failure::new(FailureCode::Internal, error.to_string()),
-    })?;
-    let prepared = prepared.map_err(|error| translate::unprompted(&error))?;
+    let prepared = line.compute.run(move || engine.prepare(&prompt)).await;
+    let prepared = prepared
+        .map_err(|panic| panicked(panic.as_ref()))?
+        .map_err(|error| translate::unprompted(&error))?;
     let room = line.engine.sequence_tokens_max();
     let tokens_max = translate::output_tokens(&request, prepared.tokens().len(), room);
     let input = translate::generate_input(job, &request, Prompt::Prepared(prepared), tokens_max);

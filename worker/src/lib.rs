@@ -10,6 +10,7 @@
 pub mod bench;
 mod bundled;
 pub mod cli;
+mod compute;
 pub mod config;
 mod consumer;
 mod fetch;

@@ -10,8 +10,8 @@ use lapidary_schemas::{Class, Failure, FailureCode, Job, JobId, JobResult, Model
 use lapidary_transport::queue::{QueueError, Undecodable};
 use lapidary_transport::results::{DeadLetter, Finished, Put};
 use lapidary_transport::{Receipt, Settle};
-use tokio::sync::Semaphore;
 
+use crate::compute::Compute;
 use crate::filter::Filters;
 use crate::health::{Health, Part};
 use crate::media::Loader;
@@ -44,8 +44,7 @@ pub(crate) struct Line {
     pub(crate) store: Store,
     pub(crate) media: Loader,
     pub(crate) running: Arc<Running>,
-    /// Prompts that are made at once: the engine's threads need the cores.
-    pub(crate) preparing: Semaphore,
+    pub(crate) compute: Compute,
     pub(crate) filters: Filters,
     pub(crate) policy: RetryPolicy,
     pub(crate) metrics: Arc<Metrics>,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use lapidary_engine::{LoadOptions, ModelSource};
 use lapidary_schemas::hub::RepoRef;
-use lapidary_schemas::worker::{DEMONSTRATION, model_name};
+use lapidary_schemas::worker::{DEMONSTRATION, INSTANT, model_name};
 
 use crate::bundled;
 use crate::hub::{self, HubError, HubOptions};
@@ -15,6 +15,8 @@ use crate::hub::{self, HubError, HubOptions};
 pub enum ModelRef {
     /// The one that is part of this program. A file or folder of that name is `./demonstration`.
     Demonstration,
+    /// The one that computes nothing, likewise.
+    Instant,
     /// A file or folder.
     Path(PathBuf),
     /// One on the Hugging Face hub.
@@ -41,6 +43,9 @@ impl ModelRef {
         if written == Path::new(DEMONSTRATION) {
             return Self::Demonstration;
         }
+        if written == Path::new(INSTANT) {
+            return Self::Instant;
+        }
         let repo = written.to_str().and_then(RepoRef::parse);
         match repo.filter(|_| !written.exists()) {
             Some(repo) => Self::Repo(repo),
@@ -52,6 +57,7 @@ impl ModelRef {
     pub(crate) fn name(&self) -> String {
         match self {
             Self::Demonstration => DEMONSTRATION.to_owned(),
+            Self::Instant => INSTANT.to_owned(),
             Self::Repo(repo) => repo.name().to_owned(),
             Self::Path(path) => {
                 let path = path.canonicalize().unwrap_or_else(|_| path.clone());
@@ -70,6 +76,10 @@ impl ModelRef {
     ) -> Result<(ModelSource, LoadOptions), ModelError> {
         match self {
             Self::Demonstration => Ok((bundled::FILES.into(), load)),
+            Self::Instant => {
+                let instant = true;
+                Ok((bundled::FILES.into(), LoadOptions { instant, ..load }))
+            }
             Self::Path(path) if path.exists() => Ok((path.into(), load)),
             Self::Path(path) => Err(ModelError::NotFound { path: path.clone() }),
             Self::Repo(repo) => {
@@ -86,6 +96,7 @@ impl fmt::Display for ModelRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Demonstration => f.write_str(DEMONSTRATION),
+            Self::Instant => f.write_str(INSTANT),
             Self::Path(path) => path.display().fmt(f),
             Self::Repo(repo) => repo.fmt(f),
         }
@@ -100,6 +111,7 @@ mod tests {
     fn what_exists_is_a_path() {
         let parse = |written: &str| ModelRef::parse(Path::new(written));
         assert_eq!(parse("demonstration"), ModelRef::Demonstration);
+        assert_eq!(parse("instant"), ModelRef::Instant);
         assert!(matches!(parse("src/hub"), ModelRef::Path(_)));
         assert!(matches!(parse("src/nothing"), ModelRef::Repo(_)));
         let missing = parse("./src/nothing");

@@ -12,10 +12,10 @@ use lapidary_schemas::{Class, JobId, ModelInfo, Policy, WorkerInfo};
 use lapidary_transport::{OpenError, Results};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::compute::Compute;
 use crate::config::{Config, ImageOptions};
 use crate::consumer::consume;
 use crate::fetch::{ClientError, FetchLimits, Fetcher};
@@ -42,8 +42,6 @@ const RETIRE_TIMEOUT: Duration = Duration::from_secs(2);
 const ENGINE_CHECK: Duration = Duration::from_millis(500);
 /// How long a model that is still being loaded is waited for when the worker stops.
 const LOAD_ABANDONED: Duration = Duration::from_millis(100);
-/// Prompts that are made at once.
-const PREPARING_MAX: usize = 2;
 
 /// Why a worker did not start, or ended before it was told to.
 #[derive(Debug, thiserror::Error)]
@@ -296,6 +294,10 @@ pub(crate) fn line(
         health: ops.health.clone(),
         stop_working: ops.stop.working.clone(),
     };
+    let compute = Compute::start().map_err(|source| WorkerError::System {
+        what: "start threads",
+        source,
+    })?;
     Ok(Arc::new(Line {
         worker,
         request_policy: Policy::of_model(&model),
@@ -305,7 +307,7 @@ pub(crate) fn line(
         media,
         stores,
         running: Arc::new(Running::default()),
-        preparing: Semaphore::new(PREPARING_MAX),
+        compute,
         filters,
         policy: RetryPolicy::default(),
         metrics: ops.metrics.clone(),

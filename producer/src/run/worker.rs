@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use lapidary_schemas::hub::RepoRef;
-use lapidary_schemas::worker::{DEMONSTRATION, DOWNLOAD_LOG, model_name};
+use lapidary_schemas::worker::{BUILT_IN, DEMONSTRATION, DOWNLOAD_LOG, model_name};
 use lapidary_schemas::{ModelInfo, WorkerInfo};
 use lapidary_transport::Results as _;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -38,8 +38,8 @@ pub enum ModelChoice {
     Path(PathBuf, String),
     /// A repository of the hub, which a worker downloads, and the name it is served under.
     Repo(String, String),
-    /// The one that every worker carries.
-    Demonstration,
+    /// One that is part of every worker.
+    BuiltIn(&'static str),
     /// A name that running workers serve.
     Name(String),
     /// The only one there is; where none is served, the one that every worker carries.
@@ -52,8 +52,8 @@ impl ModelChoice {
         let Some(written) = written else {
             return Self::Any;
         };
-        if written == DEMONSTRATION {
-            return Self::Demonstration;
+        if let Some(name) = BUILT_IN.into_iter().find(|name| *name == written) {
+            return Self::BuiltIn(name);
         }
         let path = PathBuf::from(written);
         if !path.exists() {
@@ -76,7 +76,8 @@ impl ModelChoice {
         match self {
             Self::Path(path, name) => Some((path, name)),
             Self::Repo(repo, name) => Some((Path::new(repo), name)),
-            Self::Demonstration | Self::Any => Some((Path::new(DEMONSTRATION), DEMONSTRATION)),
+            Self::BuiltIn(name) => Some((Path::new(name), name)),
+            Self::Any => Some((Path::new(DEMONSTRATION), DEMONSTRATION)),
             Self::Name(_) => None,
         }
     }
@@ -85,7 +86,7 @@ impl ModelChoice {
     pub fn shown(&self) -> &str {
         match self {
             Self::Path(_, name) | Self::Repo(_, name) | Self::Name(name) => name,
-            Self::Demonstration => DEMONSTRATION,
+            Self::BuiltIn(name) => name,
             Self::Any => "any model",
         }
     }
@@ -179,7 +180,7 @@ impl Workers {
     fn settle_on(&mut self, model: &ModelInfo) {
         if matches!(self.choice, ModelChoice::Any) {
             self.choice = match self.started {
-                Some(_) => ModelChoice::Demonstration,
+                Some(_) => ModelChoice::BuiltIn(DEMONSTRATION),
                 None => ModelChoice::Name(model.name.clone()),
             };
         }
@@ -226,7 +227,7 @@ impl Workers {
                 ModelChoice::Path(_, name) | ModelChoice::Name(name) => worker.model.name == *name,
                 // Others may serve it under all of its name.
                 ModelChoice::Repo(repo, name) => [repo, name].contains(&&worker.model.name),
-                ModelChoice::Demonstration => worker.model.name == DEMONSTRATION,
+                ModelChoice::BuiltIn(name) => worker.model.name == *name,
                 ModelChoice::Any => true,
             };
             named && quantization.is_none_or(|asked| worker.model.quantization == asked)
@@ -442,7 +443,7 @@ mod tests {
         assert_eq!(ModelChoice::parse(None).shown(), "any model");
         assert!(matches!(
             ModelChoice::parse(Some("demonstration")),
-            ModelChoice::Demonstration
+            ModelChoice::BuiltIn(DEMONSTRATION)
         ));
     }
 }

@@ -10,6 +10,7 @@ use crate::batch::{Forward, ForwardError, ModelShape, TokenId};
 use crate::encoded::EncodedViews;
 use crate::generation::{Generation, Scoring, reply_and_pending};
 use crate::image::ImageSpec;
+use crate::instant::InstantModel;
 use crate::kv::KvBlocks;
 use crate::kv::sizing::{PoolRequest, PoolSizes, size_pools};
 use crate::options::EngineOptions;
@@ -24,6 +25,9 @@ use crate::source::ModelSource;
 use crate::step::{Core, StepReport, VisionCounts};
 use crate::stop::{Answer, StopRules};
 use crate::thread::{self, Health, Shared, Stats};
+
+/// The answer of the model that computes nothing: the last token of this.
+const INSTANT_ANSWER: &str = "done";
 
 /// Why the engine did not start.
 #[derive(Debug, thiserror::Error)]
@@ -94,12 +98,17 @@ impl Engine {
         if let Some(image) = loaded.runner.shape().image {
             prompter = prompter.with_images(image.tokens, image.spec.side)?;
         }
-        let model = ModelInfo {
+        let mut model = ModelInfo {
             weights_sha256: loaded.weights_sha256,
             quantization: loaded.quantization,
             tier: loaded.tier.to_string(),
         };
-        Self::start_with(Box::new(loaded.runner), prompter, Some(model), options)
+        let mut forward: Box<dyn Forward> = Box::new(loaded.runner);
+        if load.instant {
+            forward = Box::new(instant(forward.shape(), &prompter)?);
+            "none".clone_into(&mut model.quantization);
+        }
+        Self::start_with(forward, prompter, Some(model), options)
     }
 
     /// Starts an engine on parts that are there.
@@ -427,6 +436,18 @@ fn sizes_for(shape: &ModelShape, options: &EngineOptions) -> Result<PoolSizes, E
         });
     }
     Ok(sizes)
+}
+
+/// What computes nothing in the place of a model of this shape.
+fn instant(shape: &ModelShape, prompter: &Prompter) -> Result<InstantModel, EngineError> {
+    let answer = prompter.tokenizer().encode_plain(INSTANT_ANSWER);
+    let answer = answer.map_err(PromptError::from)?.pop();
+    match (answer, prompter.end_tokens().last()) {
+        (Some(answer), Some(end)) => Ok(InstantModel::new(shape.clone(), answer, *end)),
+        _ => Err(EngineError::Options {
+            message: "the model has no token that ends an answer".to_owned(),
+        }),
+    }
 }
 
 /// Media markers, and rows of logits that no token belongs to.

@@ -101,6 +101,8 @@ struct SlotState<T> {
     text: String,
     result: Option<Result<T, GenerateError>>,
     ended: bool,
+    /// Whether the reader waits for the end only: text alone does not wake it.
+    whole: bool,
     waker: Option<Waker>,
 }
 
@@ -120,6 +122,9 @@ impl<T> Slot<T> {
     fn update(&self, change: impl FnOnce(&mut SlotState<T>)) {
         let mut state = self.lock();
         change(&mut state);
+        if state.whole && !state.ended {
+            return;
+        }
         let waker = state.waker.take();
         drop(state);
         self.ended.notify_all();
@@ -151,7 +156,7 @@ impl<T> Pending<T> {
     /// As [`Pending::next`], for hand-written futures and streams.
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Event<T>>> {
         let mut state = self.slot.lock();
-        if !state.text.is_empty() {
+        if !state.text.is_empty() && !state.whole {
             return Poll::Ready(Some(Event::Text(std::mem::take(&mut state.text))));
         }
         if let Some(result) = state.result.take() {
@@ -166,6 +171,7 @@ impl<T> Pending<T> {
 
     /// The result, without the text on the way.
     pub async fn finish(mut self) -> Result<T, GenerateError> {
+        self.slot.lock().whole = true;
         while let Some(event) = self.next().await {
             if let Event::Finished(result) = event {
                 return result;
@@ -211,6 +217,7 @@ pub(crate) fn reply_and_pending<T>() -> (Reply<T>, Pending<T>) {
         text: String::new(),
         result: None,
         ended: false,
+        whole: false,
         waker: None,
     };
     let slot = Arc::new(Slot {

@@ -19,6 +19,7 @@ mod engine;
 pub mod fake;
 pub mod generation;
 pub mod image;
+mod instant;
 pub mod kv;
 pub mod models;
 mod opened;

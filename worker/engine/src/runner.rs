@@ -43,6 +43,9 @@ pub struct LoadOptions {
     /// The vision tower of a GGUF file; `None`: a fitting `mmproj*.gguf` beside it, if there is
     /// one. A folder holds its own.
     pub mmproj: Option<PathBuf>,
+    /// Compute nothing: every request gets the same answer at once. For measuring what stands around
+    /// the engine.
+    pub instant: bool,
 }
 
 /// A loaded model and what is known of it.

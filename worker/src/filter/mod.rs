@@ -19,6 +19,7 @@ mod secrets;
 mod tests;
 
 use std::fmt::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +28,8 @@ use lapidary_schemas::{Failure, FailureCode};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use tokio::sync::Semaphore;
+
+use crate::compute::Compute;
 
 use self::detector::Detector;
 use self::find::{Finding, redact};
@@ -36,8 +38,9 @@ use self::policy::{Action, OnError, Policy};
 pub(crate) use self::fence::fenced;
 pub use self::policy::PolicyError;
 
-/// Detectors that look at once: the engine needs the cores.
-const LOOKING_MAX: usize = 2;
+/// Texts that are looked at where they are: a detector takes less for so few bytes than another
+/// thread takes to wake.
+const HERE_BYTES_MAX: usize = 1024;
 /// Places that a verdict names.
 const SPANS_MAX: usize = 32;
 
@@ -114,7 +117,6 @@ enum Unable {
 #[derive(Debug, Clone)]
 pub struct Filters {
     policy: Arc<Policy>,
-    looking: Arc<Semaphore>,
 }
 
 impl Default for Filters {
@@ -133,7 +135,6 @@ impl Filters {
     fn of(policy: Policy) -> Self {
         Self {
             policy: Arc::new(policy),
-            looking: Arc::new(Semaphore::new(LOOKING_MAX)),
         }
     }
 
@@ -156,7 +157,12 @@ impl Filters {
     }
 
     /// Shows the texts to every detector of the stage until one refuses.
-    pub async fn check(&self, stage: Stage, texts: Vec<String>) -> Decision {
+    pub(crate) async fn check(
+        &self,
+        compute: &Compute,
+        stage: Stage,
+        texts: Vec<String>,
+    ) -> Decision {
         let texts = Arc::new(texts);
         let mut decision = Decision::default();
         let mut replaced: Vec<Finding> = Vec::new();
@@ -164,7 +170,7 @@ impl Filters {
             if !detector.looks_at(stage) {
                 continue;
             }
-            let finds = match self.look(detector, &texts).await {
+            let finds = match look(compute, detector, &texts).await {
                 Ok(finds) => finds,
                 Err(unable) => {
                     decision.unable.push(detector.name.clone());
@@ -204,28 +210,6 @@ impl Filters {
             }
         }
         decision
-    }
-
-    /// Looks on a thread that serves no connections, for as long as the detector may.
-    async fn look(
-        &self,
-        detector: &Arc<Detector>,
-        texts: &Arc<Vec<String>>,
-    ) -> Result<Vec<Finding>, Unable> {
-        // It is never closed.
-        let turn = self.looking.clone().acquire_owned().await;
-        let (looking, texts) = (detector.clone(), texts.clone());
-        let looking = tokio::task::spawn_blocking(move || {
-            // The turn ends with the thread, even if nobody waits for it any more.
-            let _turn = turn;
-            looking.look(&texts)
-        });
-        let limit = detector.time_limit;
-        match tokio::time::timeout(limit, looking).await {
-            Ok(Ok(finds)) => finds.ok_or(Unable::Overflowed),
-            Ok(Err(_)) => Err(Unable::Broke),
-            Err(_) => Err(Unable::Late(limit)),
-        }
     }
 
     fn refusal(&self, stage: Stage, detector: &Detector) -> Failure {
@@ -300,6 +284,27 @@ impl Filters {
             },
         }
     }
+}
+
+/// What a detector finds in the time that it has.
+async fn look(
+    compute: &Compute,
+    detector: &Arc<Detector>,
+    texts: &Arc<Vec<String>>,
+) -> Result<Vec<Finding>, Unable> {
+    let bytes: usize = texts.iter().map(String::len).sum();
+    let looked = if bytes <= HERE_BYTES_MAX {
+        catch_unwind(AssertUnwindSafe(|| detector.look(texts)))
+    } else {
+        let (looking, texts) = (detector.clone(), texts.clone());
+        let looking = compute.run(move || looking.look(&texts));
+        let limit = detector.time_limit;
+        let in_time = tokio::time::timeout(limit, looking).await;
+        in_time.map_err(|_| Unable::Late(limit))?
+    };
+    looked
+        .map_err(|_| Unable::Broke)?
+        .ok_or(Unable::Overflowed)
 }
 
 /// A score as people write it: 0.9, not the nearest 32-bit number in all its digits.

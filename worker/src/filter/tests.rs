@@ -192,7 +192,8 @@ async fn the_strict_policy_blocks_what_the_default_one_lets_pass() {
     let smoking = "The harmful effects of smoking".to_owned();
     let ruling = async |policy: &str| {
         let filters = Filters::open(policy).unwrap();
-        filters.check(Stage::InputText, vec![smoking.clone()]).await
+        let (compute, texts) = (Compute::start().unwrap(), vec![smoking.clone()]);
+        filters.check(&compute, Stage::InputText, texts).await
     };
     let passed = ruling("default").await;
     assert_eq!(

@@ -27,6 +27,7 @@ fn load_tier(name: &str, quantization: Option<Quantization>, tier: Option<Tier>)
         threads: Some(2),
         tier,
         mmproj: None,
+        instant: false,
     };
     let loaded = runner::load(&fixture(name), &options).unwrap();
     assert_eq!(loaded.unexpected, Vec::<String>::new());
