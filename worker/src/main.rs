@@ -8,6 +8,10 @@ use lapidary_worker::config::Config;
 use lapidary_worker::worker::WorkerError;
 use lapidary_worker::{bench, filter_trial, score, telemetry, worker};
 
+/// Jobs are made of many small pieces that one thread makes and another one drops.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The exit status of a wrong command line; clap's own.
 const USAGE: u8 = 2;
 /// The exit status when a store stayed out of reach.
