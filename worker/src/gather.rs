@@ -29,8 +29,13 @@ impl<T: Send + 'static, R: Send + 'static> Gather<T, R> {
         let (calls, mut waiting) = mpsc::channel::<(T, oneshot::Sender<R>)>(max);
         tasks.spawn(async move {
             let mut gathered = Vec::new();
-            while waiting.recv_many(&mut gathered, max).await > 0 {
-                if gathered.len() < max {
+            loop {
+                // Those that came while a call was under way are company enough.
+                let alone = waiting.is_empty();
+                if waiting.recv_many(&mut gathered, max).await == 0 {
+                    break;
+                }
+                if alone && gathered.len() < max {
                     let until = tokio::time::Instant::now() + LINGER;
                     let more = async {
                         while gathered.len() < max {

@@ -14,8 +14,6 @@ use crate::results::ResultsError;
 pub(super) struct About {
     /// Position in the batch; -1 without one.
     pub(super) item: i64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) custom_id: Option<String>,
     pub(super) status: String,
     pub(super) prompt: u32,
     pub(super) completion: u32,
@@ -24,16 +22,30 @@ pub(super) struct About {
 }
 
 /// A job that has been begun and has no result, as the scripts keep it.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct LiveJob {
     /// Attempts so far.
     pub(super) a: u32,
     /// The worker that runs it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) r: Option<String>,
     /// Position in the batch.
     pub(super) i: Option<i64>,
     /// The submitter's own name.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) c: Option<String>,
+}
+
+impl LiveJob {
+    /// One that was never begun.
+    pub(super) fn of(job: &Job) -> Self {
+        Self {
+            a: 0,
+            r: None,
+            i: Some(signed(job.item)),
+            c: job.custom_id.clone(),
+        }
+    }
 }
 
 /// Where a job's state lives, from the job.
@@ -53,21 +65,9 @@ fn signed(item: Option<u64>) -> i64 {
 }
 
 impl About {
-    pub(super) fn of_job(job: &Job) -> Self {
-        Self {
-            item: signed(job.item),
-            custom_id: job.custom_id.clone(),
-            status: Status::Cancelled.as_str().to_owned(),
-            prompt: 0,
-            completion: 0,
-            keep: RETENTION_DEFAULT_S,
-        }
-    }
-
     pub(super) fn of_result(result: &JobResult) -> Self {
         Self {
             item: signed(result.item),
-            custom_id: None,
             status: result.status.as_str().to_owned(),
             prompt: result.usage.prompt_tokens,
             completion: result.usage.completion_tokens,

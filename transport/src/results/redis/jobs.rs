@@ -125,20 +125,13 @@ impl RedisResults {
         worker: &str,
     ) -> Result<Vec<Begin>, ResultsError> {
         let call = Uuid::now_v7().to_string();
-        let moment = Utc::now();
         let groups = by_home(jobs.iter().map(home_of));
         let answers = try_join_all(groups.iter().map(|(home, indexes)| {
             let call = call.clone();
             async move {
-                let mut args = vec![now(), worker.to_owned(), call];
+                let mut args = vec![worker.to_owned(), call];
                 for job in indexes.iter().map(|index| &jobs[*index]) {
-                    let unworked = Unworked::of_job(job);
-                    args.extend([
-                        job.id.to_string(),
-                        write("job", &About::of_job(job))?,
-                        write("result", &unworked.result(Status::Cancelled, moment))?,
-                        write("result", &unworked.result(Status::Expired, moment))?,
-                    ]);
+                    args.extend([job.id.to_string(), write("job", &LiveJob::of(job))?]);
                 }
                 self.store
                     .run::<Vec<String>>(&self.scripts.begin, &home.keys(), &args)
@@ -148,13 +141,28 @@ impl RedisResults {
         .await?;
         self.locate(jobs.iter().map(|job| (job.id, home_of(job))))
             .await?;
-        let answers = in_order(&groups, answers)
-            .into_iter()
-            .map(|answer| match answer.as_str() {
-                "F" => Ok(Begin::Finished),
-                "C" => Ok(Begin::Cancelled),
-                number => read("attempt", number).map(Begin::Attempt),
-            });
+        let answers = in_order(&groups, answers);
+        let ended = jobs.iter().zip(&answers).filter_map(|(job, answer)| {
+            let status = match answer.as_str() {
+                "cancelled" => Status::Cancelled,
+                "expired" => Status::Expired,
+                _ => return None,
+            };
+            Some(Finished {
+                result: Unworked::of_job(job).result(status, Utc::now()),
+                dead_letter: None,
+            })
+        });
+        // A crash before this leaves them as they are: they end when they are begun again.
+        let ended: Vec<Finished> = ended.collect();
+        if !ended.is_empty() {
+            self.put_once_(&ended).await?;
+        }
+        let answers = answers.into_iter().map(|answer| match answer.as_str() {
+            "F" => Ok(Begin::Finished),
+            "cancelled" | "expired" => Ok(Begin::Cancelled),
+            number => read("attempt", number).map(Begin::Attempt),
+        });
         answers.collect()
     }
 
@@ -197,7 +205,13 @@ impl RedisResults {
         let homes = finished
             .iter()
             .map(|one| (one.result.job_id, home_of_result(&one.result)));
-        self.locate(homes).await?;
+        // Those begun here were written down then.
+        let unknown: Vec<_> = {
+            let remembered = self.remembered();
+            let unknown = homes.filter(|(id, _)| !remembered.contains_key(id));
+            unknown.collect()
+        };
+        self.locate(unknown.into_iter()).await?;
         self.store.replicated().await?;
         let answers = in_order(&groups, answers).into_iter().map(|answer| {
             if answer.is_empty() {

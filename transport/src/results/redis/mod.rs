@@ -12,7 +12,7 @@ mod scripts;
 mod store;
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -62,11 +62,14 @@ impl RedisResults {
         })
     }
 
-    fn remember(&self, jobs: impl Iterator<Item = (JobId, Home)>) {
-        let mut remembered = self
-            .remembered
+    fn remembered(&self) -> MutexGuard<'_, HashMap<JobId, Home>> {
+        self.remembered
             .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remember(&self, jobs: impl Iterator<Item = (JobId, Home)>) {
+        let mut remembered = self.remembered();
         if remembered.len() > REMEMBERED_MAX {
             remembered.clear();
         }
@@ -103,10 +106,7 @@ impl RedisResults {
     /// Where jobs live, from their ids alone.
     async fn homes(&self, jobs: &[JobId]) -> Result<Vec<Home>, ResultsError> {
         let mut homes: Vec<Option<Home>> = {
-            let remembered = self
-                .remembered
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let remembered = self.remembered();
             jobs.iter().map(|id| remembered.get(id).copied()).collect()
         };
         let asked: Vec<usize> = (0..jobs.len())

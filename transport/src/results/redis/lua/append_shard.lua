@@ -14,5 +14,5 @@ if redis.call('HGET', KEYS[1], 'short') then return 'has its last, shorter shard
 if items < size then redis.call('HSET', KEYS[1], 'short', 1) end
 redis.call('HSET', KEYS[1], 'shard:' .. index, ARGV[3], 'items:' .. index, items,
   'shards', count + 1, 'size', size)
-add('total', items)
+redis.call('HINCRBY', KEYS[1], 'total', items)
 return 'OK'

@@ -8,5 +8,10 @@ if entry and entry.r then
   return 1
 end
 if not entry and redis.call('HEXISTS', KEYS[8], ARGV[2]) == 0 then return 0 end
-finish(ARGV[2], cjson.decode(ARGV[3]), ARGV[4], ARGV[1])
+local current = state()
+finish(ARGV[2], cjson.decode(ARGV[3]), ARGV[4], current)
+if current then
+  redis.call('HSET', KEYS[1], 'finished_at', ARGV[1])
+  settle(ARGV[1])
+end
 return 1

@@ -4,7 +4,17 @@ local ENDED = { cancelled = true, expired = true }
 
 local function state() return redis.call('HGET', KEYS[1], 'state') end
 
-local function add(field, n) redis.call('HINCRBY', KEYS[1], field, n) end
+-- Counters move once a script, however many jobs it is about: `count` writes what `add` gathered.
+local moved = {}
+
+local function add(field, n) moved[field] = (moved[field] or 0) + n end
+
+local function count()
+  for field, n in pairs(moved) do
+    if n ~= 0 then redis.call('HINCRBY', KEYS[1], field, n) end
+  end
+  moved = {}
+end
 
 local function live(id)
   local text = redis.call('HGET', KEYS[3], id)
@@ -21,8 +31,9 @@ local function keep(seconds)
   for i = 1, 8 do redis.call('EXPIRE', KEYS[i], seconds) end
 end
 
--- A batch whose items are all known and all finished is completed.
-local function settle_batch(now)
+-- Writes the counters. A batch whose items are all known and all finished is completed.
+local function settle(now)
+  count()
   local f = redis.call('HMGET', KEYS[1], 'state', 'total', 'finished', 'retention')
   if f[1] == 'in_progress' and tonumber(f[2]) == tonumber(f[3]) then
     redis.call('HSET', KEYS[1], 'state', 'completed', 'finished_at', now)
@@ -33,15 +44,15 @@ local function settle_batch(now)
   end
 end
 
--- Ends a job with the result `text`. Counters move in this very step.
-local function finish(id, r, text, now)
+-- Ends a job with the result `text` where the batch is `current`, nil for a job of none. Counters
+-- move in this very script: `settle` follows.
+local function finish(id, r, text, current)
   local entry = live(id)
   redis.call('HSET', KEYS[2], id, text)
-  redis.call('HDEL', KEYS[3], id)
+  if entry then redis.call('HDEL', KEYS[3], id) end
   redis.call('HDEL', KEYS[5], id)
   redis.call('HDEL', KEYS[8], id)
   redis.call('XADD', KEYS[4], '*', 'j', id)
-  local current = state()
   if not current then
     keep(r.keep)
     return
@@ -58,6 +69,4 @@ local function finish(id, r, text, now)
   add('prompt_tokens', r.prompt)
   add('completion_tokens', r.completion)
   if r.item >= 0 then redis.call('SETBIT', KEYS[6], r.item, 1) end
-  redis.call('HSET', KEYS[1], 'finished_at', now)
-  settle_batch(now)
 end

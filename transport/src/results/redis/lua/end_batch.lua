@@ -8,5 +8,5 @@ redis.call('HSET', KEYS[1], 'state', ARGV[2], 'finished_at', ARGV[1])
 add(ARGV[2], rest)
 add('finished', rest)
 announce(ARGV[2])
-settle_batch(ARGV[1])
+settle(ARGV[1])
 return 1

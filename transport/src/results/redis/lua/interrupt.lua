@@ -1,4 +1,5 @@
 -- ARGV: 1 worker, then job ids. What this worker runs is handed back and the attempt not counted.
+local current = state()
 for i = 2, #ARGV do
   local entry = live(ARGV[i])
   if entry and entry.r == ARGV[1] then
@@ -7,7 +8,6 @@ for i = 2, #ARGV do
     entry.n = nil
     save(ARGV[i], entry)
     redis.call('HDEL', KEYS[5], ARGV[i])
-    local current = state()
     if current then
       add('running', -1)
       if ENDED[current] then
@@ -17,4 +17,5 @@ for i = 2, #ARGV do
     end
   end
 end
+count()
 return redis.status_reply('OK')

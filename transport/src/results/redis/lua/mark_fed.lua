@@ -9,7 +9,7 @@ local size = tonumber(redis.call('HGET', KEYS[1], 'items:' .. f[3]) or 0)
 local offset = tonumber(f[4]) + tonumber(ARGV[4])
 if offset > size then return 'has ' .. size .. ' items in shard ' .. f[3] .. ', not ' .. offset end
 redis.call('HSET', KEYS[1], 'fence', ARGV[1])
-add('fed', ARGV[4])
+redis.call('HINCRBY', KEYS[1], 'fed', ARGV[4])
 if offset == size then
   redis.call('HSET', KEYS[1], 'feed_shard', tonumber(f[3]) + 1, 'feed_offset', 0)
 else

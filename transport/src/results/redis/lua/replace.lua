@@ -19,6 +19,7 @@ add(old.status, -1)
 add('prompt_tokens', 0 - old.prompt)
 add('completion_tokens', 0 - old.completion)
 add('finished', -1)
+count()
 if old.item >= 0 then redis.call('SETBIT', KEYS[6], old.item, 0) end
 if current ~= 'open' then redis.call('HSET', KEYS[1], 'state', 'in_progress') end
 redis.call('HDEL', KEYS[1], 'finished_at')

@@ -4,6 +4,6 @@ if not current then return false end
 if current == 'open' then
   redis.call('HSET', KEYS[1], 'state', 'in_progress')
   announce('in_progress')
-  settle_batch(ARGV[1])
+  settle(ARGV[1])
 end
 return 1
