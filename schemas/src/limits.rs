@@ -59,8 +59,12 @@ pub const RECORD_BYTES_MAX: usize = 64 * 1024;
 pub const SHARD_ITEMS_MAX: usize = 10_000;
 /// Items of one batch.
 pub const BATCH_ITEMS_MAX: u64 = 1_000_000_000;
-/// Jobs of one batch that wait on the queue or run at once.
+/// Jobs of one tenant that wait on the queue or run at once, for one model and class; more where
+/// many workers serve it.
 pub const FEED_WINDOW: usize = 1_000;
+/// The same for each slot of the workers that serve the model: a worker has two jobs a slot in hand,
+/// and as many again wait for it.
+pub const FEED_WINDOW_PER_SLOT: usize = 4;
 /// Bytes of a `custom_id`.
 pub const CUSTOM_ID_BYTES_MAX: usize = 4_096;
 /// Bytes of a tenant's or a model's name.

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use lapidary_schemas::limits::FEED_WINDOW;
+use lapidary_schemas::limits::{FEED_WINDOW, FEED_WINDOW_PER_SLOT};
 use lapidary_schemas::{BatchId, JobId};
 use tokio_util::sync::CancellationToken;
 
@@ -49,7 +49,8 @@ pub struct StewardOptions {
     /// Unique name of this process in the election.
     pub holder: String,
     /// Jobs that a tenant may have on the queue or running, for one model and class. A batch never
-    /// has more either, and the tenant's batches share it.
+    /// has more either, and the tenant's batches share it. Where workers have many slots, it
+    /// is [`FEED_WINDOW_PER_SLOT`] for each.
     pub window: usize,
     /// How long an election is won for; it is renewed after a third of it.
     pub lease_ttl: Duration,
@@ -176,6 +177,8 @@ pub struct Steward<Q, R, M> {
     /// What is remembered of unfinished batches.
     watches: HashMap<BatchId, Watch>,
     shards: ShardCache,
+    /// Slots of the workers that serve a model, as of the last sweep.
+    slots: HashMap<String, usize>,
     /// Whose turn it is first; moves on with every tick.
     turn: usize,
     swept_at: Option<DateTime<Utc>>,
@@ -197,6 +200,7 @@ impl<Q: Queue, R: Results, M: Media> Steward<Q, R, M> {
             held: None,
             watches: HashMap::new(),
             shards: ShardCache::default(),
+            slots: HashMap::new(),
             turn: 0,
             swept_at: None,
             collected_at: None,
@@ -256,6 +260,10 @@ impl<Q: Queue, R: Results, M: Media> Steward<Q, R, M> {
             }
         };
         report.leader = true;
+        let sweeps = is_due(self.swept_at, self.options.sweep_every, now);
+        if sweeps && let Err(error) = self.count_slots().await {
+            report.failed("list of workers", None, &error.into());
+        }
         let positions = match self.positions(now, &mut report).await {
             Ok(positions) => positions,
             Err(error) => {
@@ -264,7 +272,7 @@ impl<Q: Queue, R: Results, M: Media> Steward<Q, R, M> {
             }
         };
         self.feed(&lease, positions.clone(), now, &mut report).await;
-        if is_due(self.swept_at, self.options.sweep_every, now) {
+        if sweeps {
             self.swept_at = Some(now);
             self.sweep_batches(&positions, now, &mut report).await;
             self.sweep_single_jobs(now, &mut report).await;
@@ -274,6 +282,23 @@ impl<Q: Queue, R: Results, M: Media> Steward<Q, R, M> {
             self.collect_media(now, &mut report).await;
         }
         report
+    }
+
+    async fn count_slots(&mut self) -> Result<(), ResultsError> {
+        let workers = self.results.workers().await?;
+        self.slots.clear();
+        for worker in workers {
+            *self.slots.entry(worker.model.name).or_default() += worker.slots as usize;
+        }
+        Ok(())
+    }
+
+    /// Jobs that a tenant may have on the queue or running for a model, in each class.
+    fn window(&self, model: &str) -> usize {
+        let slots = self.slots.get(model).copied().unwrap_or(0);
+        self.options
+            .window
+            .max(slots.saturating_mul(FEED_WINDOW_PER_SLOT))
     }
 
     /// The election: held, won or renewed. `None` while another process holds it.

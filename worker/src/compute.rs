@@ -39,7 +39,9 @@ impl Compute {
             // Whoever asked may have left.
             let _ = reply.send(catch_unwind(AssertUnwindSafe(work)));
         });
-        answer.await.unwrap_or_else(|lost| Err(Box::new(lost.to_string())))
+        answer
+            .await
+            .unwrap_or_else(|lost| Err(Box::new(lost.to_string())))
     }
 }
 

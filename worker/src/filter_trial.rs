@@ -51,7 +51,9 @@ async fn compare(args: &FilterCompareArgs, out: &mut impl Write) -> anyhow::Resu
     let compute = Compute::start()?;
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for (line, text) in texts(&args.texts)? {
-        let before = used.check(&compute, args.texts.stage, vec![text.clone()]).await;
+        let before = used
+            .check(&compute, args.texts.stage, vec![text.clone()])
+            .await;
         let after = other.check(&compute, args.texts.stage, vec![text]).await;
         let (from, to) = (ruling(&before), ruling(&after));
         if from != to || before.texts != after.texts {

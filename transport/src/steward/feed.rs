@@ -90,7 +90,7 @@ impl<Q: Queue, R: Results, M: Media> Steward<Q, R, M> {
             return 0;
         };
         let left = shard.items.saturating_sub(position.offset) as usize;
-        let window = self.options.window;
+        let window = self.window(&position.batch.model);
         let room = window.saturating_sub(tenant.outstanding);
         let worthwhile = (window / 4).max(1).min(left);
         if room < worthwhile { 0 } else { room.min(left) }

@@ -8,7 +8,8 @@ use lapidary_schemas::batch::{ManifestItem, Shard};
 use lapidary_schemas::job::ENVELOPE_VERSION;
 use lapidary_schemas::limits::QUEUE_MESSAGE_BYTES_MAX;
 use lapidary_schemas::{
-    Batch, BatchState, Class, Failure, FailureCode, Job, JobResult, Message, Request, Status, Work,
+    Batch, BatchState, Class, Failure, FailureCode, Job, JobResult, Message, ModelInfo, Request,
+    Status, Work, WorkerInfo,
 };
 
 use super::items::unworked_job;
@@ -206,6 +207,37 @@ fn interactive(deadline: Option<DateTime<Utc>>) -> Job {
             ..Request::default()
         },
     }
+}
+
+#[tokio::test]
+async fn the_window_grows_with_the_slots_of_workers() {
+    let bench = Bench::open().await;
+    let announced = WorkerInfo {
+        id: "large".to_owned(),
+        model: ModelInfo {
+            name: "gemma".to_owned(),
+            weights_sha256: String::new(),
+            quantization: String::new(),
+            template_sha256: String::new(),
+            chat: true,
+            context_tokens_max: 1,
+            modalities: Vec::new(),
+            pan_and_scan: false,
+            fetch: Vec::new(),
+            tier: String::new(),
+        },
+        listen: None,
+        slots: 5,
+        started_at: Utc::now(),
+    };
+    let ttl = Duration::from_mins(1);
+    bench.results.announce(&announced, ttl).await.unwrap();
+    bench.batch("a", 100, 100).await;
+    let mut steward = bench.steward("one", 10);
+    assert_eq!(steward.tick(after(0)).await.fed, 20);
+    bench.results.retire("large").await.unwrap();
+    bench.work(20).await;
+    assert_eq!(steward.tick(after(3)).await.fed, 10);
 }
 
 #[tokio::test]

@@ -302,9 +302,7 @@ async fn look(
         let in_time = tokio::time::timeout(limit, looking).await;
         in_time.map_err(|_| Unable::Late(limit))?
     };
-    looked
-        .map_err(|_| Unable::Broke)?
-        .ok_or(Unable::Overflowed)
+    looked.map_err(|_| Unable::Broke)?.ok_or(Unable::Overflowed)
 }
 
 /// A score as people write it: 0.9, not the nearest 32-bit number in all its digits.
