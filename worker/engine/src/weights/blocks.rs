@@ -14,7 +14,7 @@ pub(crate) const BLOCK_WEIGHTS: usize = 32;
 /// How the blocks of a matrix are to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Form {
-    /// Quants are below `2^bits`: 4, 5 or 8.
+    /// Quants are below `2^bits`: 4, 5, 6 or 8. Those of 6 bits have a scale for each half of a block.
     pub bits: u32,
     /// Whether blocks have minima; where they have none, half of `2^bits` stands for zero.
     pub min: bool,
@@ -33,6 +33,7 @@ impl Form {
     pub(crate) fn exact(dtype: GgmlDType) -> Option<Self> {
         let (bits, min) = match dtype {
             GgmlDType::Q8_0 => (8, false),
+            GgmlDType::Q6K => (6, false),
             GgmlDType::Q5_0 => (5, false),
             GgmlDType::Q5_1 | GgmlDType::Q5K => (5, true),
             GgmlDType::Q4_0 => (4, false),
@@ -40,6 +41,12 @@ impl Form {
             _ => return None,
         };
         Some(Self { bits, min })
+    }
+
+    /// Scales of a block: one, or one for each half.
+    #[inline(always)]
+    pub(crate) const fn scales(self) -> usize {
+        if self.bits == 6 { 2 } else { 1 }
     }
 
     /// What a quant stands for.
@@ -56,7 +63,8 @@ impl Form {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Block {
     pub quants: [u8; BLOCK_WEIGHTS],
-    pub scale: f32,
+    /// Of each half; the same where the [`Form`] has one.
+    pub scales: [f32; 2],
     pub min: f32,
 }
 
@@ -70,6 +78,7 @@ pub(crate) fn exact_block(dtype: GgmlDType, row: &[u8], index: usize) -> Block {
         GgmlDType::Q4_1 => legacy(part(size, index), &LEGACY_Q4_1),
         GgmlDType::Q5_0 => legacy(part(size, index), &LEGACY_Q5_0),
         GgmlDType::Q5_1 => legacy(part(size, index), &LEGACY_Q5_1),
+        GgmlDType::Q6K => q6_k(part(size, index / 8), index % 8),
         GgmlDType::Q4K | GgmlDType::Q5K => k_quant(dtype, part(size, index / 8), index % 8),
         other => unreachable!("{other:?} is not an exact format"),
     }
@@ -90,7 +99,7 @@ pub(crate) fn quantize_block(values: &[f32]) -> Block {
     }
     Block {
         quants,
-        scale,
+        scales: [scale; 2],
         min: 0.0,
     }
 }
@@ -111,7 +120,7 @@ pub(crate) fn quantize_block_4(values: &[f32]) -> Block {
     }
     Block {
         quants,
-        scale,
+        scales: [scale; 2],
         min: -least,
     }
 }
@@ -169,7 +178,7 @@ fn q8_0(block: &[u8]) -> Block {
     }
     Block {
         quants,
-        scale: half_at(block, 0),
+        scales: [half_at(block, 0); 2],
         min: 0.0,
     }
 }
@@ -218,7 +227,7 @@ fn legacy(block: &[u8], format: &Legacy) -> Block {
     }
     Block {
         quants,
-        scale: half_at(block, 0),
+        scales: [half_at(block, 0); 2],
         min,
     }
 }
@@ -248,8 +257,29 @@ fn k_quant(dtype: GgmlDType, block: &[u8], index: usize) -> Block {
     }
     Block {
         quants,
-        scale: half_at(block, 0) * f32::from(scale),
+        scales: [half_at(block, 0) * f32::from(scale); 2],
         min: half_at(block, 2) * f32::from(min),
+    }
+}
+
+/// Sub-block `index` of eight in a block of 256 of `Q6_K`: 128 bytes of four low bits, 64 of two high
+/// bits, an 8-bit scale for each 16 weights, a common f16 scale.
+fn q6_k(block: &[u8], index: usize) -> Block {
+    let (low, rest) = block.split_at(128);
+    let (high, rest) = rest.split_at(64);
+    let (scales, common) = rest.split_at(16);
+    let (half, quarter) = (index / 4, index % 4);
+    let low = &low[half * 64 + quarter % 2 * 32..][..BLOCK_WEIGHTS];
+    let high = &high[half * 32..][..BLOCK_WEIGHTS];
+    let mut quants = [0; BLOCK_WEIGHTS];
+    for (quant, (low, high)) in quants.iter_mut().zip(low.iter().zip(high)) {
+        *quant = (low >> (quarter / 2 * 4) & 0xF) | (high >> (quarter * 2) & 3) << 4;
+    }
+    let scale = |which: usize| f32::from(scales[index * 2 + which].cast_signed());
+    Block {
+        quants,
+        scales: [0, 1].map(|which| half_at(common, 0) * scale(which)),
+        min: 0.0,
     }
 }
 
@@ -275,6 +305,7 @@ mod tests {
             GgmlDType::Q5_1,
             GgmlDType::Q4K,
             GgmlDType::Q5K,
+            GgmlDType::Q6K,
         ] {
             let quantized = QTensor::quantize(&tensor, dtype).unwrap();
             let bytes = quantized.data().unwrap();
@@ -286,7 +317,8 @@ mod tests {
                 for index in 0..cols / BLOCK_WEIGHTS {
                     let block = exact_block(dtype, stored, index);
                     for (j, quant) in block.quants.iter().enumerate() {
-                        let value = form.value(*quant, block.scale, block.min);
+                        let scale = block.scales[j * 2 / BLOCK_WEIGHTS];
+                        let value = form.value(*quant, scale, block.min);
                         let at = row * cols + index * BLOCK_WEIGHTS + j;
                         assert_eq!(value.to_bits(), expected[at].to_bits(), "{dtype:?} {at}");
                     }

@@ -103,7 +103,8 @@ impl Int8Tiles {
         let (tile, column) = (index / columns, index % columns);
         let mut blocks = self.tile(tile).chunks_exact(self.layout.bytes());
         for (values, block) in out.chunks_mut(BLOCK_WEIGHTS).zip(&mut blocks) {
-            let scale = float(block, self.layout.scales(), column);
+            let scales = [0, form.scales() - 1]
+                .map(|part| float(block, self.layout.scales_of(part), column));
             let min = if form.min {
                 float(block, self.layout.mins(), column)
             } else {
@@ -116,6 +117,7 @@ impl Int8Tiles {
                     (4, true) => block[byte] >> 4,
                     _ => block[byte],
                 };
+                let scale = scales[within * 2 / BLOCK_WEIGHTS];
                 *value = form.value(quant, scale, min);
             }
         }
@@ -150,7 +152,9 @@ fn scatter(block: &Block, layout: TileBlock, column: usize, bytes: &mut [u8]) {
         let at = at + column * size_of::<f32>();
         bytes[at..at + size_of::<f32>()].copy_from_slice(&value.to_ne_bytes());
     };
-    set(layout.scales(), block.scale);
+    for (part, scale) in block.scales.iter().take(layout.form.scales()).enumerate() {
+        set(layout.scales_of(part), *scale);
+    }
     if layout.form.min {
         set(layout.mins(), block.min);
     }
@@ -234,6 +238,7 @@ impl Kernel for Int8Product<'_> {
         let Form { bits, min } = self.weights.layout.form;
         match (bits, min) {
             (8, false) => self.tiles::<S, 8, false>(s),
+            (6, false) => self.tiles::<S, 6, false>(s),
             (5, false) => self.tiles::<S, 5, false>(s),
             (5, true) => self.tiles::<S, 5, true>(s),
             (4, false) => self.tiles::<S, 4, false>(s),

@@ -85,10 +85,13 @@ impl Kernel for Quantize<'_> {
             let sum = s.sum(s.add(low, high));
             #[expect(clippy::cast_possible_truncation, reason = "a whole number below 2^13")]
             let whole = sum as i32;
+            #[expect(clippy::cast_possible_truncation, reason = "a whole number below 2^13")]
+            let first = s.sum(low) as i32;
             let mut block = BlockInputs {
                 quants: [0; BLOCK_WEIGHTS],
                 scale,
                 minus_quants: -whole,
+                minus_first: -first,
                 minus_sum: -scale * sum,
             };
             // SAFETY: two vectors are the block's quants; this task alone writes the row's blocks.

@@ -153,7 +153,11 @@ fn a_block_at_the_limits_of_its_integers_is_exact() {
     // largest sums a block can have, where 16-bit steps would saturate.
     let one = half::f16::ONE.to_le_bytes();
     let block = |parts: &[&[u8]]| parts.concat();
+    // Low bits, high bits, a scale of 1 for each 16, and 1 for all.
+    let q6_k = |quants: u8| block(&[&[quants; 192], &[1; 16], &one]);
     let cases = [
+        (GgmlDType::Q6K, q6_k(0xFF), 31.0),
+        (GgmlDType::Q6K, q6_k(0), -32.0),
         (GgmlDType::Q8_0, block(&[&one, &[127; 32]]), 127.0),
         (GgmlDType::Q8_0, block(&[&one, &[0x80; 32]]), -128.0),
         (GgmlDType::Q5_0, block(&[&one, &[0xFF; 20]]), 15.0),
@@ -165,11 +169,13 @@ fn a_block_at_the_limits_of_its_integers_is_exact() {
     ];
     for (dtype, bytes, weight) in cases {
         for tier in Tier::available() {
-            let weights = [RawTensor::new("w", 1, 32, dtype, &bytes)];
+            let k = dtype.block_size();
+            let weights = [RawTensor::new("w", 1, k, dtype, &bytes)];
             let linear = Linear::new(&weights, Storage::Int8, tier).unwrap();
             for x in [127.0, -127.0] {
-                let product = linear.product(&[x; 32]);
-                assert_eq!(product, [weight * x * 32.0], "{dtype:?} {}", tier.name());
+                let product = linear.product(&vec![x; k]);
+                let expected = weight * x * f32::from(u16::try_from(k).unwrap());
+                assert_eq!(product, [expected], "{dtype:?} {}", tier.name());
             }
         }
     }

@@ -187,19 +187,23 @@ impl Simd for Avx2 {
     ) -> [[Self::Sums; C]; R] {
         let layout = const { TileBlock::of::<Self, BITS, MIN>() };
         unsafe {
-            let dots = if BITS == 8 {
-                dots_8(weights, inputs)
-            } else {
-                dots_below_6::<R, C, BITS, MIN>(weights, inputs)
-            };
-            for c in 0..C {
-                let scales = _mm256_loadu_ps(weights[c].add(layout.scales()).cast());
-                for r in 0..R {
-                    let scale = _mm256_mul_ps(scales, _mm256_set1_ps((*inputs[r]).scale));
-                    let dot = _mm256_cvtepi32_ps(dots[r][c]);
-                    sums[r][c] = _mm256_fmadd_ps(dot, scale, sums[r][c]);
+            for part in 0..layout.form.scales() {
+                let dots = if BITS == 8 {
+                    dots_8(weights, inputs)
+                } else {
+                    dots_below_8::<R, C, BITS, MIN>(weights, inputs, part)
+                };
+                for c in 0..C {
+                    let scales = _mm256_loadu_ps(weights[c].add(layout.scales_of(part)).cast());
+                    for r in 0..R {
+                        let scale = _mm256_mul_ps(scales, _mm256_set1_ps((*inputs[r]).scale));
+                        let dot = _mm256_cvtepi32_ps(dots[r][c]);
+                        sums[r][c] = _mm256_fmadd_ps(dot, scale, sums[r][c]);
+                    }
                 }
-                if MIN {
+            }
+            if MIN {
+                for c in 0..C {
                     let mins = _mm256_loadu_ps(weights[c].add(layout.mins()).cast());
                     for r in 0..R {
                         let sum = _mm256_set1_ps((*inputs[r]).minus_sum);
@@ -247,23 +251,30 @@ unsafe fn dots_8<const R: usize, const C: usize>(
     }
 }
 
-/// Dot products of quants of at most 5 bits, several groups of which sum up in 16 bits.
+/// Dot products of part `part` of quants of less than 8 bits, several groups of which sum up in 16 bits.
 #[inline(always)]
-unsafe fn dots_below_6<const R: usize, const C: usize, const BITS: u32, const MIN: bool>(
+unsafe fn dots_below_8<const R: usize, const C: usize, const BITS: u32, const MIN: bool>(
     weights: [*const u8; C],
     inputs: [*const BlockInputs; R],
+    part: usize,
 ) -> [[__m256i; C]; R] {
-    // 4 * 2 * 31 * 127 and 8 * 2 * 15 * 127 are below 2^15.
-    let groups = if BITS == 5 { 4 } else { GROUPS };
+    let parts = const { TileBlock::of::<Avx2, BITS, MIN>().form.scales() };
+    let part_groups = GROUPS / parts;
+    // 2 * 2 * 63 * 127, 4 * 2 * 31 * 127 and 8 * 2 * 15 * 127 are below 2^15.
+    let groups = match BITS {
+        6 => 2,
+        5 => 4,
+        _ => GROUPS,
+    };
     unsafe {
         let mut dots = [[_mm256_setzero_si256(); C]; R];
         if !MIN {
             for r in 0..R {
-                let raised = (*inputs[r]).minus_quants << (BITS - 1);
+                let raised = (*inputs[r]).minus_part(part, parts) << (BITS - 1);
                 dots[r] = [_mm256_set1_epi32(raised); C];
             }
         }
-        for first in (0..GROUPS).step_by(groups) {
+        for first in (part * part_groups..(part + 1) * part_groups).step_by(groups) {
             let mut sums = [[_mm256_setzero_si256(); C]; R];
             for group in first..first + groups {
                 let mut quants = [_mm256_setzero_si256(); C];

@@ -143,33 +143,40 @@ impl Simd for Avx512 {
         inputs: [*const BlockInputs; R],
     ) -> [[Self::Sums; C]; R] {
         let layout = const { TileBlock::of::<Self, BITS, MIN>() };
+        let parts = const { TileBlock::of::<Self, BITS, MIN>().form.scales() };
+        let part_groups = GROUPS / parts;
         unsafe {
-            let mut dots = [[_mm512_setzero_si512(); C]; R];
-            if !MIN {
-                for r in 0..R {
-                    dots[r] = [_mm512_set1_epi32((*inputs[r]).minus_quants << (BITS - 1)); C];
+            for part in 0..parts {
+                let mut dots = [[_mm512_setzero_si512(); C]; R];
+                if !MIN {
+                    for r in 0..R {
+                        let raised = (*inputs[r]).minus_part(part, parts) << (BITS - 1);
+                        dots[r] = [_mm512_set1_epi32(raised); C];
+                    }
                 }
-            }
-            for group in 0..GROUPS {
-                let mut quants = [_mm512_setzero_si512(); C];
-                for c in 0..C {
-                    quants[c] = load_group::<BITS>(weights[c], group);
-                }
-                for r in 0..R {
-                    let four = load_four((*inputs[r]).quants.as_ptr().add(group * GROUP));
+                for group in part * part_groups..(part + 1) * part_groups {
+                    let mut quants = [_mm512_setzero_si512(); C];
                     for c in 0..C {
-                        dots[r][c] = _mm512_dpbusd_epi32(dots[r][c], quants[c], four);
+                        quants[c] = load_group::<BITS>(weights[c], group);
+                    }
+                    for r in 0..R {
+                        let four = load_four((*inputs[r]).quants.as_ptr().add(group * GROUP));
+                        for c in 0..C {
+                            dots[r][c] = _mm512_dpbusd_epi32(dots[r][c], quants[c], four);
+                        }
+                    }
+                }
+                for c in 0..C {
+                    let scales = _mm512_loadu_ps(weights[c].add(layout.scales_of(part)).cast());
+                    for r in 0..R {
+                        let scale = _mm512_mul_ps(scales, _mm512_set1_ps((*inputs[r]).scale));
+                        let dot = _mm512_cvtepi32_ps(dots[r][c]);
+                        sums[r][c] = _mm512_fmadd_ps(dot, scale, sums[r][c]);
                     }
                 }
             }
-            for c in 0..C {
-                let scales = _mm512_loadu_ps(weights[c].add(layout.scales()).cast());
-                for r in 0..R {
-                    let scale = _mm512_mul_ps(scales, _mm512_set1_ps((*inputs[r]).scale));
-                    let dot = _mm512_cvtepi32_ps(dots[r][c]);
-                    sums[r][c] = _mm512_fmadd_ps(dot, scale, sums[r][c]);
-                }
-                if MIN {
+            if MIN {
+                for c in 0..C {
                     let mins = _mm512_loadu_ps(weights[c].add(layout.mins()).cast());
                     for r in 0..R {
                         let sum = _mm512_set1_ps((*inputs[r]).minus_sum);

@@ -181,8 +181,8 @@ pub(crate) trait Simd: Copy {
     fn int8_zero(self) -> Self::Sums;
     /// Adds the products of one block along k of `R` rows and `C` tiles of columns.
     ///
-    /// The integer dot product is exact; then `sum = fma(dot, weight scale * input scale, sum)` and,
-    /// with `MIN`, `sum = fma(min, minus_sum, sum)`.
+    /// The integer dot product is exact; then `sum = fma(dot, weight scale * input scale, sum)`, for
+    /// each part of the block that has its own scale, and, with `MIN`, `sum = fma(min, minus_sum, sum)`.
     ///
     /// # Safety
     /// The pointers are valid for a block, weights laid out as [`TileBlock::of`] the tier says.
@@ -195,12 +195,12 @@ pub(crate) trait Simd: Copy {
     unsafe fn int8_store(self, p: *mut f32, sums: Self::Sums);
 }
 
-/// How the bytes of one block of a tile of columns lie: quants, then the columns' scales (f32), then
-/// their minima if there are any.
+/// How the bytes of one block of a tile of columns lie: quants, then the columns' scales (f32; those of
+/// the second halves after those of the first), then their minima if there are any.
 ///
-/// Quants of 8 or 5 bits, a byte each, are eight groups along k, of four k-values a column. Quants of
+/// Quants of 8, 6 or 5 bits, a byte each, are eight groups along k, of four k-values a column. Quants of
 /// 4 bits are four groups, and the upper halves of group `i` are group `i + 4`. What a quant means is
-/// the [`Form`]'s; 8 bits never have minima.
+/// the [`Form`]'s; 8 and 6 bits never have minima.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TileBlock {
     pub columns: usize,
@@ -237,10 +237,16 @@ impl TileBlock {
         groups * self.group_bytes()
     }
 
+    /// Where the scales of part `part` of the blocks begin.
+    #[inline(always)]
+    pub(crate) const fn scales_of(self, part: usize) -> usize {
+        self.scales() + part * self.columns * size_of::<f32>()
+    }
+
     /// Where the minima begin.
     #[inline(always)]
     pub(crate) const fn mins(self) -> usize {
-        self.scales() + self.columns * size_of::<f32>()
+        self.scales_of(self.form.scales())
     }
 
     #[inline(always)]
@@ -258,8 +264,22 @@ pub(crate) struct BlockInputs {
     pub scale: f32,
     /// `-Σ quants`.
     pub minus_quants: i32,
+    /// `-Σ quants` of the first half.
+    pub minus_first: i32,
     /// `-scale * Σ quants`.
     pub minus_sum: f32,
+}
+
+impl BlockInputs {
+    /// `-Σ quants` of part `part` of `parts`.
+    #[inline(always)]
+    pub(crate) fn minus_part(&self, part: usize, parts: usize) -> i32 {
+        match (part, parts) {
+            (_, 1) => self.minus_quants,
+            (0, _) => self.minus_first,
+            _ => self.minus_quants - self.minus_first,
+        }
+    }
 }
 
 /// K-values a group holds of each column.

@@ -3,8 +3,10 @@
 #![expect(clippy::inline_always, reason = "the trait's rule")]
 
 use super::{BlockInputs, GROUP, GROUPS, LANES, Simd, TileBlock};
+use crate::weights::blocks::BLOCK_WEIGHTS;
 use half::bf16;
 use std::array::from_fn;
+use std::ops::Range;
 
 /// Runs everywhere.
 #[derive(Clone, Copy)]
@@ -115,19 +117,28 @@ impl Simd for Portable {
         inputs: [*const BlockInputs; R],
     ) -> [[Self::Sums; C]; R] {
         let layout = const { TileBlock::of::<Self, BITS, MIN>() };
+        let parts = layout.form.scales();
+        let part_values = BLOCK_WEIGHTS / parts;
         for (sums, x) in sums.iter_mut().zip(inputs) {
             let x = unsafe { &*x };
             for (sums, block) in sums.iter_mut().zip(weights) {
-                let scales = unsafe { self.load(block.add(layout.scales()).cast()) };
-                for (lane, sum) in sums.iter_mut().enumerate() {
-                    let dot = unsafe { dot::<BITS>(block, &x.quants, lane) };
-                    let raised = if MIN { 0 } else { x.minus_quants << (BITS - 1) };
-                    #[expect(
-                        clippy::cast_precision_loss,
-                        reason = "sums of 32 products stay below 2^24"
-                    )]
-                    let dot = (dot + raised) as f32;
-                    *sum = dot.mul_add(scales[lane] * x.scale, *sum);
+                for part in 0..parts {
+                    let scales = unsafe { self.load(block.add(layout.scales_of(part)).cast()) };
+                    let within = part * part_values..(part + 1) * part_values;
+                    let raised = if MIN {
+                        0
+                    } else {
+                        x.minus_part(part, parts) << (BITS - 1)
+                    };
+                    for (lane, sum) in sums.iter_mut().enumerate() {
+                        let dot = unsafe { dot::<BITS>(block, &x.quants, within.clone(), lane) };
+                        #[expect(
+                            clippy::cast_precision_loss,
+                            reason = "sums of 32 products stay below 2^24"
+                        )]
+                        let dot = (dot + raised) as f32;
+                        *sum = dot.mul_add(scales[lane] * x.scale, *sum);
+                    }
                 }
                 if MIN {
                     let mins = unsafe { self.load(block.add(layout.mins()).cast()) };
@@ -143,14 +154,20 @@ impl Simd for Portable {
     }
 }
 
-/// The dot product of a block of one column.
+/// The dot product of the values `within` of a block of one column.
 ///
 /// # Safety
 /// `quants` is valid for a tile block of `BITS`.
 #[inline(always)]
-unsafe fn dot<const BITS: u32>(quants: *const u8, x: &[i8], lane: usize) -> i32 {
+unsafe fn dot<const BITS: u32>(
+    quants: *const u8,
+    x: &[i8],
+    within: Range<usize>,
+    lane: usize,
+) -> i32 {
     let mut sum = 0;
-    for (i, x) in x.iter().enumerate() {
+    for i in within {
+        let x = x[i];
         let (group, within) = (i / GROUP, i % GROUP);
         let stored = if BITS == 4 {
             group % (GROUPS / 2)
@@ -164,7 +181,7 @@ unsafe fn dot<const BITS: u32>(quants: *const u8, x: &[i8], lane: usize) -> i32 
             (4, false) => byte >> 4,
             _ => byte,
         };
-        sum += i32::from(quant) * i32::from(*x);
+        sum += i32::from(quant) * i32::from(x);
     }
     sum
 }
