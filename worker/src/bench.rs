@@ -51,6 +51,8 @@ pub struct Report {
     pub decode_tokens_per_second: f64,
     /// Seconds to load the model.
     pub load_seconds: f64,
+    /// Seconds from the beginning of loading to the first token of the first prompt, images apart.
+    pub first_token_seconds: f64,
     /// The most memory the process had resident, the tokenizer included.
     pub peak_rss_bytes: u64,
     /// Memory that became resident while the tokenizer was loaded.
@@ -102,6 +104,8 @@ fn measure(args: &BenchArgs) -> anyhow::Result<Report> {
     let engine = Engine::start(Box::new(loaded.runner), prompter, &options)?;
     let load_seconds = (loading + started.elapsed()).as_secs_f64();
     let prompts = prompts(args, engine.shape().vocab);
+    run(&engine, &prompts[..1], 1)?;
+    let first_token_seconds = (loading + started.elapsed()).as_secs_f64();
     // Once over the pages and caches, unmeasured.
     run(&engine, &prompts[..1], 2)?;
     let prefill_started = Instant::now();
@@ -124,6 +128,7 @@ fn measure(args: &BenchArgs) -> anyhow::Result<Report> {
             decode_s,
         ),
         load_seconds,
+        first_token_seconds,
         peak_rss_bytes: peak_resident_bytes().unwrap_or(0),
         tokenizer_rss_bytes,
         ..report
@@ -147,6 +152,7 @@ fn described(args: &BenchArgs, model: String, loaded: &Loaded) -> Report {
         prefill_tokens_per_second: 0.0,
         decode_tokens_per_second: 0.0,
         load_seconds: 0.0,
+        first_token_seconds: 0.0,
         peak_rss_bytes: 0,
         tokenizer_rss_bytes: 0,
     }
@@ -230,7 +236,7 @@ fn table(report: &Report) -> String {
     format!(
         "model      {} ({}, {}, {} threads)\nworkload   {} sequences, {} prompt and {} new tokens \
          each\n{images}prefill    {:.1} tokens/s\ndecode     {:.1} tokens/s\npeak rss   {:.0} MiB, of \
-         which tokenizer {:.0} MiB\nloaded in  {:.2} s\n",
+         which tokenizer {:.0} MiB\nloaded in  {:.2} s, first token after {:.2} s\n",
         report.model,
         report.quantization,
         report.tier,
@@ -243,5 +249,6 @@ fn table(report: &Report) -> String {
         mebibytes(report.peak_rss_bytes),
         mebibytes(report.tokenizer_rss_bytes),
         report.load_seconds,
+        report.first_token_seconds,
     )
 }

@@ -36,16 +36,17 @@ const ROWS: [usize; 4] = [1, 8, 32, 256];
 /// Each figure is the best of so many runs.
 const RUNS: usize = 3;
 /// Weights that are used in turn.
-const WEIGHTS_MIN: usize = 40_000_000;
+const WEIGHTS_MIN: usize = 200_000_000;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let cpu = Cpu::new(None, None)?;
     let tier = cpu.tier();
     let peak = peak::int8(cpu.threads());
     println!(
-        "{tier}, {} threads: peak {:.0} Gop/s",
+        "{tier}, {} threads: peak {:.0} Gop/s, memory {:.1} GB/s",
         cpu.threads(),
-        peak / 1e9
+        peak / 1e9,
+        peak::bandwidth(cpu.threads()) / 1e9,
     );
     println!("format      k      n   rows   Gop/s of peak    GB/s");
     for (k, n, dtype) in SHAPES {

@@ -1,4 +1,5 @@
-//! The rate of 8-bit dot products, operands in registers: what a perfect kernel would reach.
+//! What a perfect kernel would reach: 8-bit dot products with operands in registers, and reading memory
+//! once.
 #![expect(unsafe_code, reason = "measured with bare instructions")]
 
 use std::arch::asm;
@@ -23,6 +24,31 @@ pub(crate) fn int8(threads: usize) -> f64 {
             }
         });
         (10 * operations * ROUNDS * threads as u64) as f64 / started.elapsed().as_secs_f64()
+    });
+    best.fold(0.0, f64::max)
+}
+
+/// Bytes each thread reads: far more than caches hold.
+const READ_BYTES: usize = 512 << 20;
+
+/// Bytes a second that so many threads read from memory.
+pub(crate) fn bandwidth(threads: usize) -> f64 {
+    let memory: Vec<Vec<u64>> = (0..threads)
+        .map(|_| vec![1; READ_BYTES / size_of::<u64>()])
+        .collect();
+    let best = (0..3).map(|_| {
+        let started = Instant::now();
+        std::thread::scope(|scope| {
+            for words in &memory {
+                scope.spawn(|| {
+                    let sum = words
+                        .iter()
+                        .fold(0_u64, |sum, word| sum.wrapping_add(*word));
+                    std::hint::black_box(sum);
+                });
+            }
+        });
+        (READ_BYTES * threads) as f64 / started.elapsed().as_secs_f64()
     });
     best.fold(0.0, f64::max)
 }
