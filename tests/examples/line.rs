@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 /// Sequences of the worker; it has twice as many jobs in hand.
 const SLOTS: &str = "128";
 const COUNTS: [usize; 3] = [1_000, 20_000, 200_000];
-const START_MAX: Duration = Duration::from_secs(60);
+const START_MAX: Duration = Duration::from_mins(1);
 
 fn main() -> anyhow::Result<()> {
     let counts = std::env::args().skip(1).map(|count| count.parse());
@@ -132,7 +132,7 @@ fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
     // proc(5): utime and stime, fields 14 and 15, in hundredths of a second.
     let times = fields.split_whitespace().skip(11).take(2);
     let ticks = times
-        .map(|ticks| ticks.parse())
+        .map(str::parse)
         .collect::<Result<Vec<u32>, _>>()?;
     Ok(f64::from(ticks.iter().sum::<u32>()) / 100.0)
 }

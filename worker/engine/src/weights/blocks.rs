@@ -44,7 +44,7 @@ impl Form {
     }
 
     /// Scales of a block: one, or one for each half.
-    #[inline(always)]
+    #[inline]
     pub(crate) const fn scales(self) -> usize {
         if self.bits == 6 { 2 } else { 1 }
     }
