@@ -131,9 +131,7 @@ fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
     let fields = stat.rsplit_once(')').context("no process name")?.1;
     // proc(5): utime and stime, fields 14 and 15, in hundredths of a second.
     let times = fields.split_whitespace().skip(11).take(2);
-    let ticks = times
-        .map(str::parse)
-        .collect::<Result<Vec<u32>, _>>()?;
+    let ticks = times.map(str::parse).collect::<Result<Vec<u32>, _>>()?;
     Ok(f64::from(ticks.iter().sum::<u32>()) / 100.0)
 }
 

@@ -3,6 +3,8 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -43,6 +45,26 @@ impl Compute {
             .await
             .unwrap_or_else(|lost| Err(Box::new(lost.to_string())))
     }
+
+    /// As [`Self::run`], but no longer than `limit` once it has begun; `None` after that.
+    pub(crate) async fn run_within<T: Send + 'static>(
+        &self,
+        limit: Duration,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<Result<T, Panic>> {
+        let (begin, begun) = oneshot::channel();
+        let mut running = pin!(self.run(move || {
+            // Whoever asked may have left.
+            let _ = begin.send(());
+            work()
+        }));
+        tokio::select! {
+            biased;
+            done = &mut running => return Some(done),
+            _ = begun => {}
+        }
+        tokio::time::timeout(limit, running).await.ok()
+    }
 }
 
 #[cfg(test)]
@@ -55,5 +77,29 @@ mod tests {
         let panicked = compute.run(|| assert_eq!(1, 2, "odd")).await.unwrap_err();
         assert!(panicked.downcast_ref::<String>().unwrap().contains("odd"));
         assert_eq!(compute.run(|| 7).await.unwrap(), 7);
+    }
+
+    #[tokio::test]
+    async fn the_time_of_work_counts_from_its_beginning() {
+        let compute = Compute::start().unwrap();
+        let limit = Duration::from_millis(500);
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let held = std::sync::Arc::new(std::sync::Mutex::new(held));
+        let busy = (0..THREADS).map(|_| {
+            let held = held.clone();
+            compute.run(move || held.lock().unwrap().recv().is_err())
+        });
+        let freed = async {
+            // Longer than the limit of what waits for them.
+            tokio::time::sleep(limit * 2).await;
+            drop(release);
+        };
+        let busy = futures::future::join_all(busy);
+        let (.., waited) = tokio::join!(busy, freed, compute.run_within(limit, || 7));
+        assert_eq!(waited.unwrap().unwrap(), 7);
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let late = compute.run_within(Duration::from_millis(1), move || held.recv());
+        assert!(late.await.is_none());
+        drop(release);
     }
 }

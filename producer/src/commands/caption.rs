@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use lapidary_schemas::ModelInfo;
-use lapidary_schemas::worker::DEMONSTRATION;
+use lapidary_schemas::worker::{DEMONSTRATION, INSTANT};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -22,6 +22,9 @@ use crate::standing::Standing;
 /// Said before a caption of that model is read as if it meant something.
 const DEMONSTRATION_NOTE: &str = "this is the demonstration model: it names 48 pictograms on plain \
      backgrounds, and what it says of anything else means nothing; choose another with --model";
+
+/// Likewise.
+const INSTANT_NOTE: &str = "this model computes nothing: every answer is the same, to measure what stands around the engine";
 
 /// Captions documents; see `lapidary caption --help`.
 pub(super) async fn run(args: Caption, stop: CancellationToken) -> Result<Exit, Stop> {
@@ -47,8 +50,10 @@ pub(super) async fn run(args: Caption, stop: CancellationToken) -> Result<Exit, 
         return Ok(Exit::Interrupted);
     };
     let model = model?;
-    if model.name == DEMONSTRATION {
-        say(DEMONSTRATION_NOTE);
+    match model.name.as_str() {
+        DEMONSTRATION => say(DEMONSTRATION_NOTE),
+        INSTANT => say(INSTANT_NOTE),
+        _ => {}
     }
     let asking = asking(&args, &wish, model, &place)?;
     let wanted = wanted(&args, &asking);

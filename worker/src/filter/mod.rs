@@ -296,11 +296,10 @@ async fn look(
     let looked = if bytes <= HERE_BYTES_MAX {
         catch_unwind(AssertUnwindSafe(|| detector.look(texts)))
     } else {
-        let (looking, texts) = (detector.clone(), texts.clone());
-        let looking = compute.run(move || looking.look(&texts));
-        let limit = detector.time_limit;
-        let in_time = tokio::time::timeout(limit, looking).await;
-        in_time.map_err(|_| Unable::Late(limit))?
+        let (limit, texts) = (detector.time_limit, texts.clone());
+        let looking = detector.clone();
+        let in_time = compute.run_within(limit, move || looking.look(&texts));
+        in_time.await.ok_or(Unable::Late(limit))?
     };
     looked.map_err(|_| Unable::Broke)?.ok_or(Unable::Overflowed)
 }

@@ -41,10 +41,14 @@ pub(crate) fn bandwidth(threads: usize) -> f64 {
         std::thread::scope(|scope| {
             for words in &memory {
                 scope.spawn(|| {
-                    let sum = words
-                        .iter()
-                        .fold(0_u64, |sum, word| sum.wrapping_add(*word));
-                    std::hint::black_box(sum);
+                    // So many sums that none waits for another.
+                    let mut sums = [0_u64; 16];
+                    for words in words.as_chunks::<16>().0 {
+                        for (sum, word) in sums.iter_mut().zip(words) {
+                            *sum = sum.wrapping_add(*word);
+                        }
+                    }
+                    std::hint::black_box(sums);
                 });
             }
         });
