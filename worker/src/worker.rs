@@ -36,6 +36,8 @@ use crate::{gauges, idle, parent, steward};
 /// How long an announcement holds, and how often it is renewed.
 const ANNOUNCE_TTL: Duration = Duration::from_secs(15);
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(5);
+/// How long the first announcement is waited for.
+const ANNOUNCE_FIRST: Duration = Duration::from_secs(2);
 /// How long taking the announcement back may take.
 const RETIRE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often it is checked that the engine runs.
@@ -144,6 +146,14 @@ pub async fn run(config: Config) -> Result<(), WorkerError> {
     };
     let model = model_info(&config.model, &config.images, &engine);
     let info = announcement(model, config.engine.slots_max, listen);
+    // Whoever reads that it serves finds it; what cannot be announced now is announced later.
+    let announced = stores.results.announce(&info, ANNOUNCE_TTL);
+    if !matches!(
+        tokio::time::timeout(ANNOUNCE_FIRST, announced).await,
+        Ok(Ok(()))
+    ) {
+        tracing::warn!("not announced yet");
+    }
     tracing::info!(worker = info.id, model = ?info.model, listen = info.listen, "serving");
     // The endpoint is ready from here on.
     let _ = ops.engine.set(engine.clone());
