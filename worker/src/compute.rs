@@ -52,10 +52,10 @@ impl Compute {
         limit: Duration,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<Result<T, Panic>> {
-        let (begin, begun) = oneshot::channel();
+        let (tell, begun) = oneshot::channel();
         let mut running = pin!(self.run(move || {
             // Whoever asked may have left.
-            let _ = begin.send(());
+            let _ = tell.send(());
             work()
         }));
         tokio::select! {
