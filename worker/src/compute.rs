@@ -83,7 +83,7 @@ mod tests {
     async fn the_time_of_work_counts_from_its_beginning() {
         let compute = Compute::start().unwrap();
         let limit = Duration::from_millis(500);
-        let (release, held) = std::sync::mpsc::channel::<()>();
+        let (release, held) = std::sync::mpsc::sync_channel::<()>(0);
         let held = std::sync::Arc::new(std::sync::Mutex::new(held));
         let busy = (0..THREADS).map(|_| {
             let held = held.clone();
@@ -97,7 +97,7 @@ mod tests {
         let busy = futures::future::join_all(busy);
         let (.., waited) = tokio::join!(busy, freed, compute.run_within(limit, || 7));
         assert_eq!(waited.unwrap().unwrap(), 7);
-        let (release, held) = std::sync::mpsc::channel::<()>();
+        let (release, held) = std::sync::mpsc::sync_channel::<()>(0);
         let late = compute.run_within(Duration::from_millis(1), move || held.recv());
         assert!(late.await.is_none());
         drop(release);
