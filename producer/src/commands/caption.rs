@@ -24,7 +24,8 @@ const DEMONSTRATION_NOTE: &str = "this is the demonstration model: it names 48 p
      backgrounds, and what it says of anything else means nothing; choose another with --model";
 
 /// Likewise.
-const INSTANT_NOTE: &str = "this model computes nothing: every answer is the same, to measure what stands around the engine";
+const INSTANT_NOTE: &str = "this model computes nothing: every answer is the same, to measure what \
+     stands around the engine";
 
 /// Captions documents; see `lapidary caption --help`.
 pub(super) async fn run(args: Caption, stop: CancellationToken) -> Result<Exit, Stop> {

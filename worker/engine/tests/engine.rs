@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use lapidary_engine::batch::ForwardError;
 use lapidary_engine::fake::FakeForward;
 use lapidary_engine::{
     Class, Engine, EngineError, EngineOptions, Event, FinishReason, GenerateError, GenerateInput,
-    Health, Outcome, Prompt, Sampling, StepReport, SubmitError,
+    Health, LoadOptions, Outcome, Prompt, Sampling, StepReport, SubmitError,
 };
 
 const WINDOW: Option<usize> = Some(50);
@@ -77,6 +78,26 @@ fn together(options: &EngineOptions) -> (Engine, Vec<(String, Vec<u32>, FinishRe
         .map(|one| essence(one.wait().unwrap()))
         .collect();
     (engine, outcomes)
+}
+
+#[test]
+fn a_model_in_whose_place_nothing_computes_answers_all_alike() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../bundled/model");
+    let load = LoadOptions {
+        instant: true,
+        ..LoadOptions::default()
+    };
+    let engine = Engine::load(Path::new(folder), &load, &EngineOptions::default()).unwrap();
+    assert_eq!(engine.model().unwrap().quantization, "none");
+    let answers = ["A cat.", "What is a cat?"].map(|text| {
+        let drawn = seeded(input(text, 8), 3);
+        let outcome = engine.submit(drawn).unwrap().wait().unwrap();
+        assert_eq!(outcome.finish_reason, FinishReason::Stop);
+        assert_eq!(outcome.usage.completion_tokens, 2);
+        outcome.text
+    });
+    assert!(!answers[0].is_empty());
+    assert_eq!(answers[0], answers[1]);
 }
 
 #[test]
