@@ -16,6 +16,8 @@ pub const LOGPROBS_MAX: u32 = 20;
 pub const OUTPUT_TOKENS_DEFAULT: u32 = 512;
 /// Generated tokens a request may ask for by default.
 pub const OUTPUT_TOKENS_MAX: u32 = 1_024;
+/// Bytes of the schema that an answer must keep, as JSON: it travels inside its job.
+pub const JSON_SCHEMA_BYTES_MAX: usize = 32 * 1024;
 /// Functions a request may offer the model.
 pub const TOOLS_MAX: usize = 64;
 /// Bytes of a function's name.

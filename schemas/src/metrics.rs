@@ -144,6 +144,10 @@ const FINISH: Label = Label {
     name: "finish_reason",
     values: Values::Listed(&["stop", "length", "content_filter", "tool_calls"]),
 };
+const DRAFT: Label = Label {
+    name: "outcome",
+    values: Values::Listed(&["accepted", "rejected"]),
+};
 const POOL: Label = Label {
     name: "pool",
     values: Values::Listed(&["global", "local"]),
@@ -232,6 +236,7 @@ table! {
     VISION_BUSY: Worker Counter, "lapidary_vision_busy_seconds_total", "seconds", [], "Time the vision tower spent encoding, between steps.";
     PREFIX_CACHE_QUERIES: Worker Counter, "lapidary_prefix_cache_queries_tokens_total", "tokens", [], "Prompt tokens looked up in the prefix cache.";
     PREFIX_CACHE_HITS: Worker Counter, "lapidary_prefix_cache_hits_tokens_total", "tokens", [], "Prompt tokens whose keys and values were found there.";
+    DRAFTED_TOKENS: Worker Counter, "lapidary_drafted_tokens_total", "tokens", [DRAFT], "Tokens guessed for answers, by whether they were then drawn.";
     PROMPT_LENGTH: Worker Histogram(TOKENS), "lapidary_prompt_length_tokens", "tokens", [CLASS], "Length of prompts.";
     ANSWER_LENGTH: Worker Histogram(TOKENS), "lapidary_answer_length_tokens", "tokens", [CLASS, FINISH], "Length of answers, by why they ended.";
     BATCH_SIZE: Worker Histogram(SEQUENCES), "lapidary_step_sequences", "sequences", [], "Sequences of one engine step.";

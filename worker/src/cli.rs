@@ -164,6 +164,16 @@ pub struct RunArgs {
     /// Longest prompt and answer together, in tokens; by default the model's own limit.
     #[arg(long, env = "LAPIDARY_CONTEXT", value_name = "TOKENS")]
     pub context: Option<usize>,
+    /// Guess up to so many tokens of an answer at once, from what its prompt and itself said before;
+    /// 0 for none. Answers are the same; those that quote or transcribe come faster, as long as slots
+    /// are free.
+    #[arg(
+        long,
+        env = "LAPIDARY_DRAFT",
+        value_name = "TOKENS",
+        default_value_t = 0
+    )]
+    pub draft: usize,
     /// Show images far from square in crops too, each a view more to read; by default as the model's
     /// files say. Part of what decides an answer.
     #[arg(long, env = "LAPIDARY_PAN_AND_SCAN", value_name = "BOOL", num_args = 0..=1,

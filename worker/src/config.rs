@@ -78,6 +78,7 @@ impl Config {
                 step_tokens_max: STEP_TOKENS.max(args.slots),
                 kv_bytes_max: usize::try_from(args.kv_memory.as_u64()).unwrap_or(usize::MAX),
                 context_tokens_max: args.context,
+                draft_tokens_max: args.draft,
                 ..EngineOptions::default()
             },
             model: args.name.clone().unwrap_or_else(|| source.name()),
@@ -144,6 +145,7 @@ impl Config {
             slots = self.engine.slots_max,
             interactive_slots = self.engine.interactive_slots_reserved,
             kv_bytes_max = self.engine.kv_bytes_max,
+            draft_tokens_max = self.engine.draft_tokens_max,
             pan_and_scan = self.images.pan_and_scan,
             fetch = self.images.fetch.join(","),
             policy = self.filters.policy().0,

@@ -17,7 +17,7 @@ const RATE_WINDOW: Duration = Duration::from_secs(10);
 
 /// Records a step.
 pub(crate) fn record_step(step: &StepReport, metrics: &Metrics) {
-    let tokens = step.prefill_tokens + step.decode_tokens;
+    let tokens = step.prefill_tokens + step.decode_tokens + step.rejected_tokens;
     metrics.observe(&metrics::BATCH_SIZE, &[], number(step.sequences as u64));
     metrics.observe(&metrics::STEP_TOKENS, &[], number(tokens as u64));
     metrics.observe(&metrics::STEP_DURATION, &[], step.duration.as_secs_f64());
@@ -75,6 +75,10 @@ impl Gauges {
             &[],
             since(stats.cached_tokens, last.cached_tokens),
         );
+        let accepted = since(stats.accepted_tokens, last.accepted_tokens);
+        let drafted = since(stats.drafted_tokens, last.drafted_tokens);
+        metrics.add(&metrics::DRAFTED_TOKENS, &["accepted"], accepted);
+        metrics.add(&metrics::DRAFTED_TOKENS, &["rejected"], drafted - accepted);
         for (metric, labels, count) in [
             (&metrics::SEQUENCES_RUNNING, &[][..], stats.running),
             (&metrics::SEQUENCES_WAITING, &[][..], stats.waiting),

@@ -221,6 +221,7 @@ async fn greeting(engine: &Engine) -> Result<(), String> {
         sampling: Sampling::GREEDY,
         max_tokens: PROBE_TOKENS,
         stop: Vec::new(),
+        grammar: None,
         logprobs: None,
         class: Class::Interactive,
     };

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use futures::FutureExt;
-use lapidary_engine::{Generation, Prompt};
+use lapidary_engine::{Generation, Prompt, SubmitError};
 use lapidary_schemas::validate::validate_job;
 use lapidary_schemas::{Class, Failure, FailureCode, Job, ValidRequest, metrics};
 use lapidary_transport::results::Begin;
@@ -152,17 +152,21 @@ async fn submit(
     request: ValidRequest,
     prompt: Prompt,
 ) -> Result<Generation, Failure> {
-    let engine = line.engine.clone();
-    let prepared = line.compute.run(move || engine.prepare(&prompt)).await;
-    let prepared = prepared
+    let refused = |error: SubmitError| translate::refused(&error, &line.model.name);
+    let (engine, form) = (line.engine.clone(), translate::form(&request));
+    let prepare = move || -> Result<_, SubmitError> {
+        let grammar = form.map(|form| engine.grammar(&form)).transpose()?;
+        Ok((engine.prepare(&prompt)?, grammar))
+    };
+    let prepared = line.compute.run(prepare).await;
+    let (prepared, grammar) = prepared
         .map_err(|panic| panicked(panic.as_ref()))?
-        .map_err(|error| translate::unprompted(&error))?;
+        .map_err(refused)?;
     let room = line.engine.sequence_tokens_max();
     let tokens_max = translate::output_tokens(&request, prepared.tokens().len(), room);
-    let input = translate::generate_input(job, &request, Prompt::Prepared(prepared), tokens_max);
-    line.engine
-        .submit(input)
-        .map_err(|error| translate::refused(&error, &line.model.name))
+    let asked = (Prompt::Prepared(prepared), grammar);
+    let input = translate::generate_input(job, &request, asked, tokens_max);
+    line.engine.submit(input).map_err(refused)
 }
 
 fn panicked(panic: &(dyn std::any::Any + Send)) -> Failure {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use lapidary_engine::prompt::{PromptError, TemplateError};
-use lapidary_engine::{GenerateError, GenerateInput, Prompt, Sampling, SubmitError};
-use lapidary_schemas::request::{Content, Role};
+use lapidary_engine::{Form, GenerateError, GenerateInput, Grammar, Prompt, Sampling, SubmitError};
+use lapidary_schemas::request::{Content, ResponseFormat, Role};
 use lapidary_schemas::result::{ModelUsed, Timings, TokenLogprob, Usage};
 use lapidary_schemas::resume::seed_from;
 use lapidary_schemas::tool::ToolCall;
@@ -23,7 +23,7 @@ use crate::tools;
 pub(crate) fn generate_input(
     job: &Job,
     request: &ValidRequest,
-    prompt: Prompt,
+    (prompt, grammar): (Prompt, Option<Grammar>),
     tokens_max: usize,
 ) -> GenerateInput {
     let sampling = request.sampling();
@@ -39,11 +39,24 @@ pub(crate) fn generate_input(
         },
         max_tokens: tokens_max,
         stop: request.request().stop.clone(),
+        grammar,
         logprobs: request.request().logprobs.map(|count| count as usize),
         class: match job.class {
             Class::Interactive => lapidary_engine::Class::Interactive,
             Class::Bulk => lapidary_engine::Class::Bulk,
         },
+    }
+}
+
+/// The form that the answer must have, if any.
+pub(crate) fn form(request: &ValidRequest) -> Option<Form> {
+    match request.request().response_format.as_ref()? {
+        ResponseFormat::Text => None,
+        ResponseFormat::JsonObject => Some(Form::JsonObject),
+        // Validation made sure that it has one.
+        ResponseFormat::JsonSchema { json_schema } => {
+            json_schema.get("schema").cloned().map(Form::JsonSchema)
+        }
     }
 }
 
@@ -203,6 +216,7 @@ pub(crate) fn refused(error: &SubmitError, model: &str) -> Failure {
             ),
         ),
         SubmitError::Prompt(error) => unprompted(error),
+        SubmitError::Form(_) => Failure::new(FailureCode::ValidationError, error.to_string()),
         SubmitError::Invalid { message } => Failure::new(FailureCode::ValidationError, message),
         SubmitError::Full { .. } => Failure::new(FailureCode::RateLimitExceeded, error.to_string()),
         SubmitError::Stopped => Failure::new(FailureCode::ModelUnavailable, error.to_string()),
@@ -210,7 +224,7 @@ pub(crate) fn refused(error: &SubmitError, model: &str) -> Failure {
 }
 
 /// Why no prompt could be made.
-pub(crate) fn unprompted(error: &PromptError) -> Failure {
+fn unprompted(error: &PromptError) -> Failure {
     match error {
         PromptError::Template(TemplateError::Refused { .. })
         | PromptError::NoGuard
@@ -232,9 +246,9 @@ pub(crate) fn unprompted(error: &PromptError) -> Failure {
 /// Why the engine gave no answer.
 pub(crate) fn ungenerated(error: &GenerateError) -> Failure {
     let code = match error {
-        GenerateError::Step { .. } | GenerateError::NotFinite { .. } => {
-            FailureCode::GenerationError
-        }
+        GenerateError::Step { .. }
+        | GenerateError::NotFinite { .. }
+        | GenerateError::Form { .. } => FailureCode::GenerationError,
         GenerateError::Cancelled | GenerateError::Stopped => FailureCode::ModelUnavailable,
     };
     let retryable = error.retryable() || matches!(error, GenerateError::Cancelled);

@@ -8,6 +8,7 @@
 mod envelope;
 #[cfg(test)]
 mod envelope_tests;
+mod format;
 mod media;
 mod messages;
 #[cfg(test)]
@@ -77,10 +78,11 @@ impl Policy {
     /// tokens decides then), answers up to its context. What a worker checks a job against, since
     /// the tenant's own policy was checked at submission.
     pub fn of_model(model: &ModelInfo) -> Self {
+        let mut features = vec![Feature::JsonObject, Feature::JsonSchema];
         // Functions are told and called in words, which takes a model that follows instructions.
-        let features = model.chat.then_some(Feature::Tools);
+        features.extend(model.chat.then_some(Feature::Tools));
         Self {
-            features: features.into_iter().collect(),
+            features,
             message_chars_max: limits::MEDIA_BYTES_MAX,
             output_tokens_max: model.context_tokens_max,
             modalities: model.modalities.clone(),
@@ -174,6 +176,7 @@ pub fn validate(request: &Request, policy: &Policy) -> Result<ValidRequest, Fail
     messages::check(&request.messages, policy)?;
     check_stop(&request.stop)?;
     check_features(request, policy)?;
+    format::check(request)?;
     tools::check(request)?;
     let sampling = resolve_sampling(request, policy)?;
     Ok(ValidRequest {

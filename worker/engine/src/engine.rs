@@ -2,13 +2,14 @@
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use crate::batch::{Forward, ForwardError, ModelShape, TokenId};
 use crate::encoded::EncodedViews;
 use crate::generation::{Generation, Scoring, reply_and_pending};
+use crate::grammar::{Form, Grammar, GrammarError, Grammars};
 use crate::image::ImageSpec;
 use crate::instant::InstantModel;
 use crate::kv::KvBlocks;
@@ -83,6 +84,8 @@ struct Inner {
     requests_max: usize,
     /// Requests in the engine, by class.
     taken: [Arc<AtomicUsize>; 2],
+    /// Made once somebody asks for an answer of a form.
+    grammars: OnceLock<Result<Grammars, GrammarError>>,
 }
 
 impl Engine {
@@ -138,6 +141,7 @@ impl Engine {
             interactive_slots_reserved: options.interactive_slots_reserved,
             step_tokens_max: options.step_tokens(shape.atomic_tokens_max()),
             window: shape.window,
+            draft_tokens_max: options.draft_tokens_max,
         };
         let view_bytes = shape.image.map_or(0, |image| image.bytes);
         let kv = KvBlocks::new(
@@ -171,6 +175,7 @@ impl Engine {
             sizes,
             requests_max,
             taken: [Arc::default(), Arc::default()],
+            grammars: OnceLock::new(),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -200,6 +205,7 @@ impl Engine {
             sampling,
             max_tokens,
             stop,
+            grammar,
             logprobs,
             class,
         } = input;
@@ -227,6 +233,7 @@ impl Engine {
             reply,
             answer: Answer::new(rules),
             sampling,
+            grammar,
             logprobs,
             collected: Vec::new(),
             first_token: None,
@@ -264,6 +271,15 @@ impl Engine {
     /// A prompt as the model reads it, as [`Engine::submit`] makes it. CPU-bound.
     pub fn prepare(&self, prompt: &Prompt) -> Result<Prepared, PromptError> {
         self.inner.prompter.prepare(prompt)
+    }
+
+    /// The beginning of an answer of this form. CPU-bound, the first call of an engine above all,
+    /// which looks at every token of the model.
+    pub fn grammar(&self, form: &Form) -> Result<Grammar, SubmitError> {
+        let prompter = &self.inner.prompter;
+        let make = || Grammars::new(prompter.tokenizer(), prompter.end_tokens());
+        let grammars = self.inner.grammars.get_or_init(make).as_ref();
+        Ok(grammars.map_err(Clone::clone)?.compile(form)?)
     }
 
     /// What the model wants of pictures; `None` if it reads text only.

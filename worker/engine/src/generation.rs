@@ -72,6 +72,12 @@ pub enum GenerateError {
         /// Where.
         position: usize,
     },
+    /// The form that the answer must have allows for no further token.
+    #[error("the answer's form: {message}")]
+    Form {
+        /// What went wrong.
+        message: String,
+    },
     /// The request was cancelled before it gave a result.
     #[error("cancelled")]
     Cancelled,

@@ -16,6 +16,9 @@ pub struct EngineOptions {
     pub waiting_max: usize,
     /// Whether requests that begin alike share what was computed of it.
     pub prefix_sharing: bool,
+    /// Most tokens guessed for an answer in a step, from what its prompt and itself said before; 0
+    /// for none. Guesses take the rows of slots that are free, and change speed only.
+    pub draft_tokens_max: usize,
     /// Longest sequence, prompt and output together; `None` for the model's own limit.
     pub context_tokens_max: Option<usize>,
     /// Bytes for the soft tokens of pictures that may come again.
@@ -31,6 +34,7 @@ impl Default for EngineOptions {
             kv_bytes_max: 512 << 20,
             waiting_max: 256,
             prefix_sharing: true,
+            draft_tokens_max: 0,
             context_tokens_max: None,
             encoded_bytes_max: 256 << 20,
         }

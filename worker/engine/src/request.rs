@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use crate::batch::TokenId;
 use crate::generation::{GenerateError, Outcome, Reply, Timings, Usage};
+use crate::grammar::{Grammar, GrammarError};
 use crate::image::View;
 use crate::prompt::{PlacedView, Prepared, Prompt, PromptError};
 use crate::sampler::{Sampling, TokenLogprob};
@@ -23,6 +24,8 @@ pub struct GenerateInput {
     pub max_tokens: usize,
     /// Strings that end the answer.
     pub stop: Vec<String>,
+    /// What form it must have: see [`crate::Engine::grammar`].
+    pub grammar: Option<Grammar>,
     /// Report log-probabilities, with this many alternatives a token.
     pub logprobs: Option<usize>,
     /// Who waits for it.
@@ -38,6 +41,9 @@ pub enum SubmitError {
     /// No prompt could be made of it.
     #[error(transparent)]
     Prompt(#[from] PromptError),
+    /// No answer can have the form that is asked for.
+    #[error("the answer's form: {0}")]
+    Form(#[from] GrammarError),
     /// A value is out of its range.
     #[error("{message}")]
     Invalid {
@@ -119,6 +125,7 @@ pub(crate) struct Generate {
     pub(crate) reply: Reply<Outcome>,
     pub(crate) answer: Answer,
     pub(crate) sampling: Sampling,
+    pub(crate) grammar: Option<Grammar>,
     /// Alternatives to report a token.
     pub(crate) logprobs: Option<usize>,
     pub(crate) collected: Vec<TokenLogprob>,
@@ -152,6 +159,10 @@ impl Request {
         let tokens = std::mem::take(&mut self.prompt.tokens);
         let mut sequence = Sequence::new(id, self.class, tokens, logits);
         sequence.atomic = self.prompt.views().iter().map(AtomicRange::from).collect();
+        if matches!(&self.work, Work::Generate(generate) if generate.grammar.is_some()) {
+            // A grammar follows the tokens that were drawn, one by one.
+            sequence.draft_tokens = 0;
+        }
         sequence
     }
 

@@ -30,6 +30,9 @@ pub struct AtomicRange {
     pub contents: Contents,
 }
 
+/// Tokens of a sequence's first draft: what is cheap to be wrong about.
+const DRAFT_TOKENS_FIRST: usize = 2;
+
 /// SHA-256 of a view's pixels.
 pub type Contents = [u8; 32];
 
@@ -75,6 +78,9 @@ pub struct Sequence {
     pub table: BlockTable,
     /// Ranges of the prompt that may not be split, ascending.
     pub atomic: Vec<AtomicRange>,
+    /// How many tokens are drafted at once: more while drafts hold, fewer once they do not; 0 for
+    /// never any.
+    pub draft_tokens: usize,
     /// Names of its full blocks, as far as [`Sequence::update_hashes`] was called.
     pub hashes: Vec<BlockHash>,
 }
@@ -92,6 +98,7 @@ impl Sequence {
             cached_tokens: None,
             table: BlockTable::default(),
             atomic: Vec::new(),
+            draft_tokens: DRAFT_TOKENS_FIRST,
             hashes: Vec::new(),
         }
     }

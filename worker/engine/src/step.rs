@@ -1,5 +1,6 @@
 //! One step: plan, run, sample, commit.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use crate::generation::GenerateError;
 use crate::image::View;
 use crate::prompt::Prompter;
 use crate::request::{Request, Work};
-use crate::sampler::{Choice, NotFinite, Sampling, TokenLogprob, token_logprob};
+use crate::row::{Draw, RowError, RowTask, Scored};
 use crate::scheduler::{Part, Scheduler, StepPlan};
 use crate::sequence::{Contents, SequenceId};
 use crate::stop::FinishReason;
@@ -24,8 +25,10 @@ pub struct StepReport {
     pub sequences: usize,
     /// Prompt tokens it read.
     pub prefill_tokens: usize,
-    /// Tokens it continued answers from.
+    /// Tokens it continued answers from, drafts that held included.
     pub decode_tokens: usize,
+    /// Drafted tokens that did not hold.
+    pub rejected_tokens: usize,
     /// How long it took.
     pub duration: Duration,
 }
@@ -51,26 +54,6 @@ pub(crate) struct Core {
     /// Tokens that may not be drawn.
     pub(crate) suppressed: Vec<TokenId>,
     pub(crate) next_id: u64,
-}
-
-/// What came of one row of logits.
-struct Scored {
-    /// The token that was drawn, or that follows in a scored text.
-    token: TokenId,
-    logprob: Option<TokenLogprob>,
-}
-
-/// What to do with one row of logits.
-enum RowTask<'a> {
-    Draw {
-        sampling: &'a Sampling,
-        history: &'a [TokenId],
-        logprobs: Option<usize>,
-    },
-    Score {
-        token: TokenId,
-        top: usize,
-    },
 }
 
 impl Core {
@@ -104,10 +87,11 @@ impl Core {
                 request.admitted.get_or_insert(started);
             }
         }
+        let mut accepted_tokens = 0;
         match self.forward.forward(&plan.batch) {
             Ok(logits) => {
                 let scored = self.sample(&plan, logits);
-                self.commit(&plan, scored, Instant::now());
+                accepted_tokens = self.commit(&plan, scored, Instant::now());
             }
             Err(error) if error.fatal => return Err(error),
             Err(error) => {
@@ -118,8 +102,9 @@ impl Core {
         }
         Ok(Some(StepReport {
             sequences: plan.parts.len(),
-            prefill_tokens: plan.batch.tokens.len() - plan.decode_tokens,
-            decode_tokens: plan.decode_tokens,
+            prefill_tokens: plan.batch.tokens.len() - plan.decode_tokens - plan.drafted_tokens,
+            decode_tokens: plan.decode_tokens + accepted_tokens,
+            rejected_tokens: plan.drafted_tokens - accepted_tokens,
             duration: started.elapsed(),
         }))
     }
@@ -193,59 +178,19 @@ impl Core {
     }
 
     /// Draws, or scores, from every row of logits; rows are independent of each other.
-    fn sample(&self, plan: &StepPlan, mut logits: Logits) -> Vec<Result<Scored, NotFinite>> {
+    fn sample(&self, plan: &StepPlan, mut logits: Logits) -> Vec<Result<Scored, RowError>> {
         let tasks: Vec<RowTask> = plan
             .parts
             .iter()
-            .flat_map(|part| self.row_tasks(part))
+            .flat_map(|part| self.row_tasks(part, plan.draft(part)))
             .collect();
         let suppressed = &self.suppressed;
         let rows = logits.values.par_chunks_mut(logits.vocab.max(1)).zip(tasks);
-        rows.map(|(row, task)| match task {
-            RowTask::Score { token, top } => {
-                let logprob = Some(token_logprob(row, token, top)?);
-                Ok(Scored { token, logprob })
-            }
-            RowTask::Draw {
-                sampling,
-                history,
-                logprobs: None,
-            } => {
-                let choice = Choice {
-                    row,
-                    sampling,
-                    history,
-                    suppressed,
-                };
-                Ok(Scored {
-                    token: choice.draw()?,
-                    logprob: None,
-                })
-            }
-            RowTask::Draw {
-                sampling,
-                history,
-                logprobs: Some(top),
-            } => {
-                let mut raw = row.to_vec();
-                let token = Choice {
-                    row: &mut raw,
-                    sampling,
-                    history,
-                    suppressed,
-                }
-                .draw()?;
-                Ok(Scored {
-                    token,
-                    logprob: Some(token_logprob(row, token, top)?),
-                })
-            }
-        })
-        .collect()
+        rows.map(|(row, task)| task.run(row, suppressed)).collect()
     }
 
     /// What to do with the logits of a sequence, row by row.
-    fn row_tasks(&self, part: &Part) -> Vec<RowTask<'_>> {
+    fn row_tasks(&self, part: &Part, draft: &[TokenId]) -> Vec<RowTask<'_>> {
         let request = self.requests.get(&part.sequence);
         let sequence = self.scheduler.running(part.sequence);
         let (Some(request), Some(sequence)) = (request, sequence) else {
@@ -255,12 +200,18 @@ impl Core {
         match &request.work {
             Work::Generate(generate) => {
                 let (sampling, logprobs) = (&generate.sampling, generate.logprobs);
-                let draw = |_| RowTask::Draw {
+                let history = |drafted: usize| match &draft[..drafted] {
+                    [] => Cow::Borrowed(tokens),
+                    guesses => Cow::Owned([tokens, guesses].concat()),
+                };
+                let draw = |drafted: usize| Draw {
                     sampling,
-                    history: tokens,
+                    history: history(drafted),
+                    grammar: generate.grammar.as_ref(),
                     logprobs,
                 };
-                part.logit_rows.clone().map(draw).collect()
+                let rows = 0..part.logit_rows.len();
+                rows.map(|drafted| RowTask::Draw(draw(drafted))).collect()
             }
             Work::Score(score) => {
                 let next = |index: usize| tokens.get(index + 1).copied().unwrap_or(score.last);
@@ -274,30 +225,41 @@ impl Core {
         }
     }
 
-    /// Stores what the step gave, and sends it on.
-    fn commit(&mut self, plan: &StepPlan, scored: Vec<Result<Scored, NotFinite>>, now: Instant) {
+    /// Stores what the step gave, and sends it on; returns how many drafted tokens were drawn.
+    fn commit(
+        &mut self,
+        plan: &StepPlan,
+        scored: Vec<Result<Scored, RowError>>,
+        now: Instant,
+    ) -> usize {
         self.scheduler.commit(plan);
         let mut scored = scored.into_iter();
+        let mut accepted = 0;
         for part in &plan.parts {
-            let rows: Result<Vec<Scored>, NotFinite> =
+            let rows: Result<Vec<Scored>, RowError> =
                 scored.by_ref().take(part.logit_rows.len()).collect();
-            if let Ok(rows) = rows {
-                self.deliver(part.sequence, rows, now);
-                continue;
-            }
-            let sequence = self.scheduler.remove(part.sequence);
-            let position = sequence.map_or(0, |sequence| sequence.computed);
-            if let Some(request) = self.requests.remove(&part.sequence) {
-                request.fail(GenerateError::NotFinite { position });
+            match rows {
+                Ok(rows) => accepted += self.deliver(part, plan.draft(part), rows, now),
+                Err(error) => self.fail_row(part.sequence, error),
             }
         }
+        accepted
     }
 
-    /// Adds a sequence's new tokens, or scores, to its request.
-    fn deliver(&mut self, id: SequenceId, rows: Vec<Scored>, now: Instant) {
+    /// Adds a sequence's new tokens, or scores, to its request; returns how many tokens of the
+    /// draft were drawn.
+    fn deliver(
+        &mut self,
+        part: &Part,
+        draft: &[TokenId],
+        rows: Vec<Scored>,
+        now: Instant,
+    ) -> usize {
+        let id = part.sequence;
         let Some(request) = self.requests.get_mut(&id) else {
-            return;
+            return 0;
         };
+        let mut accepted = 0;
         let ended = match &mut request.work {
             Work::Score(score) => {
                 score
@@ -309,14 +271,22 @@ impl Core {
                     .is_none_or(|s| s.uncomputed() == 0);
                 done.then_some(FinishReason::Stop)
             }
+            Work::Generate(_) if rows.is_empty() => None,
             Work::Generate(generate) => {
-                let Some(Scored { token, logprob }) = rows.into_iter().next() else {
-                    return;
-                };
-                self.scheduler.append(id, token);
+                let mut drawn = Vec::with_capacity(rows.len());
+                let mut ended = None;
+                // A row behind a token that was not drafted answers a question nobody asked.
+                for (index, Scored { token, logprob }) in rows.into_iter().enumerate() {
+                    drawn.push(token);
+                    generate.collected.extend(logprob);
+                    ended = generate.answer.push(self.prompter.tokenizer(), token);
+                    if ended.is_some() || draft.get(index) != Some(&token) {
+                        break;
+                    }
+                }
+                accepted = drawn.len() - 1;
+                self.scheduler.append(part, &drawn);
                 generate.first_token.get_or_insert(now);
-                generate.collected.extend(logprob);
-                let ended = generate.answer.push(self.prompter.tokenizer(), token);
                 generate
                     .reply
                     .push_text(generate.answer.take_released(ended.is_some()));
@@ -326,6 +296,7 @@ impl Core {
         if let Some(reason) = ended {
             self.finish(id, reason, now);
         }
+        accepted
     }
 
     fn finish(&mut self, id: SequenceId, reason: FinishReason, now: Instant) {
@@ -336,6 +307,20 @@ impl Core {
                 generate.answer.end(reason);
             }
             request.finish(&sequence, reason, now);
+        }
+    }
+
+    /// Ends a request whose logits gave no token.
+    fn fail_row(&mut self, id: SequenceId, error: RowError) {
+        let sequence = self.scheduler.remove(id);
+        let position = sequence.map_or(0, |sequence| sequence.computed);
+        if let Some(request) = self.requests.remove(&id) {
+            request.fail(match error {
+                RowError::NotFinite(_) => GenerateError::NotFinite { position },
+                RowError::Grammar(error) => GenerateError::Form {
+                    message: error.to_string(),
+                },
+            });
         }
     }
 

@@ -34,8 +34,12 @@ pub struct Stats {
     pub steps: u64,
     /// Prompt tokens read so far, repeats after preemption included.
     pub prefill_tokens: u64,
-    /// Tokens that answers were continued from, so far.
+    /// Tokens that answers were continued from, so far, drafts that held included.
     pub decode_tokens: u64,
+    /// Tokens drafted for answers, so far.
+    pub drafted_tokens: u64,
+    /// How many of those were then drawn.
+    pub accepted_tokens: u64,
     /// Time spent in steps so far.
     pub busy: Duration,
     /// Time spent so far in steps that only continue answers.
@@ -75,6 +79,8 @@ impl Stats {
         self.preemptions = counts.preemptions;
         self.prompt_tokens = counts.prompt_tokens;
         self.cached_tokens = counts.cached_tokens;
+        self.drafted_tokens = counts.drafted_tokens;
+        self.accepted_tokens = counts.accepted_tokens;
         self.views_encoded = core.vision.views;
         self.vision_busy = core.vision.busy;
         let Some(report) = report else { return };

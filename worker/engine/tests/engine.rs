@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::task::{Context, Poll, Waker};
@@ -12,9 +13,10 @@ use common::{TINY_VOCAB, input, seeded, tiny_prompter};
 use lapidary_engine::batch::ForwardError;
 use lapidary_engine::fake::FakeForward;
 use lapidary_engine::{
-    Class, Engine, EngineError, EngineOptions, Event, FinishReason, GenerateError, GenerateInput,
-    Health, LoadOptions, Outcome, Prompt, Sampling, StepReport, SubmitError,
+    Class, Engine, EngineError, EngineOptions, Event, FinishReason, Form, GenerateError,
+    GenerateInput, Health, LoadOptions, Outcome, Prompt, Sampling, StepReport, SubmitError,
 };
+use serde_json::{Value, json};
 
 const WINDOW: Option<usize> = Some(50);
 
@@ -78,6 +80,86 @@ fn together(options: &EngineOptions) -> (Engine, Vec<(String, Vec<u32>, FinishRe
         .map(|one| essence(one.wait().unwrap()))
         .collect();
     (engine, outcomes)
+}
+
+/// An animal and how many legs it has.
+fn animal() -> Form {
+    Form::JsonSchema(json!({
+        "type": "object",
+        "properties": {
+            "animal": {"enum": ["cat", "dog"]},
+            "legs": {"$ref": "#/$defs/legs"},
+        },
+        "required": ["animal", "legs"],
+        "additionalProperties": false,
+        "$defs": {"legs": {"type": "integer", "minimum": 0, "maximum": 99}},
+    }))
+}
+
+#[test]
+fn answers_have_the_form_that_is_asked_for() {
+    let engine = start(&EngineOptions {
+        draft_tokens_max: 8,
+        ..options()
+    });
+    let grammar = engine.grammar(&animal()).unwrap();
+    let asked = |seed| GenerateInput {
+        grammar: Some(grammar.clone()),
+        logprobs: Some(1),
+        ..seeded(input("What is it?", 400), seed)
+    };
+    let pending: Vec<_> = (0..32)
+        .map(|seed| engine.submit(asked(seed)).unwrap())
+        .collect();
+    let mut texts = HashSet::new();
+    for one in pending {
+        let outcome = one.wait().unwrap();
+        assert_eq!(outcome.finish_reason, FinishReason::Stop);
+        let value: Value = serde_json::from_str(&outcome.text).unwrap();
+        assert!(["cat", "dog"].contains(&value["animal"].as_str().unwrap()));
+        assert!(value["legs"].as_u64().unwrap() <= 99, "{value}");
+        assert_eq!(value.as_object().unwrap().len(), 2, "{value}");
+        // They tell what the model wanted, which here is anything.
+        let logprobs = outcome.logprobs.unwrap();
+        assert!(logprobs.iter().all(|one| one.logprob.is_finite()));
+        texts.insert(outcome.text);
+    }
+    assert!(texts.len() > 16, "{texts:?}");
+    let alone = engine.submit(asked(3)).unwrap().wait().unwrap();
+    assert!(texts.contains(&alone.text), "{}", alone.text);
+}
+
+#[test]
+fn any_object_is_one_even_where_it_is_cut_off() {
+    let engine = start(&options());
+    for seed in 0..8 {
+        let request = GenerateInput {
+            grammar: Some(engine.grammar(&Form::JsonObject).unwrap()),
+            ..seeded(input("What is it?", 60), seed)
+        };
+        let outcome = engine.submit(request).unwrap().wait().unwrap();
+        let read = serde_json::from_str::<Value>(&outcome.text);
+        match outcome.finish_reason {
+            FinishReason::Stop => assert!(read.unwrap().is_object()),
+            _ => assert!(read.unwrap_err().is_eof(), "{}", outcome.text),
+        }
+    }
+}
+
+#[test]
+fn a_form_that_no_answer_can_have_is_refused() {
+    let engine = start(&options());
+    for (schema, said) in [
+        (json!({"$ref": "https://example.org/s.json"}), "$ref"),
+        (json!({"type": "integer", "minimum": 2, "maximum": 1}), "2"),
+        (json!({"type": "string", "pattern": "("}), "regex"),
+    ] {
+        let error = engine.grammar(&Form::JsonSchema(schema)).unwrap_err();
+        let message = error.to_string();
+        assert!(matches!(error, SubmitError::Form(_)), "{message}");
+        assert!(message.starts_with("the answer's form: "), "{message}");
+        assert!(message.contains(said), "{message}");
+    }
 }
 
 #[test]
@@ -150,7 +232,8 @@ fn every_step_is_reported_once() {
     engine.stop();
     let (stats, reports) = (engine.stats(), reports.try_iter().collect::<Vec<_>>());
     assert_eq!(reports.len() as u64, stats.steps);
-    let tokens = |report: &StepReport| report.prefill_tokens + report.decode_tokens;
+    let tokens =
+        |report: &StepReport| report.prefill_tokens + report.decode_tokens + report.rejected_tokens;
     assert_eq!(
         reports.iter().map(tokens).sum::<usize>() as u64,
         stats.prefill_tokens + stats.decode_tokens

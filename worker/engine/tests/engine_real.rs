@@ -7,8 +7,9 @@ use std::sync::LazyLock;
 
 use common::{input, model_file, seeded};
 use lapidary_engine::{
-    Engine, EngineOptions, FinishReason, GenerateInput, Health, LoadOptions, Outcome,
+    Engine, EngineOptions, FinishReason, Form, GenerateInput, Health, LoadOptions, Outcome,
 };
+use serde_json::{Value, json};
 
 fn load(options: &EngineOptions) -> Engine {
     let path = model_file("gemma-3-270m-q4_k_m.gguf");
@@ -86,7 +87,7 @@ static ALONE: LazyLock<Vec<(String, Vec<u32>, FinishReason)>> = LazyLock::new(||
 });
 
 #[test]
-fn alone_in_a_batch_in_chunks_and_after_preemption_are_the_same() {
+fn alone_in_a_batch_in_chunks_with_drafts_and_after_preemption_are_the_same() {
     let expected = &*ALONE;
     let (engine, outcomes) = together(&options());
     assert_eq!(&outcomes, expected, "in a batch of 32");
@@ -97,6 +98,20 @@ fn alone_in_a_batch_in_chunks_and_after_preemption_are_the_same() {
         ..options()
     };
     assert_eq!(&together(&chunked).1, expected, "in chunks");
+
+    let drafting = EngineOptions {
+        slots_max: 64,
+        draft_tokens_max: 8,
+        ..options()
+    };
+    let (drafting, outcomes) = together(&drafting);
+    assert_eq!(&outcomes, expected, "with drafts");
+    let stats = drafting.stats();
+    assert!(
+        0 < stats.accepted_tokens && stats.accepted_tokens < stats.drafted_tokens,
+        "drafts did not both hold and fail: {stats:?}"
+    );
+    drop(drafting);
 
     let block_bytes = engine.shape().global_block_bytes + engine.shape().local_block_bytes;
     let scarce = EngineOptions {
@@ -127,6 +142,35 @@ fn the_model_continues_text_and_is_described() {
         "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
     );
     assert_eq!(model.quantization, "q4_k_m");
+}
+
+#[test]
+fn answers_have_the_form_that_is_asked_for() {
+    let engine = load(&options());
+    let form = Form::JsonSchema(json!({
+        "type": "object",
+        "properties": {
+            "title": {"type": "string", "maxLength": 40},
+            "language": {"enum": ["English", "French"]},
+            "words": {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 3},
+        },
+        "required": ["title", "language", "words"],
+        "additionalProperties": false,
+    }));
+    let prompt = format!("{PASSAGE}\n\nThis text as a JSON object:\n");
+    let request = GenerateInput {
+        grammar: Some(engine.grammar(&form).unwrap()),
+        ..input(&prompt, 200)
+    };
+    let outcome = engine.submit(request).unwrap().wait().unwrap();
+    let value: Value = serde_json::from_str(&outcome.text).unwrap();
+    assert_eq!(outcome.finish_reason, FinishReason::Stop);
+    assert_eq!(value["language"], "English", "{value}");
+    assert!(!value["title"].as_str().unwrap().is_empty(), "{value}");
+    assert!(
+        (1..=3).contains(&value["words"].as_array().unwrap().len()),
+        "{value}"
+    );
 }
 
 #[test]

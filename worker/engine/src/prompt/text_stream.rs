@@ -24,11 +24,7 @@ impl TextStream {
         }
         let mut text = self.finish();
         if !tokenizer.is_control(token) {
-            text.extend(
-                spelling
-                    .chars()
-                    .map(|c| if c == SPACE_MARK { ' ' } else { c }),
-            );
+            text.extend(spaced(&spelling));
         }
         text
     }
@@ -59,6 +55,23 @@ impl TextStream {
         }
         text
     }
+}
+
+/// The bytes that a token adds to a text, were it alone; none for a control token.
+pub(super) fn bytes_of(tokenizer: &Tokenizer, token: TokenId) -> Vec<u8> {
+    let spelling = tokenizer.spelling(token).unwrap_or_default();
+    match byte_token(&spelling) {
+        Some(byte) => vec![byte],
+        None if tokenizer.is_control(token) => Vec::new(),
+        None => spaced(&spelling).collect::<String>().into_bytes(),
+    }
+}
+
+/// A spelling with spaces where it has marks for them.
+fn spaced(spelling: &str) -> impl Iterator<Item = char> {
+    spelling
+        .chars()
+        .map(|c| if c == SPACE_MARK { ' ' } else { c })
 }
 
 /// The byte that a token such as `<0x0A>` stands for.

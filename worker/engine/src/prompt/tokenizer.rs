@@ -279,6 +279,12 @@ impl Tokenizer {
         text
     }
 
+    /// The bytes that a token adds to a text, which may be a part of a character; none for a control
+    /// token.
+    pub fn bytes(&self, token: TokenId) -> Vec<u8> {
+        super::text_stream::bytes_of(self, token)
+    }
+
     /// The token's spelling in the vocabulary; `None` past its end.
     pub fn spelling(&self, token: TokenId) -> Option<String> {
         self.inner.id_to_token(token)

@@ -8,6 +8,7 @@
 //! other end, who is sent back. The first of that order can always take what it needs from the
 //! others, and fits on its own, so every sequence ends.
 
+mod draft;
 mod plan;
 #[cfg(test)]
 mod tests;
@@ -15,7 +16,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use crate::batch::{StepBatch, TokenId};
+use crate::batch::{BLOCK_TOKENS, StepBatch, TokenId};
 use crate::kv::prefix::first_visible_block;
 use crate::kv::{BlockTable, KvBlocks, blocks_for};
 use crate::sequence::{AtomicRange, Class, Sequence, SequenceId};
@@ -32,6 +33,8 @@ pub struct SchedulerOptions {
     pub step_tokens_max: usize,
     /// Keys a sliding layer sees; `None` if no layer slides.
     pub window: Option<usize>,
+    /// Most tokens drafted for a sequence in a step; 0 for no drafts.
+    pub draft_tokens_max: usize,
 }
 
 /// A sequence's share of a step.
@@ -43,6 +46,8 @@ pub struct Part {
     pub rows: Range<usize>,
     /// Its rows of the logits.
     pub logit_rows: Range<usize>,
+    /// How many of its rows, the last ones, are guesses at tokens that were not drawn yet.
+    pub drafted: usize,
 }
 
 /// One step's work, and whose it is.
@@ -54,8 +59,10 @@ pub struct StepPlan {
     pub parts: Vec<Part>,
     /// Sequences that run since this step.
     pub admitted: Vec<SequenceId>,
-    /// How many of the tokens continue an answer; the others read prompts.
+    /// How many of the tokens continue an answer; the others are drafted, or read prompts.
     pub decode_tokens: usize,
+    /// How many of the tokens are drafted.
+    pub drafted_tokens: usize,
 }
 
 /// Counts since the start.
@@ -67,6 +74,10 @@ pub struct SchedulerCounts {
     pub prompt_tokens: u64,
     /// How many of those were taken over from other sequences.
     pub cached_tokens: u64,
+    /// Tokens drafted for answers.
+    pub drafted_tokens: u64,
+    /// How many of those were then drawn.
+    pub accepted_tokens: u64,
 }
 
 /// All sequences, waiting and running, and the blocks they hold.
@@ -153,29 +164,30 @@ impl Scheduler {
         })
     }
 
-    /// Records that the planned tokens have their keys and values stored: full blocks can be
-    /// shared from here on, and local blocks behind the window are given back.
+    /// Records that the planned tokens have their keys and values stored, but for those that are
+    /// drafted: see [`Scheduler::append`].
     pub fn commit(&mut self, plan: &StepPlan) {
         for part in &plan.parts {
-            let Some(sequence) = self.running.iter_mut().find(|s| s.id == part.sequence) else {
-                continue;
-            };
-            let full_before = sequence.computed / crate::batch::BLOCK_TOKENS;
-            sequence.computed += part.rows.len();
-            let full = sequence.computed / crate::batch::BLOCK_TOKENS;
-            if full > full_before {
-                sequence.update_hashes();
-                self.kv
-                    .seal(&sequence.table, &sequence.hashes[..full], full_before);
+            if let Some(sequence) = self.running.iter_mut().find(|s| s.id == part.sequence) {
+                advance(&mut self.kv, sequence, part.rows.len() - part.drafted);
             }
-            self.kv.give_back(&mut sequence.table, sequence.computed);
         }
+        self.counts.drafted_tokens += plan.drafted_tokens as u64;
     }
 
-    /// Adds a drawn token to a running sequence.
-    pub fn append(&mut self, id: SequenceId, token: TokenId) {
-        if let Some(sequence) = self.running.iter_mut().find(|sequence| sequence.id == id) {
-            sequence.tokens.push(token);
+    /// Adds the tokens to a running sequence that were drawn from the logits of its part of a
+    /// step. All but the last were drafted, and so have their keys and values already.
+    pub fn append(&mut self, part: &Part, drawn: &[TokenId]) {
+        let Some(sequence) = self.running.iter_mut().find(|s| s.id == part.sequence) else {
+            return;
+        };
+        let accepted = drawn.len().saturating_sub(1);
+        sequence.tokens.extend_from_slice(drawn);
+        if part.drafted > 0 {
+            advance(&mut self.kv, sequence, accepted);
+            sequence.draft_tokens =
+                draft::next_length(sequence.draft_tokens, part.drafted, accepted);
+            self.counts.accepted_tokens += accepted as u64;
         }
     }
 
@@ -251,7 +263,25 @@ impl Scheduler {
     }
 }
 
+/// Records that `tokens` more of a sequence have their keys and values stored: full blocks can be
+/// shared from here on, and local blocks behind the window are given back.
+fn advance(kv: &mut KvBlocks, sequence: &mut Sequence, tokens: usize) {
+    let full_before = sequence.computed / BLOCK_TOKENS;
+    sequence.computed += tokens;
+    let full = sequence.computed / BLOCK_TOKENS;
+    if full > full_before {
+        sequence.update_hashes();
+        kv.seal(&sequence.table, &sequence.hashes[..full], full_before);
+    }
+    kv.give_back(&mut sequence.table, sequence.computed);
+}
+
 impl StepPlan {
+    /// The guesses among a part's tokens.
+    pub fn draft(&self, part: &Part) -> &[TokenId] {
+        &self.batch.tokens[part.rows.end - part.drafted..part.rows.end]
+    }
+
     /// Checks that the plan is whole and within its budget.
     ///
     /// # Panics
@@ -282,6 +312,11 @@ impl StepPlan {
             );
             assert_eq!(part.logit_rows.start, logit_row);
             logit_row = part.logit_rows.end;
+            assert!(
+                part.drafted < span.rows.len() && part.drafted <= part.logit_rows.len(),
+                "{} drafted",
+                part.drafted
+            );
         }
         assert_eq!(row, batch.tokens.len(), "rows without a sequence");
         assert_eq!(

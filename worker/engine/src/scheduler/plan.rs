@@ -1,23 +1,27 @@
-//! Filling a step: first the sequences that continue an answer, one token each, then prompts in
-//! chunks, then new bulk sequences, as long as the step's budget lasts. Interactive sequences
+//! Filling a step: first the sequences that continue an answer, one token each and what is drafted
+//! behind it, then prompts in chunks, then new bulk sequences, as long as the step's budget lasts. Interactive sequences
 //! are let in before anything is planned, while bulk ones can still be sent back for them.
 
+use super::draft::propose;
 use super::{Part, Scheduler, StepPlan};
-use crate::batch::{BLOCK_TOKENS, Span};
+use crate::batch::{BLOCK_TOKENS, Span, TokenId};
 use crate::kv::blocks_for;
 use crate::sequence::{Class, Contents, LogitsWanted, Sequence};
 
 /// A plan in the making.
-struct Draft<'a> {
+struct Filling<'a> {
     plan: StepPlan,
     budget: usize,
     /// Whether a picture is encoded.
     ready: &'a dyn Fn(&Contents) -> bool,
     /// Rows of scored sequences so far.
     scored_rows: usize,
+    /// Tokens that may still be drafted: the rows of slots that nobody has, so that a full batch is
+    /// not slowed down and a step is never larger with drafts than without.
+    drafts: usize,
 }
 
-impl Draft<'_> {
+impl Filling<'_> {
     fn contains(&self, sequence: &Sequence) -> bool {
         self.plan
             .parts
@@ -36,20 +40,26 @@ impl Draft<'_> {
         budget.min(sequence.ready_tokens(self.ready))
     }
 
-    /// Adds the next `chunk` tokens of a sequence whose table has room for them.
-    fn add(&mut self, sequence: &Sequence, chunk: usize) {
-        let (start, end) = (sequence.computed, sequence.computed + chunk);
+    /// Adds the next `chunk` tokens of a sequence whose table has room for them, and behind its
+    /// last token those of a draft.
+    fn add(&mut self, sequence: &Sequence, chunk: usize, draft: &[TokenId]) {
+        let (start, known_end) = (sequence.computed, sequence.computed + chunk);
+        let end = known_end + draft.len();
         let batch = &mut self.plan.batch;
-        let rows = batch.tokens.len()..batch.tokens.len() + chunk;
-        batch.tokens.extend_from_slice(&sequence.tokens[start..end]);
+        let first_row = batch.tokens.len();
+        let rows = first_row..first_row + chunk + draft.len();
+        batch
+            .tokens
+            .extend_from_slice(&sequence.tokens[start..known_end]);
+        batch.tokens.extend_from_slice(draft);
         let first_logit = batch.logit_rows.len();
         match sequence.logits {
             LogitsWanted::All { .. } => {
                 batch.logit_rows.extend(rows.clone());
                 self.scored_rows += chunk;
             }
-            LogitsWanted::Last if end == sequence.tokens.len() => {
-                batch.logit_rows.push(rows.end - 1);
+            LogitsWanted::Last if known_end == sequence.tokens.len() => {
+                batch.logit_rows.extend(first_row + chunk - 1..rows.end);
             }
             LogitsWanted::Last => {}
         }
@@ -68,11 +78,14 @@ impl Draft<'_> {
         if sequence.is_decoding() {
             self.plan.decode_tokens += 1;
         }
-        self.budget -= chunk;
+        self.plan.drafted_tokens += draft.len();
+        self.drafts -= draft.len();
+        self.budget -= rows.len();
         self.plan.parts.push(Part {
             sequence: sequence.id,
             rows,
             logit_rows: first_logit..self.plan.batch.logit_rows.len(),
+            drafted: draft.len(),
         });
     }
 }
@@ -82,32 +95,34 @@ impl Scheduler {
     /// encoded; a sequence waits before those that are not.
     pub fn plan(&mut self, ready: impl Fn(&Contents) -> bool) -> Option<StepPlan> {
         let budget = self.options.step_tokens_max;
-        let mut draft = Draft {
+        let mut filling = Filling {
             plan: StepPlan::default(),
             budget,
             ready: &ready,
             scored_rows: 0,
+            drafts: 0,
         };
         while let Some(index) = self.admit(Class::Interactive) {
-            draft.plan.admitted.push(self.running[index].id);
+            filling.plan.admitted.push(self.running[index].id);
         }
+        filling.drafts = self.options.slots_max - self.running.len();
         for decoding in [true, false] {
             let mut index = 0;
             // Only sequences behind `index` are sent back, so it stays valid.
             while index < self.running.len() {
                 if self.running[index].is_decoding() == decoding {
-                    self.extend(index, &mut draft);
+                    self.extend(index, &mut filling);
                 }
                 index += 1;
             }
         }
-        while draft.budget > 0
+        while filling.budget > 0
             && let Some(index) = self.admit(Class::Bulk)
         {
-            draft.plan.admitted.push(self.running[index].id);
-            self.extend(index, &mut draft);
+            filling.plan.admitted.push(self.running[index].id);
+            self.extend(index, &mut filling);
         }
-        let Draft { plan, .. } = draft;
+        let Filling { plan, .. } = filling;
         if cfg!(debug_assertions) {
             self.check();
             plan.check(budget);
@@ -117,9 +132,9 @@ impl Scheduler {
 
     /// Adds the next chunk of a running sequence: what the budget and the blocks that are left
     /// allow, and if that is nothing, the least that can be computed, by sending others back.
-    fn extend(&mut self, index: usize, draft: &mut Draft<'_>) {
+    fn extend(&mut self, index: usize, filling: &mut Filling<'_>) {
         let sequence = &self.running[index];
-        let wanted = sequence.chunk_within(draft.budget_for(sequence));
+        let wanted = sequence.chunk_within(filling.budget_for(sequence));
         if wanted == 0 {
             return;
         }
@@ -129,14 +144,32 @@ impl Scheduler {
             0 => sequence.chunk_min(),
             chunk => chunk,
         };
-        if self.make_room(index, chunk, draft) {
-            draft.add(&self.running[index], chunk);
+        if self.make_room(index, chunk, filling) {
+            let sequence = &self.running[index];
+            filling.add(sequence, chunk, self.draft(sequence, filling));
         }
+    }
+
+    /// What to guess behind the last token of a sequence that continues its answer: as much as the
+    /// block has room for that it has anyway, since guesses are not worth another's.
+    fn draft<'a>(&self, sequence: &'a Sequence, filling: &Filling<'_>) -> &'a [TokenId] {
+        if self.options.draft_tokens_max == 0 || !sequence.is_decoding() {
+            return &[];
+        }
+        let bounds = [
+            self.options.draft_tokens_max,
+            sequence.draft_tokens,
+            sequence.table.tokens() - sequence.tokens.len(),
+            filling.drafts,
+            filling.budget.saturating_sub(1),
+        ];
+        let tokens_max = bounds.into_iter().min().unwrap_or(0);
+        propose(&sequence.tokens, tokens_max)
     }
 
     /// Grows a running sequence's table by `chunk` positions, if need be by sending back
     /// sequences behind it that are not in this step yet.
-    fn make_room(&mut self, index: usize, chunk: usize, draft: &Draft<'_>) -> bool {
+    fn make_room(&mut self, index: usize, chunk: usize, filling: &Filling<'_>) -> bool {
         loop {
             let sequence = &mut self.running[index];
             let tokens = sequence.computed + chunk;
@@ -144,7 +177,7 @@ impl Scheduler {
                 return true;
             }
             let mut behind = self.running.iter().skip(index + 1);
-            let Some(last) = behind.rposition(|sequence| !draft.contains(sequence)) else {
+            let Some(last) = behind.rposition(|sequence| !filling.contains(sequence)) else {
                 return false;
             };
             self.preempt(index + 1 + last);

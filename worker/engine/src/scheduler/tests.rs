@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::batch::Forward;
+use crate::batch::{Forward, Logits};
 use crate::fake::FakeForward;
 use crate::image::View;
 use crate::sequence::{AtomicRange, Contents, LogitsWanted};
@@ -41,6 +41,9 @@ struct Setup {
     reserved: usize,
     step_tokens_max: usize,
     sharing: bool,
+    draft_tokens_max: usize,
+    /// Few tokens make answers that repeat themselves.
+    vocab: u32,
 }
 
 const ROOMY: Setup = Setup {
@@ -50,6 +53,8 @@ const ROOMY: Setup = Setup {
     reserved: 0,
     step_tokens_max: 100,
     sharing: true,
+    draft_tokens_max: 0,
+    vocab: VOCAB,
 };
 
 impl Driver {
@@ -61,14 +66,17 @@ impl Driver {
             reserved,
             step_tokens_max,
             sharing,
+            draft_tokens_max,
+            vocab,
         } = setup;
-        let mut model = FakeForward::new(VOCAB as usize, window);
+        let mut model = FakeForward::new(vocab as usize, window);
         model.allocate(blocks as usize, blocks as usize).unwrap();
         let options = SchedulerOptions {
             slots_max,
             interactive_slots_reserved: reserved,
             step_tokens_max,
             window,
+            draft_tokens_max,
         };
         let kv = KvBlocks::new(blocks, blocks, window, sharing);
         Self {
@@ -142,20 +150,30 @@ impl Driver {
         );
         let logits = self.model.forward(&plan.batch).unwrap();
         self.scheduler.commit(&plan);
-        for part in &plan.parts {
-            for row in part.logit_rows.clone() {
-                let token = crate::sampler::argmax(logits.row(row)).unwrap();
-                self.scheduler.append(part.sequence, token);
-                let output = self.scheduler.running(part.sequence).unwrap().output();
-                if output.len() == self.goals[&part.sequence] {
-                    let sequence = self.scheduler.remove(part.sequence).unwrap();
-                    self.finished
-                        .insert(part.sequence, sequence.output().to_vec());
-                }
-            }
+        for part in plan.parts.iter().filter(|part| !part.logit_rows.is_empty()) {
+            self.draw(&plan, part, &logits);
         }
         self.scheduler.check();
         true
+    }
+
+    /// Draws from the rows of a sequence, as far as they follow from one another.
+    fn draw(&mut self, plan: &StepPlan, part: &Part, logits: &Logits) {
+        let id = part.sequence;
+        let missing = self.goals[&id] - self.scheduler.running(id).unwrap().output().len();
+        let mut drawn = Vec::new();
+        for (index, row) in part.logit_rows.clone().enumerate().take(missing) {
+            let token = crate::sampler::argmax(logits.row(row)).unwrap();
+            drawn.push(token);
+            if plan.draft(part).get(index) != Some(&token) {
+                break;
+            }
+        }
+        self.scheduler.append(part, &drawn);
+        if drawn.len() == missing {
+            let sequence = self.scheduler.remove(id).unwrap();
+            self.finished.insert(id, sequence.output().to_vec());
+        }
     }
 
     fn run(&mut self) {
@@ -183,9 +201,21 @@ fn alone_with(
     output_tokens: usize,
     pictures: &[Picture],
 ) -> Vec<TokenId> {
+    alone_in(Setup { window, ..ROOMY }, prompt, output_tokens, pictures)
+}
+
+/// The output of a sequence on the model of this setup, with nothing beside it.
+fn alone_in(
+    setup: Setup,
+    prompt: &[TokenId],
+    output_tokens: usize,
+    pictures: &[Picture],
+) -> Vec<TokenId> {
+    let Setup { window, vocab, .. } = setup;
     let step_tokens_max = 10_000;
     let mut driver = Driver::new(Setup {
         window,
+        vocab,
         step_tokens_max,
         sharing: false,
         ..ROOMY
@@ -238,6 +268,59 @@ fn too_few_blocks_send_sequences_back_and_do_not_change_the_output() {
     assert!(driver.scheduler.counts().preemptions > 0);
     for (id, prompt) in ids.iter().zip(&prompts) {
         assert_eq!(driver.finished[id], alone(ROOMY.window, prompt, 300));
+    }
+}
+
+#[test]
+fn drafts_save_steps_and_do_not_change_the_output() {
+    let setup = Setup {
+        vocab: 2,
+        draft_tokens_max: 8,
+        ..ROOMY
+    };
+    let mut driver = Driver::new(setup);
+    let prompt = prompt(1, 40);
+    let id = driver.submit(Class::Bulk, &prompt, 300);
+    driver.run();
+    assert_eq!(driver.finished[&id], alone_in(setup, &prompt, 300, &[]));
+    let counts = driver.scheduler.counts();
+    assert!(
+        0 < counts.accepted_tokens && counts.accepted_tokens < counts.drafted_tokens,
+        "{counts:?}"
+    );
+    // One step reads the prompt; the last may have drafted past the end.
+    let steps = driver.spans.len() as u64;
+    let saved = 301 - steps;
+    assert!(
+        counts.accepted_tokens - saved <= 8,
+        "{counts:?}, {steps} steps"
+    );
+}
+
+#[test]
+fn drafts_take_only_the_rows_of_free_slots() {
+    let setup = Setup {
+        vocab: 2,
+        draft_tokens_max: 8,
+        slots_max: 4,
+        ..ROOMY
+    };
+    for (sequences, drafted) in [(4, false), (3, true)] {
+        let mut driver = Driver::new(setup);
+        for seed in 1..=sequences {
+            driver.submit(Class::Bulk, &prompt(seed, 30), 100);
+        }
+        driver.step();
+        for _ in 0..20 {
+            let plan = driver.scheduler.plan(|_| true).unwrap();
+            assert!(plan.batch.tokens.len() <= 4, "{plan:?}");
+            let logits = driver.model.forward(&plan.batch).unwrap();
+            driver.scheduler.commit(&plan);
+            for part in &plan.parts {
+                driver.draw(&plan, part, &logits);
+            }
+        }
+        assert_eq!(driver.scheduler.counts().drafted_tokens > 0, drafted);
     }
 }
 
@@ -452,14 +535,20 @@ fn event() -> impl Strategy<Value = Event> {
 fn setup() -> impl Strategy<Value = Setup> {
     let window = prop_oneof![Just(None), (8usize..100).prop_map(Some)];
     let step_tokens_max = 8 + PICTURE_TOKENS..90;
-    (12u32..40, window, 2usize..9, step_tokens_max, any::<bool>()).prop_map(
-        |(blocks, window, slots_max, step_tokens_max, sharing)| Setup {
-            blocks,
-            window,
-            slots_max,
-            reserved: slots_max / 3,
-            step_tokens_max,
-            sharing,
+    let drafting = (0usize..9, prop_oneof![Just(2), Just(VOCAB)]);
+    let bounds = (12u32..40, window, 2usize..9, step_tokens_max);
+    (bounds, any::<bool>(), drafting).prop_map(
+        |((blocks, window, slots_max, step_tokens_max), sharing, (draft_tokens_max, vocab))| {
+            Setup {
+                blocks,
+                window,
+                slots_max,
+                reserved: slots_max / 3,
+                step_tokens_max,
+                sharing,
+                draft_tokens_max,
+                vocab,
+            }
         },
     )
 }
@@ -511,7 +600,7 @@ proptest! {
         }
         driver.run();
         for (id, (tokens, output_tokens, pictures)) in prompts {
-            let expected = alone_with(setup.window, &tokens, output_tokens, &pictures);
+            let expected = alone_in(setup, &tokens, output_tokens, &pictures);
             prop_assert_eq!(&driver.finished[&id], &expected);
         }
     }
