@@ -158,7 +158,7 @@ const FILTER_STAGE: Label = Label {
 };
 const ACTION: Label = Label {
     name: "action",
-    values: Values::Listed(&["allow", "flag", "redact", "block"]),
+    values: Values::Listed(&["allow", "flag", "redact", "block", "retry"]),
 };
 const MODE: Label = Label {
     name: "mode",

@@ -10,8 +10,10 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from typing import Literal
 
 import openai
+import pydantic
 
 URL, MODEL, FOLDER = sys.argv[1:]
 END = time.monotonic() + 300
@@ -90,6 +92,31 @@ def chat():
     broken = {**asked, "messages": messages(b"no picture at all")}
     assert refused(openai.BadRequestError, lambda: client.chat.completions.create(**broken)).code == "MEDIA_INVALID"
     return text
+
+
+def forms():
+    """An answer that is JSON of a schema, whatever the model would have said."""
+
+    class Seen(pydantic.BaseModel):
+        kind: Literal["drawing", "photograph"]
+        colourful: bool
+
+    asked = {"model": MODEL, "messages": messages(pictures[0].read_bytes()), "temperature": 0}
+    answer = client.chat.completions.parse(**asked, response_format=Seen)
+    choice = answer.choices[0]
+    assert isinstance(choice.message.parsed, Seen) and choice.finish_reason == "stop", answer
+    assert Seen.model_validate_json(choice.message.content) == choice.message.parsed, answer
+
+    schema = {"type": "json_schema", "json_schema": {"name": "seen"}}
+    error = refused(
+        openai.BadRequestError, lambda: client.chat.completions.create(**asked, response_format=schema)
+    )
+    assert "`json_schema` has no `schema`" in error.message, error.body
+    schema["json_schema"]["schema"] = {"$ref": "https://example.org/schema.json"}
+    error = refused(
+        openai.BadRequestError, lambda: client.chat.completions.create(**asked, response_format=schema)
+    )
+    assert error.code == "VALIDATION_ERROR" and "the answer's form" in error.message, error.body
 
 
 def batches(text):
@@ -181,6 +208,7 @@ def jobs(text):
 
 models()
 said = chat()
+forms()
 batches(said)
 mistakes()
 jobs(said)

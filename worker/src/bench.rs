@@ -217,6 +217,7 @@ fn run(engine: &Engine, prompts: &[Vec<u32>], max_tokens: usize) -> anyhow::Resu
             sampling: Sampling::GREEDY,
             max_tokens,
             stop: Vec::new(),
+            end_loops: false,
             grammar: None,
             logprobs: None,
             class: Class::Bulk,

@@ -221,6 +221,7 @@ async fn greeting(engine: &Engine) -> Result<(), String> {
         sampling: Sampling::GREEDY,
         max_tokens: PROBE_TOKENS,
         stop: Vec::new(),
+        end_loops: false,
         grammar: None,
         logprobs: None,
         class: Class::Interactive,

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use futures::FutureExt;
-use lapidary_engine::{Generation, Prompt, SubmitError};
+use lapidary_engine::{GenerateInput, Prompt, SubmitError};
 use lapidary_schemas::validate::validate_job;
 use lapidary_schemas::{Class, Failure, FailureCode, Job, ValidRequest, metrics};
 use lapidary_transport::results::Begin;
@@ -96,24 +96,65 @@ async fn answer(line: &Line, job: &Job) -> Result<Answer, Outcome> {
     let texts = translate::take_texts(&mut prompt);
     let passed = check(line, job, (Stage::InputText, texts), &mut answer).await?;
     translate::put_texts(&mut prompt, passed.texts);
-    let generation = submit(line, job, request, prompt)
+    let input = prepare(line, job, &request, prompt)
         .await
         .map_err(Outcome::Failed)?;
     answer.prepared = started.elapsed();
+    let again = line.filters.tries_again();
+    let second = again.then(|| translate::once_more(job, input.clone()));
+    let mut poor = generate(line, job, input, &mut answer).await?;
+    if let (Some(Poor { again: true, .. }), Some(input)) = (&poor, second) {
+        answer.second = true;
+        poor = generate(line, job, input, &mut answer).await?;
+    }
+    match poor {
+        Some(poor) => Err(Outcome::Poor(Box::new((poor.failure, answer)))),
+        None => Ok(answer),
+    }
+}
+
+/// Why an answer is given to nobody.
+struct Poor {
+    failure: Failure,
+    /// Whether another try may be better.
+    again: bool,
+}
+
+/// Makes an answer, and shows it to the filters.
+async fn generate(
+    line: &Line,
+    job: &Job,
+    input: GenerateInput,
+    answer: &mut Answer,
+) -> Result<Option<Poor>, Outcome> {
+    let refused = |error| Outcome::Failed(translate::refused(&error, &line.model.name));
+    let generation = line.engine.submit(input).map_err(refused)?;
     let generated = stream::finish(line, job, generation).await;
     let generated = generated.map_err(|error| Outcome::Failed(translate::ungenerated(&error)))?;
     let text = generated.text.clone();
     answer.generated = Some(generated);
-    let mut passed = check(line, job, (Stage::OutputText, vec![text]), &mut answer).await?;
-    if let Some(generated) = &mut answer.generated {
-        generated.text = passed.texts.pop().unwrap_or_default();
-        if passed.redacted {
-            // They would tell what was replaced.
-            generated.logprobs = None;
-        }
-        answer.calls = translate::calls(job, generated).map_err(Outcome::Failed)?;
+    let mut passed = check(line, job, (Stage::OutputText, vec![text]), answer).await?;
+    if let Ruling::Poor { failure, again } = passed.ruling {
+        return Ok(Some(Poor { failure, again }));
     }
-    Ok(answer)
+    let Some(generated) = &mut answer.generated else {
+        return Ok(None);
+    };
+    generated.text = passed.texts.pop().unwrap_or_default();
+    if passed.redacted {
+        // They would tell what was replaced.
+        generated.logprobs = None;
+    }
+    match translate::calls(job, generated) {
+        Ok(calls) => {
+            answer.calls = calls;
+            Ok(None)
+        }
+        Err(failure) => Ok(Some(Poor {
+            failure,
+            again: false,
+        })),
+    }
 }
 
 /// Shows texts to the filters of a stage.
@@ -136,7 +177,7 @@ async fn check(
     }
     answer.verdicts.append(&mut decision.verdicts);
     match decision.ruling {
-        Ruling::Pass => Ok(decision),
+        Ruling::Pass | Ruling::Poor { .. } => Ok(decision),
         Ruling::Refused(failure) => {
             let answer = std::mem::take(answer);
             Err(Outcome::Filtered(Box::new((failure, answer))))
@@ -145,28 +186,29 @@ async fn check(
     }
 }
 
-/// Makes the tokens of the prompt and submits them.
-async fn submit(
+/// Makes the tokens of the prompt, and what its answer must keep to.
+async fn prepare(
     line: &Line,
     job: &Job,
-    request: ValidRequest,
+    request: &ValidRequest,
     prompt: Prompt,
-) -> Result<Generation, Failure> {
-    let refused = |error: SubmitError| translate::refused(&error, &line.model.name);
-    let (engine, form) = (line.engine.clone(), translate::form(&request));
-    let prepare = move || -> Result<_, SubmitError> {
+) -> Result<GenerateInput, Failure> {
+    let (engine, form) = (line.engine.clone(), translate::form(request));
+    let work = move || -> Result<_, SubmitError> {
         let grammar = form.map(|form| engine.grammar(&form)).transpose()?;
         Ok((engine.prepare(&prompt)?, grammar))
     };
-    let prepared = line.compute.run(prepare).await;
+    let prepared = line.compute.run(work).await;
     let (prepared, grammar) = prepared
         .map_err(|panic| panicked(panic.as_ref()))?
-        .map_err(refused)?;
+        .map_err(|error| translate::refused(&error, &line.model.name))?;
     let room = line.engine.sequence_tokens_max();
-    let tokens_max = translate::output_tokens(&request, prepared.tokens().len(), room);
+    let tokens_max = translate::output_tokens(request, prepared.tokens().len(), room);
     let asked = (Prompt::Prepared(prepared), grammar);
-    let input = translate::generate_input(job, &request, asked, tokens_max);
-    line.engine.submit(input).map_err(refused)
+    let end_loops = line.filters.refuses_loops();
+    Ok(translate::generate_input(
+        job, request, asked, tokens_max, end_loops,
+    ))
 }
 
 fn panicked(panic: &(dyn std::any::Any + Send)) -> Failure {

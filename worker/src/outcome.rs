@@ -13,6 +13,8 @@ pub enum Outcome {
     Answered(Box<Answer>),
     /// A filter refused the request, or the answer.
     Filtered(Box<(Failure, Answer)>),
+    /// There is an answer that nobody is given, because it is poor.
+    Poor(Box<(Failure, Answer)>),
     /// There is no answer, and this is why.
     Failed(Failure),
     /// It was cancelled while it ran.
@@ -38,4 +40,6 @@ pub struct Answer {
     pub filter: Duration,
     /// From the start of the attempt until the engine had the request.
     pub prepared: Duration,
+    /// Whether it is the second one, drawn otherwise than the first.
+    pub second: bool,
 }

@@ -74,9 +74,11 @@ pub fn settle_for(outcome: &Outcome, attempt: Attempt, policy: &RetryPolicy) -> 
         dead_letter: None,
     };
     let failure = match outcome {
-        Outcome::Answered(_) | Outcome::Filtered(_) | Outcome::Cancelled | Outcome::Expired => {
-            return done;
-        }
+        Outcome::Answered(_)
+        | Outcome::Filtered(_)
+        | Outcome::Poor(_)
+        | Outcome::Cancelled
+        | Outcome::Expired => return done,
         Outcome::Interrupted => {
             return Decision {
                 settle: Settle::Interrupted,

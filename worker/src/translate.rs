@@ -11,7 +11,7 @@ use lapidary_schemas::resume::seed_from;
 use lapidary_schemas::tool::ToolCall;
 use lapidary_schemas::{
     Class, Failure, FailureCode, FinishReason, Job, JobId, JobResult, Message, ModelInfo, Part,
-    Status, ValidRequest,
+    Status, ValidRequest, limits,
 };
 
 use crate::filter;
@@ -25,6 +25,7 @@ pub(crate) fn generate_input(
     request: &ValidRequest,
     (prompt, grammar): (Prompt, Option<Grammar>),
     tokens_max: usize,
+    end_loops: bool,
 ) -> GenerateInput {
     let sampling = request.sampling();
     let penalty = sampling.repetition_penalty;
@@ -35,10 +36,11 @@ pub(crate) fn generate_input(
             top_k: sampling.top_k as usize,
             top_p: sampling.top_p,
             repetition_penalty: ((penalty - 1.0).abs() > f32::EPSILON).then_some(penalty),
-            seed: seed(job),
+            seed: seed(job, false),
         },
         max_tokens: tokens_max,
         stop: request.request().stop.clone(),
+        end_loops,
         grammar,
         logprobs: request.request().logprobs.map(|count| count as usize),
         class: match job.class {
@@ -60,12 +62,29 @@ pub(crate) fn form(request: &ValidRequest) -> Option<Form> {
     }
 }
 
-/// The seed of a job's draws: its own, or made from its id.
-fn seed(job: &Job) -> u64 {
-    job.request
-        .seed
-        .unwrap_or_else(|| seed_from(&job.id.to_string()))
+/// The seed of a job's draws: its own, or made from its id; made from that for its second answer.
+fn seed(job: &Job, second: bool) -> u64 {
+    let own = job.request.seed;
+    let first = own.unwrap_or_else(|| seed_from(&job.id.to_string()));
+    if second {
+        seed_from(&format!("{first} again"))
+    } else {
+        first
+    }
 }
+
+/// The same request for a second answer, drawn so that it will be another one.
+pub(crate) fn once_more(job: &Job, mut input: GenerateInput) -> GenerateInput {
+    let sampling = &mut input.sampling;
+    sampling.seed = seed(job, true);
+    sampling.temperature = sampling.temperature.max(limits::TEMPERATURE_DEFAULT);
+    let penalty = sampling.repetition_penalty.unwrap_or(1.0);
+    sampling.repetition_penalty = Some(penalty.max(SECOND_PENALTY_MIN));
+    input
+}
+
+/// Repetition penalty of a second answer, at least: loops are what is poor most often.
+const SECOND_PENALTY_MIN: f32 = 1.15;
 
 /// The conversation, each document's text and each image in the place of its part; documents are
 /// marked as data where `fence` says so.
@@ -286,6 +305,10 @@ pub(crate) fn result(job: &Job, outcome: Outcome, made: &Made<'_>) -> JobResult 
             }
             (Status::Filtered, answer, Some(failure))
         }
+        Outcome::Poor(refused) => {
+            let (failure, answer) = *refused;
+            (Status::Failed, answer, Some(failure))
+        }
         Outcome::Failed(failure) => (Status::Failed, Answer::default(), Some(failure)),
         Outcome::Cancelled | Outcome::Interrupted => {
             let failure = Failure::new(FailureCode::Cancelled, "cancelled on request");
@@ -305,9 +328,11 @@ pub(crate) fn result(job: &Job, outcome: Outcome, made: &Made<'_>) -> JobResult 
             .filter(|_| succeeded && answer.calls.is_empty())
             .map(|generated| generated.text.clone()),
         finish_reason: generated.map(|generated| match generated.finish_reason {
-            _ if !succeeded => FinishReason::ContentFilter,
+            _ if status == Status::Filtered => FinishReason::ContentFilter,
             _ if !answer.calls.is_empty() => FinishReason::ToolCalls,
-            lapidary_engine::FinishReason::Length => FinishReason::Length,
+            lapidary_engine::FinishReason::Length | lapidary_engine::FinishReason::Loop => {
+                FinishReason::Length
+            }
             lapidary_engine::FinishReason::Stop | lapidary_engine::FinishReason::Cancelled => {
                 FinishReason::Stop
             }
@@ -325,7 +350,7 @@ pub(crate) fn result(job: &Job, outcome: Outcome, made: &Made<'_>) -> JobResult 
         attempt: made.attempt,
         worker: Some(made.worker.to_owned()),
         model: Some(model_used(made.model)),
-        seed: succeeded.then(|| seed(job)),
+        seed: succeeded.then(|| seed(job, answer.second)),
         finished_at: made.now,
     }
 }

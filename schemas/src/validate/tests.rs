@@ -513,3 +513,58 @@ fn unknown_and_misspelt_fields_are_named() {
         assert_eq!(failure.message, message);
     }
 }
+
+#[test]
+fn a_form_that_is_none_is_refused() {
+    let policy = Policy {
+        features: vec![Feature::JsonObject, Feature::JsonSchema, Feature::Tools],
+        ..Policy::text("gemma")
+    };
+    let refusal = |fields: Value| {
+        let mut request = json!({"messages": hello()});
+        let fields = fields.as_object().unwrap().clone();
+        request.as_object_mut().unwrap().extend(fields);
+        let request = parse_request(request.to_string().as_bytes()).unwrap();
+        validate(&request, &policy).map_err(|failure| failure.message)
+    };
+    let schema = |json_schema: Value| {
+        refusal(json!({"response_format": {"type": "json_schema", "json_schema": json_schema}}))
+    };
+    let object = json!({"type": "object"});
+    let whole = json!({"name": "n", "description": "d", "schema": object, "strict": true});
+    assert!(schema(whole).is_ok());
+    assert!(refusal(json!({"response_format": {"type": "json_object"}})).is_ok());
+    for (given, message) in [
+        (json!(1), "`json_schema` is no object".to_owned()),
+        (
+            json!({"name": "n"}),
+            "`json_schema` has no `schema` that is an object".to_owned(),
+        ),
+        (
+            json!({"schema": true}),
+            "`json_schema` has no `schema` that is an object".to_owned(),
+        ),
+        (
+            json!({"schema": object, "shape": 1}),
+            "`json_schema` has `shape`, it may have `name`, `description`, `schema`, `strict`"
+                .to_owned(),
+        ),
+        (
+            json!({"schema": {"title": "a".repeat(32 * 1024)}}),
+            format!(
+                "`json_schema` is {} bytes, the limit is 32768",
+                32 * 1024 + 23
+            ),
+        ),
+    ] {
+        assert_eq!(schema(given).unwrap_err(), message);
+    }
+    let both = json!({
+        "response_format": {"type": "json_object"},
+        "tools": [{"type": "function", "function": {"name": "f"}}],
+    });
+    assert_eq!(
+        refusal(both).unwrap_err(),
+        "`response_format` and `tools` exclude each other: a call is not of that form"
+    );
+}

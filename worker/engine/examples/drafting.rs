@@ -112,6 +112,7 @@ fn inputs(
             },
             max_tokens: ANSWER,
             stop: Vec::new(),
+            end_loops: false,
             grammar: None,
             logprobs: None,
             class: Class::Bulk,

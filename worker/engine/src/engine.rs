@@ -205,6 +205,7 @@ impl Engine {
             sampling,
             max_tokens,
             stop,
+            end_loops,
             grammar,
             logprobs,
             class,
@@ -226,6 +227,7 @@ impl Engine {
         let rules = StopRules {
             end_tokens,
             strings: stop,
+            loops: end_loops,
             tokens_max: max_tokens,
         };
         let (reply, generation) = reply_and_pending();

@@ -22,6 +22,7 @@ mod grammar;
 pub mod image;
 mod instant;
 pub mod kv;
+pub mod loops;
 pub mod models;
 mod opened;
 pub mod ops;

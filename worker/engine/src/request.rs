@@ -24,6 +24,8 @@ pub struct GenerateInput {
     pub max_tokens: usize,
     /// Strings that end the answer.
     pub stop: Vec<String>,
+    /// Whether to end an answer that goes round in circles, see [`crate::loops`].
+    pub end_loops: bool,
     /// What form it must have: see [`crate::Engine::grammar`].
     pub grammar: Option<Grammar>,
     /// Report log-probabilities, with this many alternatives a token.

@@ -1,6 +1,7 @@
 //! Where an answer ends: end tokens, stop strings over the text as it comes, and the ceiling.
 
 use crate::batch::TokenId;
+use crate::loops::looping_end;
 use crate::prompt::{TextStream, Tokenizer};
 
 /// Why an answer ended.
@@ -10,6 +11,8 @@ pub enum FinishReason {
     Stop,
     /// The ceiling of tokens was reached.
     Length,
+    /// It went round in circles, see [`crate::loops`].
+    Loop,
     /// Nobody wanted it any more.
     Cancelled,
 }
@@ -21,6 +24,8 @@ pub struct StopRules {
     pub end_tokens: Vec<TokenId>,
     /// Strings that end it, and are cut off with what follows.
     pub strings: Vec<String>,
+    /// Whether to end an answer that goes round in circles.
+    pub loops: bool,
     /// Most tokens to generate.
     pub tokens_max: usize,
 }
@@ -60,6 +65,9 @@ impl Answer {
         let piece = self.stream.push(tokenizer, token);
         if self.append(&piece) {
             return Some(FinishReason::Stop);
+        }
+        if self.rules.loops && looping_end(&self.text).is_some() {
+            return Some(FinishReason::Loop);
         }
         (self.tokens >= self.rules.tokens_max).then(|| self.end(FinishReason::Length))
     }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::find::{Finding, Findings};
 use super::keywords::Keywords;
 use super::policy::{Action, OnError, WrittenDetector};
-use super::{Stage, injection, keywords, markup, personal, secrets};
+use super::{Stage, injection, keywords, markup, personal, quality, secrets};
 
 /// How a detector looks at texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -23,6 +23,8 @@ pub(super) enum Kind {
     Personal,
     /// Words to the model.
     Injection,
+    /// Poor answers.
+    Quality,
 }
 
 impl Kind {
@@ -34,6 +36,7 @@ impl Kind {
             Self::Secrets => secrets::RULES,
             Self::Personal => personal::RULES,
             Self::Injection => injection::RULES,
+            Self::Quality => quality::RULES,
         }
     }
 }
@@ -42,6 +45,7 @@ impl Kind {
 #[derive(Debug)]
 pub(super) struct Detector {
     pub(super) name: String,
+    pub(super) kind: Kind,
     pub(super) action: Action,
     pub(super) threshold: f32,
     pub(super) on_error: OnError,
@@ -71,9 +75,11 @@ impl Detector {
             Kind::Secrets => Method::Rules(secrets::look),
             Kind::Personal => Method::Rules(personal::look),
             Kind::Injection => Method::Rules(injection::look),
+            Kind::Quality => Method::Rules(quality::look),
         };
         Ok(Self {
             name: written.name,
+            kind: written.kind,
             action: written.action,
             threshold: written.threshold,
             on_error: written.on_error,
@@ -92,8 +98,19 @@ impl Detector {
     /// Whether it may change a text or refuse it.
     pub(super) fn interferes(&self) -> bool {
         !self.shadow
-            && (matches!(self.action, Action::Redact | Action::Block)
+            && (matches!(self.action, Action::Redact | Action::Block | Action::Retry)
                 || self.on_error == OnError::Closed)
+    }
+
+    /// Whether an answer that goes round in circles is given to nobody.
+    pub(super) fn refuses_loops(&self) -> bool {
+        self.kind == Kind::Quality
+            && !self.shadow
+            && matches!(self.action, Action::Block | Action::Retry)
+            && self
+                .rules
+                .as_ref()
+                .is_none_or(|rules| rules.iter().any(|rule| rule == quality::LOOP))
     }
 
     /// What it finds in these texts and is sure of; `None` if there is too much of it to be replaced.

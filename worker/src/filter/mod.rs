@@ -14,6 +14,7 @@ mod keywords;
 mod markup;
 mod personal;
 mod policy;
+mod quality;
 mod secrets;
 #[cfg(test)]
 mod tests;
@@ -31,7 +32,7 @@ use sha2::{Digest, Sha256};
 
 use crate::compute::Compute;
 
-use self::detector::Detector;
+use self::detector::{Detector, Kind};
 use self::find::{Finding, redact};
 use self::policy::{Action, OnError, Policy};
 
@@ -98,6 +99,13 @@ pub enum Ruling {
     Pass,
     /// Its content is refused, for good.
     Refused(Failure),
+    /// The answer is too poor to be given to anybody.
+    Poor {
+        /// Why.
+        failure: Failure,
+        /// Whether it is worth another try.
+        again: bool,
+    },
     /// A detector that must not be passed could not say anything; it may later.
     Unavailable(Failure),
 }
@@ -156,6 +164,18 @@ impl Filters {
             .any(|detector| detector.interferes())
     }
 
+    /// Whether a poor answer may be made once more.
+    pub fn tries_again(&self) -> bool {
+        let mut detectors = self.policy.detectors.iter();
+        detectors.any(|detector| !detector.shadow && detector.action == Action::Retry)
+    }
+
+    /// Whether an answer that goes round in circles may end where it does.
+    pub fn refuses_loops(&self) -> bool {
+        let mut detectors = self.policy.detectors.iter();
+        detectors.any(|detector| detector.refuses_loops())
+    }
+
     /// Shows the texts to every detector of the stage until one refuses.
     pub(crate) async fn check(
         &self,
@@ -195,8 +215,8 @@ impl Filters {
                 _ if detector.shadow => {}
                 Action::Allow | Action::Flag => {}
                 Action::Redact => replaced.extend(finds),
-                Action::Block => {
-                    decision.ruling = Ruling::Refused(self.refusal(stage, detector));
+                Action::Block | Action::Retry => {
+                    decision.ruling = self.refusal(stage, detector);
                     return decision;
                 }
             }
@@ -212,13 +232,24 @@ impl Filters {
         decision
     }
 
-    fn refusal(&self, stage: Stage, detector: &Detector) -> Failure {
+    fn refusal(&self, stage: Stage, detector: &Detector) -> Ruling {
         let (code, what) = stage.refusal();
         let message = format!(
             "the {what} is refused by `{}` of the content policy `{}`",
             detector.name, self.policy.name
         );
-        Failure::new(code, message)
+        if detector.kind != Kind::Quality {
+            return Ruling::Refused(Failure::new(code, message));
+        }
+        let failure = Failure {
+            // The same job gives the same answer.
+            retryable: false,
+            ..Failure::new(FailureCode::QualityRejected, message)
+        };
+        Ruling::Poor {
+            failure,
+            again: detector.action == Action::Retry,
+        }
     }
 
     fn unavailable(&self, detector: &Detector, unable: Unable) -> Failure {

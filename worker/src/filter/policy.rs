@@ -55,6 +55,8 @@ pub(super) enum Action {
     Redact,
     /// The job ends.
     Block,
+    /// The answer is made once more, drawn otherwise; if that is no better, the job ends.
+    Retry,
 }
 
 impl Action {
@@ -64,6 +66,7 @@ impl Action {
             Self::Flag => "flag",
             Self::Redact => "redact",
             Self::Block => "block",
+            Self::Retry => "retry",
         }
     }
 }
@@ -239,6 +242,17 @@ impl WrittenDetector {
                 humantime::format_duration(self.time_limit),
                 humantime::format_duration(TIME_LIMIT_MIN),
                 humantime::format_duration(TIME_LIMIT_MAX),
+            ));
+        }
+        if self.kind == Kind::Quality && self.stages != [Stage::OutputText] {
+            return Err("stages` of the kind `quality` is [\"output_text\"]".to_owned());
+        }
+        if (self.kind == Kind::Quality && self.action == Action::Redact)
+            || (self.kind != Kind::Quality && self.action == Action::Retry)
+        {
+            let action = self.action.as_str();
+            return Err(format!(
+                "action` is {action}: poor answers are not redacted, and nothing else is tried again"
             ));
         }
         let known = self.kind.rules();

@@ -30,7 +30,7 @@ keywords = ["picture"]
 shadow = true
 "#;
 
-async fn bench(policy: &str) -> Bench {
+pub(super) async fn bench(policy: &str) -> Bench {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("policy.toml");
     std::fs::write(&file, policy).unwrap();

@@ -1,7 +1,9 @@
 //! Jobs through a whole worker on the embedded file, answered by the real engine on a tiny model.
 
 mod filtered;
+mod forms;
 mod pictures;
+mod quality;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};

@@ -88,6 +88,7 @@ pub(crate) fn input(text: &str, max_tokens: usize) -> GenerateInput {
         sampling: Sampling::GREEDY,
         max_tokens,
         stop: Vec::new(),
+        end_loops: false,
         grammar: None,
         logprobs: None,
         class: Class::Bulk,

@@ -53,6 +53,12 @@ fn settings_of_a_detector() {
         );
     }
     refused(
+        &DETECTOR.replace("flag", "retry"),
+        "`detector[0].action` is retry: poor answers are not redacted, and",
+    );
+    let quality = DETECTOR.replace("secrets", "quality");
+    refused(&quality, "`detector[0].stages` of the kind `quality` is");
+    refused(
         &DETECTOR.repeat(2),
         "`detector[1].name`: `d` is there twice",
     );
