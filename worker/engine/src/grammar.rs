@@ -151,9 +151,12 @@ impl Grammar {
 
     /// Goes on behind a token that was drawn.
     pub(crate) fn advance(&self, token: TokenId) -> Result<(), GrammarError> {
-        self.matcher()
-            .consume_token(token)
-            .map_err(GrammarError::new)
+        let mut matcher = self.matcher();
+        // Whole already: what follows can only be the end.
+        if matcher.is_stopped() {
+            return Ok(());
+        }
+        matcher.consume_token(token).map_err(GrammarError::new)
     }
 
     /// Nobody else asks at the same time: an answer has one row a step.
