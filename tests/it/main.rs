@@ -3,11 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "what fails ends its test")]
 
 mod amqp;
+mod boards;
+mod compose;
 mod conformance;
 mod faults;
 mod gateway;
 mod hub;
 mod media;
+mod observed;
 mod operators;
 mod pictures;
 mod place;
@@ -16,4 +19,5 @@ mod samples;
 mod start;
 mod straight_line;
 mod tidy;
+mod wired;
 mod wires;
