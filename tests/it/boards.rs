@@ -29,7 +29,8 @@ fn named(yaml: &str, key: &str) -> Vec<String> {
     lines.map(|name| name.trim().to_owned()).collect()
 }
 
-fn alerts() -> Vec<String> {
+/// The names of all alerts.
+pub(crate) fn alerts() -> Vec<String> {
     named(&read("dashboards/prometheus/rules/alerts.yml"), "alert")
 }
 

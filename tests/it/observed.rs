@@ -4,15 +4,10 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use axum::Router;
-use axum::extract::State;
-use axum::routing::post;
-use chrono::{DateTime, Utc};
-use lapidary_schemas::metrics::thresholds::{
-    DECODE_RATE_MIN, DRAIN_TIME_MAX, JOB_TIME_MAX, MEMORY_MAX, Threshold, thresholds_yaml,
-};
+use lapidary_schemas::metrics::thresholds::{DECODE_RATE_MIN, MEMORY_MAX};
 use lapidary_schemas::metrics::{ALL, Kind};
 use lapidary_tests::{Program, Prometheus, Wire, free_port, http, own};
 use lapidary_transport::Media as _;
@@ -21,22 +16,18 @@ use lapidary_transport::results::AnyResults;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
-use crate::boards::{below_root, panels};
+use crate::boards::{alerts, below_root, panels};
+use crate::hurried::{config, limits, scaled_limits, write_rules};
 use crate::operators::{self, TENANT};
 use crate::place::{Followed, MODEL, Place, requests};
+use crate::told::Told;
 use crate::wired::Wired;
 
-/// What the durations of rules and scrapes are divided by.
-const FACTOR: u64 = 60;
 /// How long nothing may be told while all is well: longer than the longest `for` of an alert.
 const CALM: Duration = Duration::from_secs(35);
-/// Longest time until an alert is told.
-const TOLD_MAX: Duration = Duration::from_secs(90);
-/// Pause between two doses of a fault that must go on.
-const AGAIN: Duration = Duration::from_millis(300);
+/// How long the worker hangs: longer than answers may take, shorter than it is remembered.
+const HANG: Duration = Duration::from_secs(13);
 const SAY_MAX: Duration = Duration::from_mins(1);
 /// A detector that has next to no time: a long text is too much for it, a short one is not.
 const POLICY: &str = r#"
@@ -49,116 +40,6 @@ action = "flag"
 on_error = "open"
 time_limit = "1ms"
 "#;
-
-/// Divides the durations that stand behind a mark.
-fn scaled_behind(text: &str, mark: &str) -> String {
-    let mut parts = text.split(mark);
-    let mut scaled = parts.next().unwrap().to_owned();
-    for part in parts {
-        scaled.push_str(mark);
-        let digits = part.bytes().take_while(u8::is_ascii_digit).count();
-        let unit = match part[digits..].chars().next() {
-            Some('s') => 1_000,
-            Some('m') => 60_000,
-            _ => 0,
-        };
-        match part[..digits].parse::<u64>() {
-            Ok(number) if unit > 0 => {
-                let milliseconds = number * unit / FACTOR;
-                scaled.extend([&format!("{milliseconds}ms"), &part[digits + 1..]]);
-            }
-            _ => scaled.push_str(part),
-        }
-    }
-    scaled
-}
-
-fn scaled(text: &str) -> String {
-    let marks = ["[", "for: ", "interval: ", "timeout: "];
-    let scale = |text: String, mark: &&str| scaled_behind(&text, mark);
-    marks.iter().fold(text.to_owned(), scale)
-}
-
-/// The limits, some of them others.
-fn limits(others: &[(Threshold, f64)]) -> String {
-    let write = |text: String, (limit, other): &(Threshold, f64)| {
-        let expression = |value| format!("record: {}\n        expr: {value}\n", limit.name);
-        let (old, new) = (expression(limit.value), expression(*other));
-        assert!(text.contains(&old), "{old} is not in {text}");
-        text.replace(&old, &new)
-    };
-    others.iter().fold(thresholds_yaml(), write)
-}
-
-/// Limits of time are durations of a rule like any other.
-fn scaled_limits() -> Vec<(Threshold, f64)> {
-    let scaled = |limit: Threshold| (limit, limit.value / 60.0);
-    vec![scaled(JOB_TIME_MAX), scaled(DRAIN_TIME_MAX)]
-}
-
-/// Stands for Alertmanager: hears what Prometheus tells.
-struct Told {
-    alerts: mpsc::Receiver<String>,
-    seen: BTreeSet<String>,
-    port: u16,
-    _server: JoinSet<()>,
-}
-
-impl Told {
-    async fn start() -> Self {
-        let (sender, alerts) = mpsc::channel(1_024);
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let router = Router::new()
-            .route("/api/v2/alerts", post(hear))
-            .with_state(sender);
-        let mut server = JoinSet::new();
-        server.spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self {
-            alerts,
-            seen: BTreeSet::new(),
-            port,
-            _server: server,
-        }
-    }
-
-    /// What was told so far.
-    fn so_far(&mut self) -> &BTreeSet<String> {
-        while let Ok(alert) = self.alerts.try_recv() {
-            self.seen.insert(alert);
-        }
-        &self.seen
-    }
-
-    /// Waits until an alert is told, while a fault goes on.
-    async fn until(&mut self, alert: &str, mut fault: impl AsyncFnMut()) {
-        let started = Instant::now();
-        while !self.so_far().contains(alert) {
-            assert!(
-                started.elapsed() < TOLD_MAX,
-                "{alert} is not told; told were {:?}",
-                self.seen
-            );
-            fault().await;
-            if let Ok(Some(told)) = tokio::time::timeout(AGAIN, self.alerts.recv()).await {
-                self.seen.insert(told);
-            }
-        }
-        eprintln!("{alert} after {:?}", started.elapsed());
-    }
-}
-
-/// Takes in those that fire; resolved ones have ended.
-async fn hear(State(sender): State<mpsc::Sender<String>>, body: String) {
-    let alerts: Vec<Value> = serde_json::from_str(&body).unwrap();
-    for alert in alerts {
-        let ends: DateTime<Utc> = alert["endsAt"].as_str().unwrap().parse().unwrap();
-        if ends > Utc::now() {
-            let name = alert["labels"]["alertname"].as_str().unwrap();
-            sender.try_send(name.to_owned()).unwrap();
-        }
-    }
-}
 
 /// A worker and a gateway behind wires, and a Prometheus that looks at them.
 struct Observed {
@@ -287,31 +168,6 @@ impl Observed {
 
 fn local(port: u16) -> String {
     format!("127.0.0.1:{port}")
-}
-
-fn write_rules(folder: &Path, limits: &str) {
-    std::fs::write(folder.join("thresholds.yml"), limits).unwrap();
-    for file in ["recording.yml", "alerts.yml"] {
-        let shipped = below_root("dashboards/prometheus/rules").join(file);
-        let text = scaled(&std::fs::read_to_string(shipped).unwrap());
-        std::fs::write(folder.join(file), text).unwrap();
-    }
-}
-
-/// The shipped configuration but for who is scraped and told.
-fn config(alertmanager: u16, worker: u16, gateway: u16) -> String {
-    let shipped =
-        std::fs::read_to_string(below_root("dashboards/prometheus/prometheus.yml")).unwrap();
-    let (head, _) = shipped.split_once("alerting:").unwrap();
-    let target = |port| format!("static_configs: [{{targets: [\"127.0.0.1:{port}\"]}}]");
-    format!(
-        "{}\nalerting:\n  alertmanagers:\n    - {}\nscrape_configs:\n  \
-         - job_name: lapidary-worker\n    {}\n  - job_name: lapidary-gateway\n    {}\n",
-        scaled(head),
-        target(alertmanager),
-        target(worker),
-        target(gateway)
-    )
 }
 
 /// All is well: targets are up, rules are loaded, panels show something, and nothing is told.
@@ -499,7 +355,7 @@ async fn the_worker_hangs(observed: &mut Observed) {
             })
             .await;
     }
-    let left = Duration::from_secs(12).saturating_sub(hung.elapsed());
+    let left = HANG.saturating_sub(hung.elapsed());
     tokio::time::sleep(left).await;
     observed.worker.signal(Signal::SIGCONT);
     observed
@@ -516,13 +372,13 @@ async fn limits_are_passed(observed: &mut Observed) {
     observed.prometheus.reload();
     for alert in ["LapidaryMemoryHigh", "LapidaryGenerationSlow"] {
         let place = observed.place();
-        let file = requests(observed.servers.folder.path(), 300);
+        let file = requests(observed.servers.folder.path(), 1_500);
         let results = &observed.results;
         observed
             .told
             .until(alert, async || {
                 let batch = place.submit(&file);
-                Followed::new(results, batch).texts(300).await;
+                Followed::new(results, batch).until(50).await;
             })
             .await;
     }
@@ -555,6 +411,20 @@ async fn programs_are_killed(observed: &mut Observed) {
         .await;
 }
 
+/// What the boards showed of all this, for a person to look at: `boards.html` beside the test programs.
+fn boards_are_drawn(observed: &Observed) {
+    let page = Path::new(env!("CARGO_TARGET_TMPDIR")).join("boards.html");
+    let prometheus = format!("http://{}", local(observed.prometheus.port()));
+    let mut draw = Command::new(below_root("dashboards/grafana/draw.py"));
+    draw.arg(prometheus).arg(&page);
+    draw.args(["--window", "240", "--rate", "5"]);
+    assert!(draw.status().unwrap().success());
+    let drawn = std::fs::read_to_string(&page).unwrap();
+    assert_eq!(drawn.matches("<figure>").count(), panels().len());
+    let empty = drawn.matches("no data").count();
+    assert_eq!(empty, 0, "see {}", page.display());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn alerts_are_silent_while_all_is_well_and_told_when_it_is_not() {
     let mut observed = Observed::start().await;
@@ -564,11 +434,6 @@ async fn alerts_are_silent_while_all_is_well_and_told_when_it_is_not() {
     the_worker_hangs(&mut observed).await;
     limits_are_passed(&mut observed).await;
     programs_are_killed(&mut observed).await;
-    let shipped =
-        std::fs::read_to_string(below_root("dashboards/prometheus/rules/alerts.yml")).unwrap();
-    let all = shipped
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("- alert: "));
-    let all: BTreeSet<String> = all.map(str::to_owned).collect();
-    assert_eq!(*observed.told.so_far(), all);
+    boards_are_drawn(&observed);
+    assert_eq!(*observed.told.so_far(), alerts().into_iter().collect());
 }
