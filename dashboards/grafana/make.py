@@ -407,7 +407,7 @@ BOARDS_MADE = {
                 "Found, by detector",
                 "ops",
                 "Verdicts other than `allow`.",
-                [(rate("lapidary_filter_verdicts_total", "detector, action", 'action!="allow"') + " or vector(0)", "{{detector}} {{action}}")],
+                [(rate("lapidary_filter_verdicts_total", "detector, action", 'action!="allow"'), "{{detector}} {{action}}")],
             ),
             graph(
                 "Jobs refused",

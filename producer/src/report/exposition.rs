@@ -25,9 +25,9 @@ impl Exposition {
         }
     }
 
-    /// The sum over all series of this name.
+    /// The sum over all series of this name; 0, not −0, if there is none.
     pub(super) fn sum(&self, name: &str) -> f64 {
-        self.of(name).map(|series| series.value).sum()
+        self.of(name).fold(0.0, |sum, series| sum + series.value)
     }
 
     /// The values of a metric with the value that a label has there.
