@@ -21,6 +21,7 @@ pub mod picture;
 pub mod plan;
 pub mod progress;
 pub mod prompt;
+mod report;
 pub mod rows;
 pub mod run;
 pub mod sources;

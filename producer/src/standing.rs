@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use lapidary_transport::{Steward, StewardOptions};
+use lapidary_transport::{Steward, StewardOptions, TickReport};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -20,8 +20,12 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
-    /// Stands for election from now on.
-    pub(crate) fn start(stores: &Stores, tasks: &TaskTracker) -> Self {
+    /// Stands for election from now on. `report` hears of every tick.
+    pub(crate) fn start(
+        stores: &Stores,
+        tasks: &TaskTracker,
+        report: impl Fn(&TickReport) + Send + Sync + 'static,
+    ) -> Self {
         let stop = CancellationToken::new();
         let options = StewardOptions::new(format!("lapidary-{}", std::process::id()));
         let Stores {
@@ -30,7 +34,7 @@ impl Standing {
             media,
         } = stores.clone();
         let steward = Steward::new(queue, results, media, options);
-        let ended = tasks.spawn(steward.run(stop.clone(), |_| ()));
+        let ended = tasks.spawn(steward.run(stop.clone(), report));
         Self { stop, ended }
     }
 

@@ -1,5 +1,5 @@
-//! Writes what is generated from the types: `docs/METRICS.md`, `schemas/json/` and
-//! `schemas/golden/v1/`. Read the difference before committing it: a golden file that changes is a
+//! Writes what is generated from the types: `docs/METRICS.md`, the thresholds of alerts,
+//! `schemas/json/` and `schemas/golden/v1/`. Read the difference before committing it: a golden file that changes is a
 //! change of the contract.
 
 #[macro_use]
@@ -10,6 +10,7 @@ use std::path::Path;
 
 use lapidary_schemas::json_schema::json_schemas;
 use lapidary_schemas::metrics::metrics_markdown;
+use lapidary_schemas::metrics::thresholds::thresholds_yaml;
 use lapidary_schemas::{Failure, FailureCode, Status};
 use samples::{
     batch, batch_input_line, batch_output_lines, job_bulk, job_interactive, job_moderation,
@@ -31,6 +32,8 @@ fn main() -> std::io::Result<()> {
     for (stem, schema) in json_schemas() {
         write(&json.join(format!("{stem}.schema.json")), &schema)?;
     }
+    let rules = root.join("../dashboards/prometheus/rules");
+    std::fs::write(rules.join("thresholds.yml"), thresholds_yaml())?;
     std::fs::write(root.join("../docs/METRICS.md"), metrics_markdown())
 }
 

@@ -3,7 +3,12 @@
 //!
 //! Ids of jobs and tenants are never labels: their detail belongs in results and logs.
 
-use std::fmt::Write as _;
+mod markdown;
+mod registry;
+pub mod thresholds;
+
+pub use markdown::metrics_markdown;
+pub use registry::{EXPOSITION_TYPE, Known, Metrics, MetricsError, number};
 
 /// How a metric behaves.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -19,8 +24,12 @@ pub enum Kind {
 /// Which program exports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
+    /// Every program that exports metrics.
+    Process,
     /// A worker.
     Worker,
+    /// A gateway.
+    Gateway,
     /// Whichever process could be the steward.
     Steward,
 }
@@ -172,6 +181,43 @@ const STORE: Label = Label {
     name: "store",
     values: Values::Listed(&["queue", "results", "media"]),
 };
+/// The stores whose absence a worker waits out.
+const PART: Label = Label {
+    name: "store",
+    values: Values::Listed(&["queue", "results"]),
+};
+const CALL: Label = Label {
+    name: "call",
+    values: Values::Listed(&["begin", "put_once", "interrupt", "settle"]),
+};
+const ROUTE: Label = Label {
+    name: "route",
+    values: Values::Configured("addresses of the gateway, ids left out; `none` for any other"),
+};
+const METHOD: Label = Label {
+    name: "method",
+    values: Values::Configured("HTTP methods; `other` for one that no address takes"),
+};
+const HTTP_STATUS: Label = Label {
+    name: "status",
+    values: Values::Configured("HTTP statuses"),
+};
+/// The statuses that say why a request was not served.
+const REFUSAL: Label = Label {
+    name: "status",
+    values: Values::Listed(&[
+        "400", "401", "403", "404", "405", "408", "409", "413", "415", "424", "429", "500", "503",
+        "504",
+    ]),
+};
+const PROGRAM: Label = Label {
+    name: "program",
+    values: Values::Configured("`worker` or `gateway`"),
+};
+const VERSION: Label = Label {
+    name: "version",
+    values: Values::Configured("the program's version"),
+};
 const SWEEP: Label = Label {
     name: "action",
     values: Values::Listed(&[
@@ -213,13 +259,20 @@ macro_rules! table {
 use Kind::{Counter, Gauge, Histogram};
 
 table! {
+    BUILD_INFO: Process Gauge, "lapidary_build_info", "boolean", [PROGRAM, VERSION], "1; the labels say which program it is.";
     UP: Worker Gauge, "lapidary_worker_up", "boolean", [], "1 while the worker serves, 0 while it starts or stops.";
     MODEL_LOADED: Worker Gauge, "lapidary_model_loaded", "boolean", [MODEL], "1 once the model's weights are loaded and it has answered.";
+    STARTUP: Worker Gauge, "lapidary_startup_seconds", "seconds", [], "From the start of the process until it served; 0 while it starts.";
     JOBS: Worker Counter, "lapidary_jobs_total", "jobs", [CLASS, STATUS, CODE], "Jobs whose result this worker stored, by status and failure code.";
     JOBS_RUNNING: Worker Gauge, "lapidary_jobs_running", "jobs", [CLASS], "Jobs received and not settled.";
+    OLDEST_JOB: Worker Gauge, "lapidary_oldest_job_seconds", "seconds", [], "For how long the job that is under way longest has been; 0 if none is. Brokers take deliveries back that are not settled in time.";
+    ATTEMPTS: Worker Counter, "lapidary_attempts_total", "attempts", [CLASS], "Attempts begun.";
     SETTLES: Worker Counter, "lapidary_settles_total", "deliveries", [CLASS, SETTLE], "Deliveries settled, by kind.";
+    SETTLE_ERRORS: Worker Counter, "lapidary_settle_errors_total", "deliveries", [CLASS], "Deliveries that could not be settled; they come back, and find their result if it is stored.";
     REDELIVERIES: Worker Counter, "lapidary_redeliveries_total", "deliveries", [CLASS], "Deliveries of a job that had been begun before.";
-    RECONNECTS: Worker Counter, "lapidary_reconnects_total", "connections", [STORE], "Connections made again after one was lost.";
+    RECONNECTS: Worker Counter, "lapidary_reconnects_total", "times", [PART], "Times a store answered again after it had been away.";
+    STORE_AWAY: Worker Gauge, "lapidary_store_away", "boolean", [PART], "1 while a store does not answer.";
+    STORE_CALL: Worker Histogram(STAGE_SECONDS), "lapidary_store_call_duration_seconds", "seconds", [CALL], "Time of one call on queue or results store, which may carry many jobs; a failed one too.";
     QUEUE_WAIT: Worker Histogram(WAIT), "lapidary_queue_wait_seconds", "seconds", [CLASS], "From submission to the start of the attempt.";
     STAGE_DURATION: Worker Histogram(STAGE_SECONDS), "lapidary_stage_duration_seconds", "seconds", [STAGE], "Time a job spent in one stage of its last attempt.";
     RESPONSE_TIME: Worker Histogram(RESPONSE_SECONDS), "lapidary_response_time_seconds", "seconds", [ORIGIN], "From submission to the result, of interactive jobs and of the probe.";
@@ -228,6 +281,8 @@ table! {
     DECODE_RATE: Worker Gauge, "lapidary_decode_tokens_per_second", "tokens per second", [], "Decode rate of the worker over its last ten busy seconds; stays at its last value while idle.";
     JOB_RATE: Worker Histogram(RATE), "lapidary_job_decode_rate_tokens_per_second", "tokens per second", [CLASS], "Decode rate of single jobs.";
     BUSY: Worker Counter, "lapidary_engine_busy_seconds_total", "seconds", [], "Time the engine spent in steps.";
+    PREFILL_TOKENS: Worker Counter, "lapidary_engine_prefill_tokens_total", "tokens", [], "Prompt tokens read in steps, those read again after preemption included.";
+    DECODE_TOKENS: Worker Counter, "lapidary_engine_decode_tokens_total", "tokens", [], "Tokens that answers were continued by in steps.";
     PROMPT_TOKENS: Worker Counter, "lapidary_prompt_tokens_total", "tokens", [], "Prompt tokens of finished jobs.";
     GENERATED_TOKENS: Worker Counter, "lapidary_generated_tokens_total", "tokens", [], "Tokens generated by finished jobs.";
     IMAGE_TOKENS: Worker Counter, "lapidary_image_tokens_total", "tokens", [], "Soft tokens of images among the prompt tokens.";
@@ -249,7 +304,19 @@ table! {
     PREEMPTIONS: Worker Counter, "lapidary_preemptions_total", "sequences", [], "Sequences whose blocks were taken away to be computed again.";
     FILTER_VERDICTS: Worker Counter, "lapidary_filter_verdicts_total", "verdicts", [FILTER_STAGE, DETECTOR, ACTION, MODE], "Decisions of the content filter about jobs whose result this worker stored; in shadow mode nothing follows from them.";
     FILTER_ERRORS: Worker Counter, "lapidary_filter_errors_total", "errors", [FILTER_STAGE, DETECTOR], "Looks of a detector that took too long or broke down.";
+    FILTER_DURATION: Worker Histogram(STAGE_SECONDS), "lapidary_filter_duration_seconds", "seconds", [FILTER_STAGE, DETECTOR], "Time of one look of a detector at the texts of a job.";
     RESIDENT_MEMORY: Worker Gauge, "lapidary_resident_memory_bytes", "bytes", [], "Physical memory the process holds.";
+    PEAK_MEMORY: Worker Gauge, "lapidary_peak_resident_memory_bytes", "bytes", [], "The most physical memory the process ever held.";
+    REQUESTS: Gateway Counter, "lapidary_gateway_requests_total", "requests", [ROUTE, METHOD, HTTP_STATUS], "Requests answered, by address, method and status.";
+    REFUSALS: Gateway Counter, "lapidary_gateway_refusals_total", "requests", [REFUSAL], "Requests that were not served, by the status that says why.";
+    REQUEST_DURATION: Gateway Histogram(RESPONSE_SECONDS), "lapidary_gateway_request_duration_seconds", "seconds", [ROUTE], "From the head of a request to the head of its answer; a streamed answer goes on after it.";
+    CONNECTIONS: Gateway Gauge, "lapidary_gateway_connections", "connections", [], "Open connections.";
+    UPLOADS: Gateway Counter, "lapidary_gateway_uploads_total", "files", [], "Files of requests taken.";
+    UPLOADED_BYTES: Gateway Counter, "lapidary_gateway_uploaded_bytes_total", "bytes", [], "Bytes of these files.";
+    QUEUE_DEPTH: Steward Gauge, "lapidary_queue_depth", "jobs", [MODEL, CLASS], "Jobs that wait on the queue, as this process last saw it; those lent to workers do not. On RabbitMQ those that wait for a retry count for every model and class, which share the queues of delays.";
+    LIVE_WORKERS: Steward Gauge, "lapidary_live_workers", "workers", [MODEL], "Workers that are announced, as this process last saw them.";
+    UNFINISHED_ITEMS: Steward Gauge, "lapidary_unfinished_items", "jobs", [MODEL], "Items of unfinished batches without a result, on the queue or not yet, as this process last saw them.";
+    CENSUS_ERRORS: Steward Counter, "lapidary_census_errors_total", "errors", [PART], "Times that these could not be seen, by the store that did not answer.";
     LEASE_HELD: Steward Gauge, "lapidary_steward_lease_held", "boolean", [], "1 in the process that feeds and sweeps; over all processes the sum is 1.";
     FED: Steward Counter, "lapidary_steward_fed_total", "jobs", [CLASS], "Items of batches handed to the queue.";
     OUTSTANDING: Steward Gauge, "lapidary_steward_outstanding", "jobs", [CLASS], "Items fed and not finished.";
@@ -257,75 +324,6 @@ table! {
     SWEEPS: Steward Counter, "lapidary_steward_swept_total", "actions", [SWEEP], "What was put right: jobs and batches expired, jobs published again or given up, media unpinned or collected.";
     TICK_DURATION: Steward Histogram(STAGE_SECONDS), "lapidary_steward_tick_duration_seconds", "seconds", [], "Time of one round of feeding and sweeping.";
     STEWARD_ERRORS: Steward Counter, "lapidary_steward_errors_total", "errors", [STORE], "Steps of the steward that failed and are tried again, by the store that failed.";
-}
-
-/// The text of `docs/METRICS.md`.
-pub fn metrics_markdown() -> String {
-    let mut text = String::from(
-        "# Metrics\n\nGenerated from `schemas/src/metrics.rs` by `cargo run -p lapidary-schemas \
-         --example generate`; a test compares the two.\nIds of jobs and tenants are never labels.\n",
-    );
-    for (source, title) in [(Source::Worker, "Worker"), (Source::Steward, "Steward")] {
-        let _ = write!(
-            text,
-            "\n## {title}\n\n| Name | Kind | Unit | Labels | Meaning |\n"
-        );
-        text.push_str("|---|---|---|---|---|\n");
-        for metric in ALL.iter().filter(|metric| metric.source == source) {
-            let labels: Vec<String> = metric
-                .labels
-                .iter()
-                .map(|label| format!("`{}`", label.name))
-                .collect();
-            let _ = writeln!(
-                text,
-                "| `{}` | {} | {} | {} | {} |",
-                metric.name,
-                kind_name(metric.kind),
-                metric.unit,
-                labels.join(", "),
-                metric.help
-            );
-        }
-    }
-    text.push_str("\n## Labels\n\n| Label | Used by | Values |\n|---|---|---|\n");
-    for metric in ALL {
-        for label in metric.labels {
-            let _ = writeln!(
-                text,
-                "| `{}` | `{}` | {} |",
-                label.name,
-                metric.name,
-                values(label)
-            );
-        }
-    }
-    text.push_str("\n## Buckets\n\n| Name | Upper bounds |\n|---|---|\n");
-    for metric in ALL {
-        if let Histogram(buckets) = metric.kind {
-            let bounds: Vec<String> = buckets.iter().map(f64::to_string).collect();
-            let _ = writeln!(text, "| `{}` | {} |", metric.name, bounds.join(" "));
-        }
-    }
-    text
-}
-
-fn kind_name(kind: Kind) -> &'static str {
-    match kind {
-        Counter => "counter",
-        Gauge => "gauge",
-        Histogram(_) => "histogram",
-    }
-}
-
-fn values(label: &Label) -> String {
-    match label.values {
-        Values::Listed(values) => {
-            let quoted: Vec<String> = values.iter().map(|value| format!("`{value}`")).collect();
-            quoted.join(" ")
-        }
-        Values::Configured(which) => which.to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -1,13 +1,16 @@
 //! Real servers for tests: private, on free ports, in temporary folders, gone with the test.
 
 mod broker;
+pub mod http;
 mod process;
 mod programs;
+mod prometheus;
 mod proxy;
 mod redis;
 
 pub use broker::Broker;
 pub use process::{Program, free_port};
 pub use programs::own;
+pub use prometheus::Prometheus;
 pub use proxy::{Proxy, Wire};
 pub use redis::Redis;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use lapidary_schemas::{Class, Job, JobId};
-use lapidary_tests::{Broker, Proxy, Redis, Wire};
+use lapidary_tests::{Broker, Redis, Wire};
 use lapidary_transport::results::{AnyResults, JobState};
 use lapidary_transport::{Place as Stores, PlaceUrls, Queue as _, Results as _};
 use nix::sys::signal::Signal;
@@ -12,49 +12,13 @@ use tempfile::TempDir;
 
 use crate::place::{Followed, MODEL, Place, RUN_MAX, requests};
 use crate::samples::job;
+use crate::wired::Wired;
 
 const DOCUMENTS: usize = 1_000;
 /// Longest time until a worker says what it is waited for.
 const SAY_MAX: Duration = Duration::from_mins(1);
 /// A worker from which nothing has come for this long waits for a store.
 const SILENCE: Duration = Duration::from_secs(3);
-
-/// Servers behind wires that can be cut.
-struct Wired {
-    broker: Broker,
-    redis: Redis,
-    to_broker: Proxy,
-    to_redis: Proxy,
-    folder: TempDir,
-}
-
-impl Wired {
-    async fn start() -> Self {
-        let (broker, redis) = (Broker::start(), Redis::start());
-        Self {
-            to_broker: Proxy::start(broker.port()).await,
-            to_redis: Proxy::start(redis.port()).await,
-            broker,
-            redis,
-            folder: TempDir::new().unwrap(),
-        }
-    }
-
-    /// The place as workers see it.
-    fn behind(&self) -> Place {
-        Place::on_servers(
-            format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.to_broker.port()),
-            format!("redis://127.0.0.1:{}", self.to_redis.port()),
-            self.folder.path(),
-        )
-    }
-
-    /// The place as those see it who are not cut off.
-    fn direct(&self) -> Place {
-        let (broker, redis) = (self.broker.url(), self.redis.url());
-        Place::on_servers(broker, redis, self.folder.path())
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_is_cut_off_from_its_stores_goes_on_where_it_was() {

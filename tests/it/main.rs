@@ -3,11 +3,15 @@
 #![expect(clippy::unwrap_used, reason = "what fails ends its test")]
 
 mod amqp;
+mod boards;
+mod compose;
 mod conformance;
 mod faults;
 mod gateway;
 mod hub;
+mod hurried;
 mod media;
+mod observed;
 mod operators;
 mod pictures;
 mod place;
@@ -16,4 +20,6 @@ mod samples;
 mod start;
 mod straight_line;
 mod tidy;
+mod told;
+mod wired;
 mod wires;

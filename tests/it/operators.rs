@@ -19,10 +19,10 @@ use crate::place::{Followed, MODEL, Place};
 use crate::samples::batch;
 
 const SAY_MAX: Duration = Duration::from_mins(1);
-const TENANT: &str = "tests";
+pub(crate) const TENANT: &str = "tests";
 
 /// A batch of one item that asks about a document.
-async fn submit(results: &AnyResults, media: &AnyMedia, document: &MediaRef) -> Batch {
+pub(crate) async fn submit(results: &AnyResults, media: &AnyMedia, document: &MediaRef) -> Batch {
     let batch = Batch {
         tenant: TENANT.to_owned(),
         model: MODEL.to_owned(),

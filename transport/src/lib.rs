@@ -12,6 +12,7 @@ mod open;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 
+pub mod census;
 pub mod media;
 pub mod queue;
 pub mod results;

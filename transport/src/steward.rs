@@ -12,6 +12,7 @@
 //!
 //! [`QUEUE_MESSAGE_BYTES_MAX`]: lapidary_schemas::limits::QUEUE_MESSAGE_BYTES_MAX
 
+mod counted;
 mod dropped;
 mod feed;
 mod items;

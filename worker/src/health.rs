@@ -1,10 +1,11 @@
 //! How this worker is: what is away, what went wrong lately, and how long an answer takes.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use lapidary_engine::{Class, Engine, GenerateInput, Message, Prompt, Role, Sampling};
+use lapidary_schemas::metrics::{self, Metrics};
 use serde::Serialize;
 
 /// How old a measured response time may be before it is measured again.
@@ -28,6 +29,16 @@ pub enum Part {
     Queue,
     /// Where results rest.
     Results,
+}
+
+impl Part {
+    /// The name in labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::Results => "results",
+        }
+    }
 }
 
 /// In one word.
@@ -80,14 +91,24 @@ struct State {
 }
 
 /// How this worker is.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Health {
+    metrics: Arc<Metrics>,
     state: Mutex<State>,
     /// The last probe; held while one runs, so that there is never more than one.
     probed: tokio::sync::Mutex<Option<(Instant, Result<Duration, String>)>>,
 }
 
 impl Health {
+    /// Nothing is away and nothing went wrong; what will be is counted.
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self {
+            metrics,
+            state: Mutex::default(),
+            probed: tokio::sync::Mutex::default(),
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -96,6 +117,8 @@ impl Health {
     pub fn away(&self, part: Part, error: &dyn std::fmt::Display) {
         let message = error.to_string();
         if self.state().away.insert(part, message.clone()).is_none() {
+            self.metrics
+                .set(&metrics::STORE_AWAY, &[part.as_str()], 1.0);
             tracing::warn!(
                 ?part,
                 error = message,
@@ -107,6 +130,10 @@ impl Health {
     /// A part answered. Logs when that is news.
     pub fn here(&self, part: Part) {
         if self.state().away.remove(&part).is_some() {
+            self.metrics
+                .set(&metrics::STORE_AWAY, &[part.as_str()], 0.0);
+            self.metrics
+                .add(&metrics::RECONNECTS, &[part.as_str()], 1.0);
             tracing::info!(?part, "back");
         }
     }
@@ -257,4 +284,34 @@ pub fn peak_resident_bytes() -> Option<u64> {
 #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53 bytes")]
 fn megabytes(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lapidary_schemas::metrics::Source;
+
+    #[test]
+    fn a_store_that_is_away_and_back_is_counted_once() {
+        let metrics = Metrics::new("worker", "1", &[Source::Worker], &[]).unwrap();
+        let health = Health::new(Arc::new(metrics));
+        let shows = |lines: [&str; 2]| {
+            let text = health.metrics.exposition().unwrap();
+            for line in lines {
+                assert!(text.contains(line), "{line} is not in\n{text}");
+            }
+        };
+        health.away(Part::Results, &"gone");
+        health.away(Part::Results, &"still gone");
+        shows([
+            "lapidary_store_away{store=\"results\"} 1",
+            "lapidary_store_away{store=\"queue\"} 0",
+        ]);
+        health.here(Part::Results);
+        health.here(Part::Results);
+        shows([
+            "lapidary_store_away{store=\"results\"} 0",
+            "lapidary_reconnects_total{store=\"results\"} 1",
+        ]);
+    }
 }

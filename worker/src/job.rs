@@ -167,6 +167,11 @@ async fn check(
     let started = Instant::now();
     let mut decision = line.filters.check(&line.compute, stage, texts).await;
     answer.filter += started.elapsed();
+    for (detector, took) in &decision.looks {
+        let labels = [stage.as_str(), detector];
+        line.metrics
+            .observe(&metrics::FILTER_DURATION, &labels, took.as_secs_f64());
+    }
     for detector in &decision.unable {
         let labels = [stage.as_str(), detector];
         line.metrics.add(&metrics::FILTER_ERRORS, &labels, 1.0);

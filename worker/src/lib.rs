@@ -25,7 +25,6 @@ mod idle;
 mod job;
 mod line;
 mod media;
-pub mod metrics;
 mod model;
 pub mod ops;
 pub mod outcome;
@@ -36,7 +35,6 @@ mod samples;
 pub mod score;
 pub mod settle;
 pub mod shutdown;
-mod steward;
 mod store;
 #[cfg(test)]
 mod straight_line;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use lapidary_engine::Engine;
-use lapidary_schemas::metrics;
+use lapidary_schemas::metrics::{self, Metrics};
 use lapidary_schemas::{Class, Failure, FailureCode, Job, JobId, JobResult, ModelInfo, Policy};
 use lapidary_transport::queue::{QueueError, Undecodable};
 use lapidary_transport::results::{DeadLetter, Finished, Put};
@@ -15,7 +15,6 @@ use crate::compute::Compute;
 use crate::filter::Filters;
 use crate::health::{Health, Part};
 use crate::media::Loader;
-use crate::metrics::Metrics;
 use crate::outcome::Outcome;
 use crate::running::Running;
 use crate::settle::{Decision, RetryPolicy};
@@ -67,6 +66,7 @@ impl Line {
     /// A job's attempt has begun.
     pub(crate) fn begun(&self, job: &Job, number: u32, at: DateTime<Utc>) {
         let class = job.class.as_str();
+        self.metrics.add(&metrics::ATTEMPTS, &[class], 1.0);
         if number > 1 {
             self.metrics.add(&metrics::REDELIVERIES, &[class], 1.0);
         }
@@ -207,6 +207,8 @@ impl Line {
                 .metrics
                 .add(&metrics::SETTLES, &[class.as_str(), kind], 1.0),
             Err(error) => {
+                self.metrics
+                    .add(&metrics::SETTLE_ERRORS, &[class.as_str()], 1.0);
                 if matches!(*error, QueueError::Unreachable { .. }) {
                     self.health.away(Part::Queue, &error);
                 }

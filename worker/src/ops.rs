@@ -8,12 +8,11 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use lapidary_engine::Engine;
-use lapidary_schemas::metrics;
+use lapidary_schemas::metrics::{self, EXPOSITION_TYPE, Metrics};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::health::{Health, Report, Status};
-use crate::metrics::Metrics;
 use crate::shutdown::Stop;
 
 /// What the endpoint tells of.
@@ -48,14 +47,7 @@ pub async fn serve(
 
 async fn exposition(State(ops): State<Arc<Ops>>) -> Response {
     match ops.metrics.exposition() {
-        Ok(text) => (
-            [(
-                header::CONTENT_TYPE,
-                "text/plain; version=0.0.4; charset=utf-8",
-            )],
-            text,
-        )
-            .into_response(),
+        Ok(text) => ([(header::CONTENT_TYPE, EXPOSITION_TYPE)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lapidary_schemas::JobId;
 use lapidary_transport::Results;
@@ -15,8 +15,14 @@ pub(crate) const CANCEL_POLL: Duration = Duration::from_millis(500);
 /// The jobs under way in this worker.
 #[derive(Debug, Default)]
 pub(crate) struct Running {
-    jobs: Mutex<HashMap<JobId, CancellationToken>>,
+    jobs: Mutex<HashMap<JobId, Entry>>,
     entered: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    cancelled: CancellationToken,
+    since: Instant,
 }
 
 /// One job's entry; gone when this is dropped.
@@ -29,7 +35,7 @@ pub(crate) struct Watch {
 }
 
 impl Running {
-    fn jobs(&self) -> MutexGuard<'_, HashMap<JobId, CancellationToken>> {
+    fn jobs(&self) -> MutexGuard<'_, HashMap<JobId, Entry>> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -38,7 +44,10 @@ impl Running {
         let cancelled = CancellationToken::new();
         match self.jobs().entry(job) {
             std::collections::hash_map::Entry::Occupied(_) => return None,
-            std::collections::hash_map::Entry::Vacant(entry) => entry.insert(cancelled.clone()),
+            std::collections::hash_map::Entry::Vacant(entry) => entry.insert(Entry {
+                cancelled: cancelled.clone(),
+                since: Instant::now(),
+            }),
         };
         self.entered.fetch_add(1, Ordering::Relaxed);
         Some(Watch {
@@ -51,6 +60,12 @@ impl Running {
     /// How many are under way.
     pub(crate) fn count(&self) -> usize {
         self.jobs().len()
+    }
+
+    /// For how long the one has been that is under way longest; nothing if none is.
+    pub(crate) fn longest(&self) -> Duration {
+        let first = self.jobs().values().map(|entry| entry.since).min();
+        first.map_or(Duration::ZERO, |first| first.elapsed())
     }
 
     /// How many ever were.
@@ -74,8 +89,8 @@ impl Running {
             };
             let running = self.jobs();
             for (job, _) in jobs.iter().zip(answers).filter(|(_, cancelled)| *cancelled) {
-                if let Some(token) = running.get(job) {
-                    token.cancel();
+                if let Some(entry) = running.get(job) {
+                    entry.cancelled.cancel();
                 }
             }
         }
@@ -98,8 +113,9 @@ mod tests {
         let job = JobId::new(chrono::Utc::now());
         let watch = running.enter(job).unwrap();
         assert!(running.enter(job).is_none());
+        assert!(running.longest() > Duration::ZERO);
         drop(watch);
-        assert_eq!(running.count(), 0);
+        assert_eq!((running.count(), running.longest()), (0, Duration::ZERO));
         assert!(running.enter(job).is_some());
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lapidary_schemas::limits::CALL_ITEMS_MAX;
+use lapidary_schemas::metrics::{self, Metrics};
 use lapidary_schemas::{Job, JobId};
 use lapidary_transport::media::MediaError;
 use lapidary_transport::queue::QueueError;
@@ -106,6 +107,8 @@ pub(crate) struct StoreParts {
     pub(crate) worker: Arc<str>,
     /// Where it is said that a store is away.
     pub(crate) health: Arc<Health>,
+    /// Where it is said how long a call took.
+    pub(crate) metrics: Arc<Metrics>,
     /// After this a call is tried once more and then given up.
     pub(crate) stop_working: CancellationToken,
 }
@@ -131,7 +134,8 @@ impl Store {
             settle: Gather::start(tasks, CALL_ITEMS_MAX, move |settled| {
                 let parts = settle.clone();
                 async move {
-                    let answers = parts.stores.queue.settle(settled).await;
+                    let settling = parts.stores.queue.settle(settled);
+                    let answers = parts.timed("settle", settling).await;
                     answers
                         .into_iter()
                         .map(|answer| answer.map_err(Arc::new))
@@ -186,6 +190,7 @@ impl Refused {
 
 /// A call on the results store that takes many items and answers each in order.
 trait Call: Sync {
+    const NAME: &'static str;
     type Item: Sync;
     type Answer: Send;
 
@@ -202,6 +207,7 @@ trait Call: Sync {
 struct Begun(StoreParts);
 
 impl Call for Begun {
+    const NAME: &'static str = "begin";
     type Item = Job;
     type Answer = Begin;
 
@@ -219,6 +225,7 @@ impl Call for Begun {
 struct Stored(StoreParts);
 
 impl Call for Stored {
+    const NAME: &'static str = "put_once";
     type Item = Finished;
     type Answer = Put;
 
@@ -263,7 +270,7 @@ async fn until_answered<C: Call>(
     let parts = call.parts();
     let mut wait = AWAY_FIRST;
     loop {
-        let error = match call.make(items).await {
+        let error = match parts.timed(C::NAME, call.make(items)).await {
             Ok(answers) => {
                 parts.health.here(Part::Results);
                 return Ok(answers);
@@ -280,9 +287,19 @@ async fn until_answered<C: Call>(
 }
 
 impl StoreParts {
+    /// Makes a call and records how long it took.
+    async fn timed<T>(&self, name: &str, call: impl Future<Output = T>) -> T {
+        let started = Instant::now();
+        let answer = call.await;
+        let took = started.elapsed().as_secs_f64();
+        self.metrics.observe(&metrics::STORE_CALL, &[name], took);
+        answer
+    }
+
     async fn interrupt(&self, jobs: &[JobId]) -> Vec<()> {
         let call = self.stores.results.interrupt(jobs, &self.worker);
-        match tokio::time::timeout(INTERRUPT_TIMEOUT, call).await {
+        let call = tokio::time::timeout(INTERRUPT_TIMEOUT, call);
+        match self.timed("interrupt", call).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 tracing::warn!(jobs = jobs.len(), %error, "attempts of jobs handed back count");

@@ -2,14 +2,14 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use lapidary_engine::image::ImageSpec;
 use lapidary_engine::{Engine, EngineError, Prompter};
-use lapidary_schemas::metrics;
+use lapidary_schemas::metrics::{self, Metrics, MetricsError, Source};
 use lapidary_schemas::{Class, JobId, ModelInfo, Policy, WorkerInfo};
-use lapidary_transport::{OpenError, Results};
+use lapidary_transport::{OpenError, Results, Steward, StewardOptions, TickReport, census};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -20,18 +20,17 @@ use crate::config::{Config, ImageOptions};
 use crate::consumer::consume;
 use crate::fetch::{ClientError, FetchLimits, Fetcher};
 use crate::filter::Filters;
-use crate::health::Part;
+use crate::health::{Health, Part};
 use crate::hex::hex;
 use crate::line::Line;
 use crate::media::Loader;
-use crate::metrics::Metrics;
 use crate::model::ModelError;
 use crate::ops::{self, Ops};
 use crate::running::{CANCEL_POLL, Running};
 use crate::settle::RetryPolicy;
 use crate::shutdown::{Signals, Stop, stop_in_steps};
 use crate::store::{self, Store, StoreParts, Stores};
-use crate::{gauges, idle, parent, steward};
+use crate::{gauges, idle, parent};
 
 /// How long an announcement holds, and how often it is renewed.
 const ANNOUNCE_TTL: Duration = Duration::from_secs(15);
@@ -86,7 +85,7 @@ pub enum WorkerError {
     Fetch(#[from] ClientError),
     /// The metrics do not fit together.
     #[error("metrics cannot be registered")]
-    Metrics(#[from] prometheus::Error),
+    Metrics(#[from] MetricsError),
     /// The system refused something a worker needs.
     #[error("cannot {what}")]
     System {
@@ -123,21 +122,23 @@ pub async fn run(config: Config) -> Result<(), WorkerError> {
     let system = |what| move |source| WorkerError::System { what, source };
     let mut signals = Signals::listen().map_err(system("listen for signals"))?;
     let stop = Stop::default();
+    let started = Instant::now();
+    let metrics = Arc::new(metrics(&config.model, &config.filters)?);
     let ops = Arc::new(Ops {
-        metrics: Arc::new(Metrics::new(&config.model)?),
-        health: Arc::default(),
+        health: Arc::new(Health::new(metrics.clone())),
+        metrics,
         engine: OnceLock::new(),
         stop: stop.clone(),
     });
     let background = TaskTracker::new();
     let end = CancellationToken::new();
     let listen = listen(&config, &ops, &background, &end).await?;
-    let started = async {
+    let begun = async {
         let stores = open(&config).await?;
         Ok::<_, WorkerError>((stores, load(&config).await?))
     };
     let (stores, engine) = tokio::select! {
-        started = started => started?,
+        begun = begun => begun?,
         signal = signals.next() => {
             tracing::info!(signal, "stopped before it served");
             return Ok(());
@@ -154,6 +155,8 @@ pub async fn run(config: Config) -> Result<(), WorkerError> {
     ) {
         tracing::warn!("not announced yet");
     }
+    let start_up = started.elapsed().as_secs_f64();
+    ops.metrics.set(&metrics::STARTUP, &[], start_up);
     tracing::info!(worker = info.id, model = ?info.model, listen = info.listen, "serving");
     // The endpoint is ready from here on.
     let _ = ops.engine.set(engine.clone());
@@ -169,6 +172,17 @@ pub async fn run(config: Config) -> Result<(), WorkerError> {
     background.wait().await;
     tracing::info!("stopped");
     served
+}
+
+/// All that a worker of this model and policy counts.
+pub(crate) fn metrics(model: &str, filters: &Filters) -> Result<Metrics, MetricsError> {
+    let detectors: Vec<&str> = filters.detectors().collect();
+    Metrics::new(
+        "worker",
+        env!("CARGO_PKG_VERSION"),
+        &[Source::Worker, Source::Steward],
+        &[("model", &[model]), ("detector", &detectors)],
+    )
 }
 
 /// Starts the operations endpoint; returns where it listens.
@@ -302,6 +316,7 @@ pub(crate) fn line(
         stores: stores.clone(),
         worker: worker.clone(),
         health: ops.health.clone(),
+        metrics: ops.metrics.clone(),
         stop_working: ops.stop.working.clone(),
     };
     let compute = Compute::start().map_err(|source| WorkerError::System {
@@ -348,18 +363,12 @@ async fn serve(
         .set(&metrics::MODEL_LOADED, &[&line.model.name], 1.0);
     line.metrics.set(&metrics::UP, &[], 1.0);
     if config.steward {
-        let (stores, metrics, stop) = (
-            line.stores.clone(),
-            line.metrics.clone(),
-            stop.fetching.clone(),
-        );
-        let holder = info.id.clone();
-        background.spawn(async move { steward::run(stores, &holder, metrics, stop).await });
+        stand(&line, &info.id, background);
     }
     background.spawn(announce(line.clone(), info));
     let upkeep = async {
         tokio::join!(
-            gauges::read(&line.engine, &line.metrics),
+            gauges::read(&line.engine, &line.running, &line.metrics),
             line.running
                 .watch_cancellations(&*line.stores.results, CANCEL_POLL),
             stop_when_over(config, &line),
@@ -377,6 +386,25 @@ async fn serve(
         lapidary_engine::Health::Failed { message } => Err(WorkerError::EngineFailed { message }),
         _ => Ok(()),
     }
+}
+
+/// Stands for election as the steward, and looks at what there is at the place, until told to stop.
+fn stand(line: &Arc<Line>, holder: &str, background: &TaskTracker) {
+    let Stores {
+        queue,
+        results,
+        media,
+    } = line.stores.clone();
+    let (metrics, stop) = (line.metrics.clone(), line.stop.fetching.clone());
+    let options = StewardOptions::new(holder);
+    let steward = Steward::new(queue.clone(), results.clone(), media, options);
+    background.spawn(async move {
+        let counted = |tick: &TickReport| tick.count(&metrics);
+        tokio::join!(
+            steward.run(stop.clone(), counted),
+            census::keep(&*queue, &*results, &metrics, &stop),
+        )
+    });
 }
 
 /// Says that this worker lives, until it takes no more jobs; then takes that back at once, so that

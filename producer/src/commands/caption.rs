@@ -37,7 +37,7 @@ pub(super) async fn run(args: Caption, stop: CancellationToken) -> Result<Exit, 
     let place = Config::resolve(&args.place)?;
     let opened = place.open().await?;
     let tasks = TaskTracker::new();
-    let steward = Standing::start(&opened, &tasks);
+    let steward = Standing::start(&opened, &tasks, |_| ());
     let wait = Duration::from_secs(args.worker_wait);
     let choice = ModelChoice::parse(args.model.as_deref());
     let mut workers = Workers::new(

@@ -4,6 +4,7 @@ mod batch;
 mod caption;
 mod dead;
 mod keys;
+mod report;
 mod serve;
 mod status;
 mod submit;
@@ -61,6 +62,7 @@ async fn carry_out(command: Command) -> Result<Exit, Stop> {
         Command::Workers(args) => status::workers(args).await,
         Command::Status(args) => status::run(args).await,
         Command::Dead(args) => dead::run(args).await,
+        Command::Report(args) => report::run(args).await,
         Command::Templates(args) => templates::run(&args),
         // Answered before there was a runtime.
         Command::ReadDocument(_) => Ok(Exit::Usage),

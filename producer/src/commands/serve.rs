@@ -2,8 +2,11 @@
 
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use lapidary_schemas::metrics::{Metrics, Source};
 use lapidary_schemas::validate::check_name;
+use lapidary_transport::census;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -32,6 +35,7 @@ pub(super) async fn run(args: Serve, stop: CancellationToken) -> Result<Exit, St
         .hint("make one with `lapidary keys create`, or listen on 127.0.0.1"));
     }
     let listener = bind(args.listen).await?;
+    let metrics = metrics()?;
     let options = gateway::Options {
         tenant: config.tenant,
         is_local,
@@ -40,13 +44,58 @@ pub(super) async fn run(args: Serve, stop: CancellationToken) -> Result<Exit, St
             output_tokens_max: args.output_tokens,
         },
         queue_max: args.queue,
+        metrics: Arc::clone(&metrics),
     };
     greet(&listener, &stores, has_keys, &options.tenant).await?;
     let tasks = TaskTracker::new();
-    let steward = Standing::start(&stores, &tasks);
+    let ended = CancellationToken::new();
+    let _ended = ended.clone().drop_guard();
+    operate(args.ops_listen, &stores, &metrics, &tasks, &ended).await?;
+    let steward = {
+        let metrics = Arc::clone(&metrics);
+        Standing::start(&stores, &tasks, move |tick| tick.count(&metrics))
+    };
     gateway::serve(listener, stores, options, tasks, stop).await;
     steward.retire().await;
     Ok(Exit::Well)
+}
+
+/// All that a gateway counts.
+fn metrics() -> Result<Arc<Metrics>, Stop> {
+    let (version, sources) = (
+        env!("CARGO_PKG_VERSION"),
+        [Source::Gateway, Source::Steward],
+    );
+    let metrics = Metrics::new("gateway", version, &sources, &[]);
+    let metrics = metrics.map_err(|error| Stop::new(Exit::Failed, error.to_string()))?;
+    Ok(Arc::new(metrics))
+}
+
+/// Looks at what there is at the place, and shows it to operators where they want it.
+async fn operate(
+    listen: Option<SocketAddr>,
+    stores: &Stores,
+    metrics: &Arc<Metrics>,
+    tasks: &TaskTracker,
+    ended: &CancellationToken,
+) -> Result<(), Stop> {
+    let Some(address) = listen else {
+        return Ok(());
+    };
+    let listener = bind(address).await?;
+    let address = listener.local_addr()?;
+    say(&format!("operations endpoint on http://{address}/metrics"));
+    let Stores { queue, results, .. } = stores.clone();
+    let (shown, end) = (Arc::clone(metrics), ended.clone());
+    tasks.spawn(gateway::serve_ops(
+        listener,
+        shown,
+        Arc::clone(&results),
+        end,
+    ));
+    let (metrics, end) = (Arc::clone(metrics), ended.clone());
+    tasks.spawn(async move { census::keep(&*queue, &*results, &metrics, &end).await });
+    Ok(())
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, Stop> {

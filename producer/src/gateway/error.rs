@@ -237,3 +237,20 @@ impl From<SubmitError> for ApiError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lapidary_schemas::metrics::{REFUSALS, Values};
+
+    #[test]
+    fn every_refusal_has_a_series_from_the_start() {
+        let Values::Listed(counted) = REFUSALS.labels[0].values else {
+            panic!("{:?}", REFUSALS.labels)
+        };
+        for code in FailureCode::ALL {
+            let error = ApiError::from(Failure::new(code, "for a reason"));
+            assert!(counted.contains(&error.status.as_str()), "{code}");
+        }
+    }
+}

@@ -9,6 +9,7 @@ mod batch_object;
 mod batches;
 mod body;
 mod chat;
+mod counted;
 mod drain;
 mod error;
 mod files;
@@ -16,6 +17,7 @@ mod ids;
 mod jobs;
 mod limits;
 mod models;
+mod ops;
 mod output;
 mod pieces;
 mod server;
@@ -29,8 +31,9 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, StatusCode, Uri};
-use axum::middleware::from_fn;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
+use lapidary_schemas::metrics::Metrics;
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -39,6 +42,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::Stores;
 use crate::submission::Ceiling;
 use error::ApiError;
+pub(crate) use ops::serve as serve_ops;
 use waiting::Waiting;
 
 /// How a gateway serves.
@@ -52,6 +56,8 @@ pub(crate) struct Options {
     pub(crate) ceiling: Ceiling,
     /// Single jobs waiting for a model over which no more are taken.
     pub(crate) queue_max: u64,
+    /// What it counts.
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// What all requests share.
@@ -62,6 +68,7 @@ struct Gateway {
     is_local: bool,
     ceiling: Ceiling,
     queue_max: u64,
+    metrics: Arc<Metrics>,
     /// Room for bodies of JSON.
     bodies: Arc<Semaphore>,
     /// Turns in reading files of requests.
@@ -100,6 +107,7 @@ pub(crate) async fn serve(
         is_local: options.is_local,
         ceiling: options.ceiling,
         queue_max: options.queue_max,
+        metrics: options.metrics,
         bodies: Arc::new(Semaphore::new(body::ROOM_PIECES)),
         reading: Arc::new(Semaphore::new(limits::READING_MAX)),
         waiting: Waiting::default(),
@@ -111,7 +119,8 @@ pub(crate) async fn serve(
         async move { gateway.waiting.run(&gateway.stores.results, &end).await }
     };
     tasks.spawn(looking);
-    server::serve(listener, &router(gateway), &tasks, &stop, &end).await;
+    let metrics = Arc::clone(&gateway.metrics);
+    server::serve(listener, &router(gateway), &metrics, &tasks, (&stop, &end)).await;
     end.cancel();
 }
 
@@ -134,6 +143,10 @@ fn router(gateway: Shared) -> Router {
         // Each reader of a body has limits of its own.
         .layer(DefaultBodyLimit::disable())
         .layer(from_fn(drain::refusals_are_heard))
+        .layer(from_fn_with_state(
+            Arc::clone(&gateway.metrics),
+            counted::requests,
+        ))
         .with_state(gateway)
 }
 

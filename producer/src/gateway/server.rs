@@ -8,6 +8,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use lapidary_schemas::metrics::{self, Metrics};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -26,9 +27,9 @@ const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
 pub(super) async fn serve(
     listener: TcpListener,
     router: &Router,
+    metrics: &Arc<Metrics>,
     tasks: &TaskTracker,
-    stop: &CancellationToken,
-    end: &CancellationToken,
+    (stop, end): (&CancellationToken, &CancellationToken),
 ) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
@@ -54,10 +55,13 @@ pub(super) async fn serve(
             let service = TowerToHyperService::new(router.clone());
             let connection = http.serve_connection(TokioIo::new(stream), service);
             let connection = graceful.watch(connection);
+            let metrics = Arc::clone(metrics);
             tasks.spawn(async move {
+                metrics.shift(&metrics::CONNECTIONS, &[], 1.0);
                 if let Err(error) = connection.await {
                     tracing::debug!(%error, "a connection ended early");
                 }
+                metrics.shift(&metrics::CONNECTIONS, &[], -1.0);
                 drop(place);
             });
         }

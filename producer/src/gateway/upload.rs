@@ -13,6 +13,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use chrono::{DateTime, Utc};
 use futures::stream::{self, Stream, StreamExt as _};
 use lapidary_schemas::BatchId;
+use lapidary_schemas::metrics::{self, number};
 use multer::{Field, Multipart};
 use tokio_util::io::StreamReader;
 
@@ -65,6 +66,9 @@ pub(super) async fn create(
         .await
         .map_err(|_| too_slow(UPLOAD_TIME_MAX))??;
     let record = upload.finish().await?;
+    let (metrics, bytes) = (&gateway.metrics, number(record.bytes));
+    metrics.add(&metrics::UPLOADS, &[], 1.0);
+    metrics.add(&metrics::UPLOADED_BYTES, &[], bytes);
     Ok(Json(FileObject::input(upload.id.0, &record)))
 }
 

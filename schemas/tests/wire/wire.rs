@@ -10,6 +10,7 @@ use crate::samples::{
 };
 use lapidary_schemas::json_schema::json_schemas;
 use lapidary_schemas::metrics::metrics_markdown;
+use lapidary_schemas::metrics::thresholds::thresholds_yaml;
 use lapidary_schemas::{Failure, FailureCode, Status};
 use serde_json::Value;
 
@@ -92,4 +93,10 @@ fn json_schemas_are_those_of_the_types() {
 fn the_page_of_metrics_is_that_of_the_table() {
     let page = read(&folder("../docs/METRICS.md"));
     assert_eq!(page, metrics_markdown(), "docs/METRICS.md is out of date");
+}
+
+#[test]
+fn the_thresholds_of_alerts_are_those_of_the_table() {
+    let rules = read(&folder("../dashboards/prometheus/rules/thresholds.yml"));
+    assert_eq!(rules, thresholds_yaml(), "thresholds.yml is out of date");
 }

@@ -22,7 +22,7 @@ mod tests;
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lapidary_schemas::result::Verdict;
 use lapidary_schemas::{Failure, FailureCode};
@@ -85,6 +85,8 @@ pub struct Decision {
     pub redacted: bool,
     /// Every detector's verdict, up to the one that ended it.
     pub verdicts: Vec<Verdict>,
+    /// How long every detector took that looked.
+    pub looks: Vec<(String, Duration)>,
     /// Detectors that could not say anything.
     pub unable: Vec<String>,
     /// The texts' hash, where something was found in them.
@@ -151,6 +153,12 @@ impl Filters {
         (&self.policy.name, &self.policy.version)
     }
 
+    /// The names of its detectors.
+    pub fn detectors(&self) -> impl Iterator<Item = &str> {
+        let detectors = self.policy.detectors.iter();
+        detectors.map(|detector| detector.name.as_str())
+    }
+
     /// Whether documents are marked as data in the prompt.
     pub fn fences_documents(&self) -> bool {
         self.policy.fence_documents
@@ -190,7 +198,11 @@ impl Filters {
             if !detector.looks_at(stage) {
                 continue;
             }
-            let finds = match look(compute, detector, &texts).await {
+            let started = Instant::now();
+            let looked = look(compute, detector, &texts).await;
+            let took = (detector.name.clone(), started.elapsed());
+            decision.looks.push(took);
+            let finds = match looked {
                 Ok(finds) => finds,
                 Err(unable) => {
                     decision.unable.push(detector.name.clone());

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use lapidary_engine::image::{Image, ImageError, ImageLimits, ImageSpec, memory_bytes, prepare};
 use lapidary_schemas::limits::{IMAGE_PIXELS_MAX, MEDIA_BYTES_MAX, REQUEST_IMAGES_BYTES_MAX};
-use lapidary_schemas::{Class, Failure, FailureCode, Job, MediaRef, metrics, remote};
+use lapidary_schemas::metrics::{self, Metrics};
+use lapidary_schemas::{Class, Failure, FailureCode, Job, MediaRef, remote};
 use lapidary_transport::AnyMedia;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -20,7 +21,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::{Place, broken, bytes_of};
 use crate::fetch::Fetcher;
 use crate::job::panic_text;
-use crate::metrics::Metrics;
 
 /// Bytes that files and views of the jobs of a class may take at once.
 const HELD_BYTES_MAX: usize = 512 << 20;

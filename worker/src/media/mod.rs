@@ -11,6 +11,7 @@ use base64::prelude::BASE64_STANDARD;
 use lapidary_engine::image::{Image, ImageSpec};
 use lapidary_schemas::limits::MEDIA_BYTES_MAX;
 use lapidary_schemas::media::MEDIA_SCHEME;
+use lapidary_schemas::metrics::Metrics;
 use lapidary_schemas::request::Content;
 use lapidary_schemas::{Failure, FailureCode, Job, MediaRef, Message, Part};
 use lapidary_transport::media::MediaError;
@@ -18,7 +19,6 @@ use lapidary_transport::{AnyMedia, Media};
 
 use crate::fetch::Fetcher;
 use crate::media::images::{Held, Images, JobImages};
-use crate::metrics::Metrics;
 
 /// What a part of a message refers to, loaded.
 #[derive(Debug)]

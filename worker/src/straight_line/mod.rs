@@ -23,12 +23,12 @@ use tokio_util::task::TaskTracker;
 use crate::config::ImageOptions;
 use crate::consumer::consume;
 use crate::filter::Filters;
+use crate::health::Health;
 use crate::line::Line;
-use crate::metrics::Metrics;
 use crate::ops::Ops;
 use crate::shutdown::Stop;
 use crate::store::Stores;
-use crate::worker::{LineParts, announcement, line, model_info};
+use crate::worker::{LineParts, announcement, line, metrics, model_info};
 
 const MODEL: &str = "tiny-gemma";
 /// Long enough for a slow machine; nothing here waits that long when it works.
@@ -81,9 +81,10 @@ impl Bench {
             ..PlaceUrls::default()
         };
         let stores = Stores::from(Place::open(&urls).await.unwrap());
+        let metrics = Arc::new(metrics(MODEL, &filters).unwrap());
         let ops = Ops {
-            metrics: Arc::new(Metrics::new(MODEL).unwrap()),
-            health: Arc::default(),
+            health: Arc::new(Health::new(metrics.clone())),
+            metrics,
             engine: OnceLock::new(),
             stop: Stop::default(),
         };

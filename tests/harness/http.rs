@@ -1,0 +1,59 @@
+//! A request to a server on this machine, over a connection of its own.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::time::Duration;
+
+/// Longest time without a byte of the answer.
+const SILENCE_MAX: Duration = Duration::from_mins(1);
+
+/// What `port` answers to `GET path`: status and body.
+///
+/// # Errors
+/// If nobody answers.
+pub fn get(port: u16, path: &str) -> std::io::Result<(u16, String)> {
+    ask(
+        port,
+        &format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n"),
+    )
+}
+
+/// What `port` answers to a body of JSON that is posted to `path`: status and body.
+///
+/// # Errors
+/// If nobody answers.
+pub fn post(port: u16, path: &str, json: &str) -> std::io::Result<(u16, String)> {
+    let length = json.len();
+    ask(
+        port,
+        &format!(
+            "POST {path} HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+             Content-Length: {length}\r\n\r\n{json}"
+        ),
+    )
+}
+
+/// A text as a value in a query.
+pub fn encoded(text: &str) -> String {
+    let encode = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(encode).collect()
+}
+
+fn ask(port: u16, request: &str) -> std::io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    stream.set_read_timeout(Some(SILENCE_MAX))?;
+    stream.write_all(request.as_bytes())?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let answer = String::from_utf8_lossy(&answer);
+    let broken = || std::io::Error::other(format!("no HTTP: {answer:.200}"));
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(broken)?;
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok());
+    Ok((status.ok_or_else(broken)?, body.to_owned()))
+}
