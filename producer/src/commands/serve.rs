@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 
 use lapidary_schemas::validate::check_name;
 use tokio::net::TcpListener;
@@ -40,6 +41,7 @@ pub(super) async fn run(args: Serve, stop: CancellationToken) -> Result<Exit, St
             output_tokens_max: args.output_tokens,
         },
         queue_max: args.queue,
+        requests_per_hour: NonZeroU64::new(args.requests_per_hour),
     };
     greet(&listener, &stores, has_keys, &options.tenant).await?;
     let tasks = TaskTracker::new();
