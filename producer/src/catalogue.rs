@@ -47,6 +47,17 @@ pub(crate) struct JobRecord {
     pub(crate) created_at: DateTime<Utc>,
 }
 
+/// What was made of a submission that has a key of the client's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OnceRecord {
+    /// Hash of what was asked for.
+    pub(crate) request: String,
+    /// Who makes it, or made it.
+    pub(crate) by: Uuid,
+    /// What it is; none while it is being made.
+    pub(crate) made: Option<String>,
+}
+
 impl Kept for FileRecord {
     const KIND: &'static str = "files";
 }
@@ -59,6 +70,10 @@ impl Kept for JobRecord {
     const KIND: &'static str = "jobs";
 }
 
+impl Kept for OnceRecord {
+    const KIND: &'static str = "once";
+}
+
 fn collection<T: Kept>(tenant: &str) -> String {
     format!("{}:{tenant}", T::KIND)
 }
@@ -66,6 +81,16 @@ fn collection<T: Kept>(tenant: &str) -> String {
 fn read<T: Kept>(body: &str) -> Result<T, ResultsError> {
     serde_json::from_str(body).map_err(|error| ResultsError::Unusable {
         message: format!("a record of its {} cannot be read: {error}", T::KIND),
+    })
+}
+
+fn write<T: Kept>(id: Uuid, what: &T) -> Result<Record, ResultsError> {
+    let body = serde_json::to_string(what).map_err(|error| ResultsError::Conflict {
+        message: format!("a record of {} cannot be written: {error}", T::KIND),
+    })?;
+    Ok(Record {
+        name: id.simple().to_string(),
+        body,
     })
 }
 
@@ -77,16 +102,25 @@ pub(crate) async fn keep<T: Kept>(
     what: &T,
     ttl: Duration,
 ) -> Result<(), ResultsError> {
-    let body = serde_json::to_string(what).map_err(|error| ResultsError::Conflict {
-        message: format!("a record of {} cannot be written: {error}", T::KIND),
-    })?;
-    let record = Record {
-        name: id.simple().to_string(),
-        body,
-    };
+    let record = write(id, what)?;
     results
         .put_record(&collection::<T>(tenant), &record, Some(ttl))
         .await
+}
+
+/// Keeps a tenant's record for a time, unless there is one of this id, which is answered then.
+pub(crate) async fn add<T: Kept>(
+    results: &AnyResults,
+    tenant: &str,
+    id: Uuid,
+    what: &T,
+    ttl: Duration,
+) -> Result<Option<T>, ResultsError> {
+    let record = write(id, what)?;
+    let there = results
+        .add_record(&collection::<T>(tenant), &record, Some(ttl))
+        .await?;
+    there.map(|body| read(&body)).transpose()
 }
 
 /// A tenant's record.

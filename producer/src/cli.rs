@@ -417,6 +417,16 @@ pub struct Serve {
         help_heading = "Limits"
     )]
     pub queue: u64,
+    /// Submissions a tenant may make in an hour, the requests of a file not counted; 0: as many as it
+    /// wants
+    #[arg(
+        long,
+        value_name = "N",
+        env = "LAPIDARY_REQUESTS_PER_HOUR",
+        default_value_t = 100,
+        help_heading = "Limits"
+    )]
+    pub requests_per_hour: u64,
     /// Where jobs wait and results rest.
     #[command(flatten)]
     pub place: PlaceArgs,

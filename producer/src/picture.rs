@@ -142,7 +142,7 @@ impl Picture {
         room: Option<OwnedSemaphorePermit>,
         name: &str,
     ) -> Result<Self, Failure> {
-        check(&bytes).map_err(|reason| invalid(format!("{name} {reason}")))?;
+        format(&bytes).map_err(|reason| invalid(format!("{name} {reason}")))?;
         let media = MediaRef {
             sha256: sha256_hex(&bytes),
             bytes: bytes.len() as u64,
@@ -151,12 +151,12 @@ impl Picture {
     }
 }
 
-/// Refuses what does not begin like a picture of a kind that workers decode; the reason continues a
-/// sentence that begins with the name.
-fn check(bytes: &[u8]) -> Result<(), String> {
+/// What kind of picture it begins like, if workers decode it; the reason why not continues a sentence
+/// that begins with the name.
+pub(crate) fn format(bytes: &[u8]) -> Result<ImageFormat, String> {
     use ImageFormat::{Bmp, Gif, Jpeg, Png, Tiff, WebP};
     match image::guess_format(bytes) {
-        Ok(Jpeg | Png | WebP | Gif | Bmp | Tiff) => Ok(()),
+        Ok(read @ (Jpeg | Png | WebP | Gif | Bmp | Tiff)) => Ok(read),
         Ok(other) => Err(format!(
             "is {}, which is not read; read are JPEG, PNG, WebP, GIF, BMP and TIFF",
             other.to_mime_type()
@@ -197,7 +197,7 @@ mod tests {
             b"II*\0",
             b"MM\0*",
         ] {
-            assert_eq!(check(start), Ok(()), "{start:?}");
+            assert!(format(start).is_ok(), "{start:?}");
         }
     }
 
@@ -226,7 +226,7 @@ mod tests {
                 "begins like no JPEG, PNG, WebP, GIF, BMP or TIFF",
             ),
         ] {
-            assert_eq!(check(start), Err(reason.to_owned()));
+            assert_eq!(format(start), Err(reason.to_owned()));
         }
     }
 

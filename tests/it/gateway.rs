@@ -8,7 +8,7 @@ use lapidary_tests::{Broker, Program, Redis, free_port, own};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use crate::place::Place;
+use crate::place::{MODEL, Place};
 
 const SAY_MAX: Duration = Duration::from_mins(1);
 /// Requests of the large file.
@@ -23,11 +23,17 @@ struct Gateway {
 
 impl Gateway {
     fn start(place: &Place) -> Self {
+        Self::start_with(place, &[])
+    }
+
+    /// `more` are further arguments.
+    fn start_with(place: &Place, more: &[&str]) -> Self {
         let port = free_port();
         let mut command = own("lapidary");
         command
             .args(["serve", "--listen", &format!("127.0.0.1:{port}")])
-            .args(place.arguments());
+            .args(place.arguments())
+            .args(more);
         let mut program = Program::start(&mut command, "lapidary");
         program.wait_for("listening on http://", SAY_MAX);
         Self { program, port }
@@ -145,4 +151,105 @@ fn without_keys_only_this_machine_is_listened_to() {
         said.contains("there are no keys, so everybody who reaches 0.0.0.0:0 could use it"),
         "{said}"
     );
+}
+
+/// A key that `lapidary keys` makes.
+fn key(place: &Place, tenant: &str) -> String {
+    let made = place.ask(&["keys", "create", "--tenant", tenant]);
+    made.trim().to_owned()
+}
+
+fn an_hour_has_so_many_submissions(place: &Place) {
+    let (a, b) = (key(place, "a"), key(place, "b"));
+    let limit = ["--requests-per-hour", "4"];
+    let gateways = [limit, limit].map(|limit| Gateway::start_with(place, &limit));
+    let [one, other] = [&gateways[0], &gateways[1]].map(Gateway::url);
+    client("limits.py", &[&one, &other, &a, &b]);
+    for gateway in gateways {
+        gateway.stop();
+    }
+}
+
+#[test]
+fn an_hour_has_so_many_submissions_on_one_file() {
+    let folder = TempDir::new().unwrap();
+    an_hour_has_so_many_submissions(&Place::on_file(folder.path()));
+}
+
+#[test]
+fn an_hour_has_so_many_submissions_on_servers() {
+    let folder = TempDir::new().unwrap();
+    let (broker, redis) = (Broker::start(), Redis::start());
+    an_hour_has_so_many_submissions(&Place::on_servers(broker.url(), redis.url(), folder.path()));
+}
+
+fn what_is_submitted_under_a_key_is_made_once(place: &Place) {
+    let mut worker = place.worker(&[]);
+    worker.wait_for("serving", SAY_MAX);
+    let gateways = [(); 2].map(|()| Gateway::start_with(place, &["--requests-per-hour", "0"]));
+    let [one, other] = [&gateways[0], &gateways[1]].map(Gateway::url);
+    client("once.py", &[&one, &other, MODEL]);
+    for gateway in gateways {
+        gateway.stop();
+    }
+    worker.stop();
+}
+
+#[test]
+fn what_is_submitted_under_a_key_is_made_once_on_one_file() {
+    let folder = TempDir::new().unwrap();
+    what_is_submitted_under_a_key_is_made_once(&Place::on_file(folder.path()));
+}
+
+#[test]
+fn what_is_submitted_under_a_key_is_made_once_on_servers() {
+    let folder = TempDir::new().unwrap();
+    let (broker, redis) = (Broker::start(), Redis::start());
+    let place = Place::on_servers(broker.url(), redis.url(), folder.path());
+    what_is_submitted_under_a_key_is_made_once(&place);
+}
+
+#[test]
+fn media_is_sent_once_and_named_by_requests() {
+    let folder = TempDir::new().unwrap();
+    let place = Place::on_file(folder.path());
+    let (a, b) = (key(&place, "a"), key(&place, "b"));
+    let mut worker = place.demonstration();
+    worker.wait_for("serving", SAY_MAX);
+    let gateway = Gateway::start(&place);
+    let pictures = below("fixtures/pictures").display().to_string();
+    client(
+        "media.py",
+        &[&gateway.url(), "demonstration", &pictures, &a, &b],
+    );
+    gateway.stop();
+    worker.stop();
+}
+
+/// What a policy has refused is answered under another one, once it is asked for again.
+fn items_that_failed_are_asked_again(place: &Place) {
+    let gateway = Gateway::start(place);
+    let mut strict = place.worker(&["--policy", "strict"]);
+    strict.wait_for("serving", SAY_MAX);
+    let batch = client("retry.py", &[&gateway.url(), MODEL, "submit"]);
+    strict.stop();
+    let mut lenient = place.worker(&["--policy", "none"]);
+    lenient.wait_for("serving", SAY_MAX);
+    client("retry.py", &[&gateway.url(), MODEL, "retry", batch.trim()]);
+    gateway.stop();
+    lenient.stop();
+}
+
+#[test]
+fn items_that_failed_are_asked_again_on_one_file() {
+    let folder = TempDir::new().unwrap();
+    items_that_failed_are_asked_again(&Place::on_file(folder.path()));
+}
+
+#[test]
+fn items_that_failed_are_asked_again_on_servers() {
+    let folder = TempDir::new().unwrap();
+    let (broker, redis) = (Broker::start(), Redis::start());
+    let place = Place::on_servers(broker.url(), redis.url(), folder.path());
+    items_that_failed_are_asked_again(&place);
 }

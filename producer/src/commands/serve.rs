@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use lapidary_schemas::metrics::{Metrics, Source};
@@ -45,6 +46,7 @@ pub(super) async fn run(args: Serve, stop: CancellationToken) -> Result<Exit, St
         },
         queue_max: args.queue,
         metrics: Arc::clone(&metrics),
+        requests_per_hour: NonZeroU64::new(args.requests_per_hour),
     };
     greet(&listener, &stores, has_keys, &options.tenant).await?;
     let tasks = TaskTracker::new();

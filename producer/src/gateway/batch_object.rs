@@ -38,7 +38,7 @@ impl Standing {
             BatchState::Expired if is_through => "expired",
             BatchState::Expired => "finalizing",
         };
-        let has_ended = is_through && !is_going(counts.state);
+        let has_ended = has_ended(counts);
         Self {
             status,
             ended_at: counts.finished_at.filter(|_| has_ended),
@@ -48,9 +48,14 @@ impl Standing {
     }
 }
 
-/// Whether more results may come of items that nobody has begun.
-pub(super) fn is_going(state: BatchState) -> bool {
+/// Whether items may be begun.
+fn is_going(state: BatchState) -> bool {
     matches!(state, BatchState::Open | BatchState::InProgress)
+}
+
+/// Whether all results are there that will ever come.
+pub(super) fn has_ended(counts: &Progress) -> bool {
+    counts.finished() >= counts.total && !is_going(counts.state)
 }
 
 /// A batch as it is written.

@@ -1,26 +1,28 @@
 //! `/v1/batches`: made of uploaded files, looked at, cancelled, and their results as they come.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use chrono::{TimeDelta, Utc};
-use lapidary_schemas::batch_line::{BATCH_URL, OutputLine};
-use lapidary_schemas::{Batch, BatchId, BatchState, Progress};
+use lapidary_schemas::batch_line::BATCH_URL;
+use lapidary_schemas::{Batch, BatchId, BatchState};
 use lapidary_transport::Results as _;
-use lapidary_transport::results::ResultsError;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio_util::io::StreamReader;
+use uuid::Uuid;
 
 use super::access::{MayRead, MaySubmit};
-use super::batch_object::{BatchObject, is_going};
+use super::batch_object::BatchObject;
 use super::body::{Id, JsonBody, Query};
 use super::error::ApiError;
-use super::files::{self, page};
+use super::found::{self, named_batch};
 use super::ids::{self, FileId};
-use super::limits::{FILE_ITEMS_MAX, LIST_ITEMS_DEFAULT, LIST_ITEMS_MAX, RESULTS_MAX, WINDOW_H};
+use super::limits::{FILE_ITEMS_MAX, LIST_ITEMS_DEFAULT, LIST_ITEMS_MAX, WINDOW_H};
+use super::once::{Key, Made};
 use super::{Gateway, Shared, pieces};
 use crate::catalogue::{self, BatchRecord, FileRecord};
 use crate::submission::{self, Submission, SubmitError, Terms};
@@ -40,9 +42,11 @@ pub(super) struct NewBatch {
 pub(super) async fn create(
     State(gateway): State<Shared>,
     MaySubmit(tenant): MaySubmit,
+    key: Key,
     body: JsonBody,
 ) -> Result<Json<BatchObject>, ApiError> {
     let wanted: NewBatch = body.read()?;
+    let bound = key.bind(&tenant, "batches", &body.bytes);
     drop(body);
     if wanted.endpoint != BATCH_URL {
         let message = format!(
@@ -55,8 +59,6 @@ pub(super) async fn create(
     let FileId::Input(file) = ids::file(&wanted.input_file_id)? else {
         return Err(ApiError::unknown("uploaded file", &wanted.input_file_id));
     };
-    let input = files::input(&gateway, &tenant, file).await?;
-    let _turn = gateway.turn().await?;
     let mut batch = submission::bulk(&tenant, Utc::now(), Some(window));
     batch.metadata = wanted.metadata.unwrap_or_default();
     let record = BatchRecord {
@@ -64,9 +66,29 @@ pub(super) async fn create(
         completion_window: Some(wanted.completion_window),
         cancelling_at: None,
     };
+    let making = make(Arc::clone(&gateway), batch, file, record);
+    match gateway.once(bound, making).await? {
+        Made::Now(object) => Ok(Json(object)),
+        Made::Before(id) => {
+            let (batch, record, counts) = named_batch(&gateway, &tenant, &id).await?;
+            Ok(Json(BatchObject::new(batch, &record, &counts)))
+        }
+    }
+}
+
+/// Makes the batch of its file; answers its id and how it stands.
+async fn make(
+    gateway: Shared,
+    batch: Batch,
+    file: Uuid,
+    record: BatchRecord,
+) -> Result<(String, BatchObject), ApiError> {
+    let input = found::file(&gateway, &batch.tenant, file).await?;
+    let _turn = gateway.turn().await?;
     let batch = submit(&gateway, batch, &input, &record).await?;
     let counts = gateway.stores.results.progress(batch.id).await?;
-    Ok(Json(BatchObject::new(batch, &record, &counts)))
+    let id = ids::of_batch(batch.id);
+    Ok((id, BatchObject::new(batch, &record, &counts)))
 }
 
 /// The time a batch is given: hours, as `24h`.
@@ -118,39 +140,6 @@ async fn submit(
     Err(refusal)
 }
 
-/// A batch of the tenant: the batch, what else is known of it, and how far it is.
-pub(super) async fn find(
-    gateway: &Gateway,
-    tenant: &str,
-    id: BatchId,
-) -> Result<Option<(Batch, BatchRecord, Progress)>, ApiError> {
-    let results = &gateway.stores.results;
-    let Some(batch) = results.batch(id).await? else {
-        return Ok(None);
-    };
-    if batch.tenant != tenant {
-        return Ok(None);
-    }
-    let record = catalogue::find(results, tenant, id.0)
-        .await?
-        .unwrap_or_default();
-    match results.progress(id).await {
-        Ok(counts) => Ok(Some((batch, record, counts))),
-        // Forgotten in this very moment.
-        Err(ResultsError::NoSuchBatch { .. }) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
-async fn known(
-    gateway: &Gateway,
-    tenant: &str,
-    written: &str,
-) -> Result<(Batch, BatchRecord, Progress), ApiError> {
-    let found = find(gateway, tenant, ids::batch(written)?).await?;
-    found.ok_or_else(|| ApiError::unknown("batch", written))
-}
-
 /// The tenant's batches, the newest first.
 pub(super) async fn list(
     State(gateway): State<Shared>,
@@ -172,12 +161,12 @@ pub(super) async fn list(
         before = Some(*last);
         for (id, record) in records {
             // A record may be there before its batch, and after it.
-            if let Some((batch, _, counts)) = find(&gateway, &tenant, BatchId(id)).await? {
+            if let Some((batch, _, counts)) = found::batch(&gateway, &tenant, BatchId(id)).await? {
                 objects.push(BatchObject::new(batch, &record, &counts));
             }
         }
     }
-    Ok(Json(page(&objects, limit)))
+    Ok(Json(found::page(&objects, limit)))
 }
 
 /// One batch.
@@ -186,7 +175,7 @@ pub(super) async fn show(
     MayRead(tenant): MayRead,
     Id(id): Id,
 ) -> Result<Json<BatchObject>, ApiError> {
-    let (batch, record, counts) = known(&gateway, &tenant, &id).await?;
+    let (batch, record, counts) = named_batch(&gateway, &tenant, &id).await?;
     Ok(Json(BatchObject::new(batch, &record, &counts)))
 }
 
@@ -196,7 +185,7 @@ pub(super) async fn cancel(
     MaySubmit(tenant): MaySubmit,
     Id(id): Id,
 ) -> Result<Json<BatchObject>, ApiError> {
-    let (batch, mut record, counts) = known(&gateway, &tenant, &id).await?;
+    let (batch, mut record, counts) = named_batch(&gateway, &tenant, &id).await?;
     let results = &gateway.stores.results;
     let cancelled = results.cancel_batch(batch.id).await?;
     let counts = if cancelled {
@@ -216,35 +205,6 @@ pub(super) async fn cancel(
         ));
     }
     Ok(Json(BatchObject::new(batch, &record, &counts)))
-}
-
-/// Results in order of completion from a cursor on, also while the batch runs.
-pub(super) async fn results(
-    State(gateway): State<Shared>,
-    MayRead(tenant): MayRead,
-    Id(id): Id,
-    mut query: Query,
-) -> Result<Json<Value>, ApiError> {
-    let limit = query.limit(RESULTS_MAX, RESULTS_MAX)?;
-    let after = query.take("after").unwrap_or_default();
-    query.end()?;
-    // Asked first: if it had ended by then, a page without results is the last one.
-    let (batch, _, counts) = known(&gateway, &tenant, &id).await?;
-    let tail = gateway.stores.results.tail(batch.id, &after, limit).await;
-    let read = match tail {
-        Err(ResultsError::Conflict { message }) => {
-            return Err(ApiError::parameter("after", message));
-        }
-        read => read?,
-    };
-    let lines: Vec<_> = read.results.iter().map(OutputLine::from).collect();
-    let has_more = !lines.is_empty() || is_going(counts.state);
-    Ok(Json(json!({
-        "object": "list",
-        "data": lines,
-        "after": read.cursor,
-        "has_more": has_more,
-    })))
 }
 
 #[cfg(test)]

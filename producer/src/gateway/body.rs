@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -11,9 +12,9 @@ use http_body_util::LengthLimitError;
 use serde::de::DeserializeOwned;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::Shared;
 use super::error::ApiError;
 use super::limits::{BODIES_BYTES_MAX, BODY_BYTES_MAX, BODY_TIME_MAX};
+use super::{Gateway, Shared};
 
 /// Room is handed out in pieces of this many bytes.
 const ROOM_PIECE_BYTES: usize = 1024;
@@ -35,12 +36,49 @@ impl JsonBody {
     }
 }
 
-fn too_large() -> ApiError {
+/// It has more bytes than it may have.
+pub(super) fn too_large(bytes_max: usize) -> ApiError {
     ApiError::new(
         StatusCode::PAYLOAD_TOO_LARGE,
         "body_too_large",
-        format!("the body is over the limit of {BODY_BYTES_MAX} bytes"),
+        format!("the body is over the limit of {bytes_max} bytes"),
     )
+}
+
+/// Room in memory for a body of at most `bytes_max`: for as many bytes as it says it has.
+pub(super) fn room(
+    gateway: &Gateway,
+    headers: &HeaderMap,
+    bytes_max: usize,
+) -> Result<OwnedSemaphorePermit, ApiError> {
+    let length = headers.get(header::CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if length.is_some_and(|length| length > bytes_max) {
+        return Err(too_large(bytes_max));
+    }
+    let pieces = length.unwrap_or(bytes_max).div_ceil(ROOM_PIECE_BYTES);
+    let pieces = u32::try_from(pieces).unwrap_or(u32::MAX);
+    Arc::clone(&gateway.bodies)
+        .try_acquire_many_owned(pieces)
+        .map_err(|_| ApiError::busy("there is no room for the body now, try again later"))
+}
+
+/// All of a body, within a number of bytes and a time.
+pub(super) async fn whole(
+    body: Body,
+    bytes_max: usize,
+    within: Duration,
+) -> Result<Bytes, ApiError> {
+    match tokio::time::timeout(within, axum::body::to_bytes(body, bytes_max)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(error)) if is_over_limit(&error) => Err(too_large(bytes_max)),
+        Ok(Err(error)) => Err(ApiError::invalid(format!("the body broke off: {error}"))),
+        Err(_) => Err(ApiError::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "too_slow",
+            format!("the body was not there within {within:?}"),
+        )),
+    }
 }
 
 impl FromRequest<Shared> for JsonBody {
@@ -48,27 +86,9 @@ impl FromRequest<Shared> for JsonBody {
 
     async fn from_request(request: Request, gateway: &Shared) -> Result<Self, ApiError> {
         check_type(request.headers())?;
-        let length = request.headers().get(header::CONTENT_LENGTH);
-        let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-        if length.is_some_and(|length| length > BODY_BYTES_MAX) {
-            return Err(too_large());
-        }
-        let pieces = length.unwrap_or(BODY_BYTES_MAX).div_ceil(ROOM_PIECE_BYTES);
-        let pieces = u32::try_from(pieces).unwrap_or(u32::MAX);
-        let room = Arc::clone(&gateway.bodies).try_acquire_many_owned(pieces);
-        let room =
-            room.map_err(|_| ApiError::busy("there is no room for the body now, try again later"))?;
-        let reading = axum::body::to_bytes(request.into_body(), BODY_BYTES_MAX);
-        match tokio::time::timeout(BODY_TIME_MAX, reading).await {
-            Ok(Ok(bytes)) => Ok(Self { bytes, _room: room }),
-            Ok(Err(error)) if is_over_limit(&error) => Err(too_large()),
-            Ok(Err(error)) => Err(ApiError::invalid(format!("the body broke off: {error}"))),
-            Err(_) => Err(ApiError::new(
-                StatusCode::REQUEST_TIMEOUT,
-                "too_slow",
-                format!("the body was not there within {BODY_TIME_MAX:?}"),
-            )),
-        }
+        let room = room(gateway, request.headers(), BODY_BYTES_MAX)?;
+        let bytes = whole(request.into_body(), BODY_BYTES_MAX, BODY_TIME_MAX).await?;
+        Ok(Self { bytes, _room: room })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
@@ -11,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use chrono::{TimeDelta, Utc};
 use futures::stream::{self, Stream};
 use lapidary_schemas::batch_line::OutputLine;
+use lapidary_transport::Results as _;
 use lapidary_transport::results::JobState;
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
@@ -19,8 +21,10 @@ use super::Shared;
 use super::access::MaySubmit;
 use super::body::JsonBody;
 use super::error::ApiError;
+use super::ids;
 use super::limits::ANSWER_TIME_MAX;
-use super::single::{Asked, Awaited};
+use super::once::{self, Key, Made};
+use super::single::{Asked, Awaited, Leaving};
 use super::telling::{Telling, failure};
 
 /// What ends a stream.
@@ -30,23 +34,56 @@ const DONE: &str = "[DONE]";
 pub(super) async fn create(
     State(gateway): State<Shared>,
     MaySubmit(tenant): MaySubmit,
+    key: Key,
     body: JsonBody,
 ) -> Result<Response, ApiError> {
     let asked = Asked::read(&body)?;
+    let bound = key.bind(&tenant, "chat/completions", &body.bytes);
     drop(body);
-    let (now, until) = (Utc::now(), Instant::now() + ANSWER_TIME_MAX);
-    let within = TimeDelta::from_std(ANSWER_TIME_MAX).unwrap_or(TimeDelta::MAX);
-    let (stream, include_usage) = (asked.stream, asked.include_usage);
-    let job = gateway.submit(&tenant, asked, now, within).await?;
-    let awaited = Awaited::new(&gateway, job.id);
+    let until = Instant::now() + ANSWER_TIME_MAX;
+    let (stream, include_usage, model) = (asked.stream, asked.include_usage, asked.model.clone());
+    let leaving = if bound.is_some() {
+        Leaving::GoesOn
+    } else {
+        Leaving::Cancels
+    };
+    let making = make(Arc::clone(&gateway), tenant, asked, leaving);
+    let awaited = match gateway.once(bound, making).await? {
+        Made::Now(awaited) => awaited,
+        Made::Before(id) => asked_before(&gateway, &id).await?,
+    };
     if stream {
-        let telling = Telling::new(job.id, job.model, now.timestamp(), include_usage);
+        let telling = Telling::new(awaited.job(), model, include_usage);
         let events = events(awaited, telling, until);
         return Ok(Sse::new(events)
             .keep_alive(KeepAlive::default())
             .into_response());
     }
     answer(awaited, until).await
+}
+
+/// Puts the request on its way; answers the job's id and the wait for it.
+async fn make(
+    gateway: Shared,
+    tenant: String,
+    asked: Asked,
+    leaving: Leaving,
+) -> Result<(String, Awaited), ApiError> {
+    let within = TimeDelta::from_std(ANSWER_TIME_MAX).unwrap_or(TimeDelta::MAX);
+    let job = gateway.submit(&tenant, asked, Utc::now(), within).await?;
+    let awaited = Awaited::new(&gateway, job.id, leaving);
+    Ok((ids::of_job(job.id), awaited))
+}
+
+/// The wait for a job that was asked for before and that is finished.
+async fn asked_before(gateway: &Shared, id: &str) -> Result<Awaited, ApiError> {
+    let job = ids::job(id)?;
+    let state = gateway.stores.results.get(&[job]).await?.pop().flatten();
+    match state {
+        Some(JobState::Finished(_)) => Ok(Awaited::new(gateway, job, Leaving::GoesOn)),
+        Some(JobState::Waiting { .. } | JobState::Running { .. }) => Err(once::under_way()),
+        None => Err(ApiError::unknown("job", id)),
+    }
 }
 
 fn too_late() -> ApiError {

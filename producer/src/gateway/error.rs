@@ -11,6 +11,7 @@ use lapidary_transport::queue::QueueError;
 use lapidary_transport::results::ResultsError;
 use serde_json::{Value, json};
 
+use super::ids::{self, NoSuch};
 use super::limits::RETRY_AFTER;
 use crate::submission::{Mistake, SubmitError};
 
@@ -63,13 +64,19 @@ impl ApiError {
     /// Too much is asked at once.
     pub(super) fn busy(message: impl Into<String>) -> Self {
         let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", message);
-        error.later()
+        error.later(RETRY_AFTER)
+    }
+
+    /// The tenant has asked for as much as it may for now.
+    pub(super) fn over_allowance(message: impl Into<String>, after: Duration) -> Self {
+        let error: Self = Failure::new(FailureCode::RateLimitExceeded, message).into();
+        error.later(after)
     }
 
     /// A store is away: nobody's fault that asks.
     fn away(what: &str) -> Self {
         let message = format!("the {what} cannot be reached, try again");
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message).later()
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message).later(RETRY_AFTER)
     }
 
     /// What happened is for the operator, not for who asks.
@@ -91,9 +98,10 @@ impl ApiError {
         }
     }
 
-    fn later(self) -> Self {
+    /// The same may be asked again after a while.
+    pub(super) fn later(self, after: Duration) -> Self {
         Self {
-            retry_after: Some(RETRY_AFTER),
+            retry_after: Some(after),
             ..self
         }
     }
@@ -127,7 +135,7 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = (self.status, Json(self.body())).into_response();
         if let Some(after) = self.retry_after {
-            let seconds = HeaderValue::from(after.as_secs());
+            let seconds = HeaderValue::from(whole_seconds(after));
             response.headers_mut().insert(header::RETRY_AFTER, seconds);
         }
         if self.status == StatusCode::UNAUTHORIZED {
@@ -137,6 +145,17 @@ impl IntoResponse for ApiError {
                 .insert(header::WWW_AUTHENTICATE, scheme);
         }
         response
+    }
+}
+
+/// A time in whole seconds, never a shorter one.
+pub(super) fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
+
+impl From<NoSuch> for ApiError {
+    fn from(error: NoSuch) -> Self {
+        Self::unknown(error.kind, &error.written)
     }
 }
 
@@ -174,7 +193,7 @@ impl From<ResultsError> for ApiError {
                 Self::away("results store")
             }
             ResultsError::NoSuchBatch { batch_id } => {
-                Self::unknown("batch", &super::ids::of_batch(batch_id))
+                Self::unknown("batch", &ids::of_batch(batch_id))
             }
             ResultsError::Conflict { .. }
             | ResultsError::StorageFull { .. }

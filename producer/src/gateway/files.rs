@@ -20,7 +20,7 @@ use super::error::ApiError;
 use super::ids::{self, FileId};
 use super::limits::{LIST_ITEMS_DEFAULT, LIST_ITEMS_MAX};
 use super::output::{self, Part};
-use super::{Gateway, Shared, batches, pieces};
+use super::{Gateway, Shared, found, pieces};
 use crate::catalogue::{self, FileRecord};
 
 /// A file as clients see it.
@@ -66,16 +66,6 @@ impl FileObject {
     }
 }
 
-/// An uploaded file of the tenant.
-pub(super) async fn input(
-    gateway: &Gateway,
-    tenant: &str,
-    id: Uuid,
-) -> Result<FileRecord, ApiError> {
-    let found = catalogue::find(&gateway.stores.results, tenant, id).await?;
-    found.ok_or_else(|| ApiError::unknown("file", &FileId::Input(id).to_string()))
-}
-
 /// The uploaded files, the newest first.
 pub(super) async fn list(
     State(gateway): State<Shared>,
@@ -91,7 +81,7 @@ pub(super) async fn list(
     }
     query.end()?;
     if purpose.is_some_and(|purpose| purpose != "batch") {
-        return Ok(Json(page(&[] as &[FileObject], limit)));
+        return Ok(Json(found::page(&[] as &[FileObject], limit)));
     }
     let before = match after {
         Some(FileId::Input(id)) => Some(id),
@@ -104,20 +94,7 @@ pub(super) async fn list(
         .iter()
         .map(|(id, record)| FileObject::input(*id, record))
         .collect();
-    Ok(Json(page(&files, limit)))
-}
-
-/// A page of a list of objects, of which one more than `limit` may have been asked for.
-pub(super) fn page<T: Serialize>(objects: &[T], limit: usize) -> Value {
-    let shown: Vec<Value> = objects.iter().take(limit).map(|one| json!(one)).collect();
-    let id = |one: Option<&Value>| one.and_then(|one| one.get("id").cloned());
-    json!({
-        "object": "list",
-        "first_id": id(shown.first()),
-        "last_id": id(shown.last()),
-        "has_more": objects.len() > limit,
-        "data": shown,
-    })
+    Ok(Json(found::page(&files, limit)))
 }
 
 /// One file.
@@ -126,19 +103,28 @@ pub(super) async fn show(
     MayRead(tenant): MayRead,
     Id(id): Id,
 ) -> Result<Json<FileObject>, ApiError> {
-    let (file, batch, part) = match ids::file(&id)? {
+    shown(&gateway, &tenant, &id).await.map(Json)
+}
+
+/// The file that a client names.
+pub(super) async fn shown(
+    gateway: &Gateway,
+    tenant: &str,
+    id: &str,
+) -> Result<FileObject, ApiError> {
+    let (file, batch, part) = match ids::file(id)? {
         FileId::Input(id) => {
-            let record = input(&gateway, &tenant, id).await?;
-            return Ok(Json(FileObject::input(id, &record)));
+            let record = found::file(gateway, tenant, id).await?;
+            return Ok(FileObject::input(id, &record));
         }
         file @ FileId::Output(batch) => (file, batch, Part::Answers),
         file @ FileId::Errors(batch) => (file, batch, Part::Failures),
     };
-    let (batch, made_at) = ended(&gateway, &tenant, file, batch).await?;
+    let (batch, made_at) = ended(gateway, tenant, file, batch).await?;
     let lines = output::lines(&gateway.stores, &batch, part);
     let bytes = lines.try_fold(0, |sum, lines| async move { Ok(sum + lines.len() as u64) });
     let bytes = bytes.await?;
-    Ok(Json(FileObject::output(file, bytes, made_at, &batch)))
+    Ok(FileObject::output(file, bytes, made_at, &batch))
 }
 
 /// The bytes of a file.
@@ -150,7 +136,7 @@ pub(super) async fn content(
     let kind = [(header::CONTENT_TYPE, "application/jsonl")];
     let (file, batch, part) = match ids::file(&id)? {
         FileId::Input(id) => {
-            let record = input(&gateway, &tenant, id).await?;
+            let record = found::file(&gateway, &tenant, id).await?;
             let bytes = pieces::read(&gateway.stores.media, &tenant, &record.pieces).await?;
             let length = [(header::CONTENT_LENGTH, record.bytes)];
             return Ok((kind, length, Body::from_stream(bytes)).into_response());
@@ -172,8 +158,8 @@ async fn ended(
     batch: BatchId,
 ) -> Result<(Batch, DateTime<Utc>), ApiError> {
     let unknown = || ApiError::unknown("file", &file.to_string());
-    let found = batches::find(gateway, tenant, batch).await?;
-    let (batch, _, counts) = found.ok_or_else(unknown)?;
+    let known = found::batch(gateway, tenant, batch).await?;
+    let (batch, _, counts) = known.ok_or_else(unknown)?;
     let standing = Standing::of(&counts);
     let is_there = match file {
         FileId::Output(_) => standing.has_answers,

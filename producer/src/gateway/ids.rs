@@ -3,7 +3,24 @@
 use lapidary_schemas::{BatchId, JobId};
 use uuid::Uuid;
 
-use super::error::ApiError;
+/// What is no id of its kind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no {kind} `{written}`")]
+pub(super) struct NoSuch {
+    /// The kind.
+    pub(super) kind: &'static str,
+    /// What was written.
+    pub(super) written: String,
+}
+
+impl NoSuch {
+    fn new(kind: &'static str, written: &str) -> Self {
+        Self {
+            kind,
+            written: written.to_owned(),
+        }
+    }
+}
 
 /// A file: uploaded, or made of a batch's results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,14 +44,14 @@ impl std::fmt::Display for FileId {
 }
 
 /// Reads the id of a file.
-pub(super) fn file(written: &str) -> Result<FileId, ApiError> {
+pub(super) fn file(written: &str) -> Result<FileId, NoSuch> {
     let (kind, id) = written.rsplit_once('-').unwrap_or_default();
-    let id = simple(id).ok_or_else(|| ApiError::unknown("file", written))?;
+    let id = simple(id).ok_or_else(|| NoSuch::new("file", written))?;
     match kind {
         "file" => Ok(FileId::Input(id)),
         "file-output" => Ok(FileId::Output(BatchId(id))),
         "file-error" => Ok(FileId::Errors(BatchId(id))),
-        _ => Err(ApiError::unknown("file", written)),
+        _ => Err(NoSuch::new("file", written)),
     }
 }
 
@@ -44,10 +61,9 @@ pub(super) fn of_batch(batch: BatchId) -> String {
 }
 
 /// Reads the id of a batch.
-pub(super) fn batch(written: &str) -> Result<BatchId, ApiError> {
+pub(super) fn batch(written: &str) -> Result<BatchId, NoSuch> {
     let id = written.strip_prefix("batch_").and_then(simple);
-    id.map(BatchId)
-        .ok_or_else(|| ApiError::unknown("batch", written))
+    id.map(BatchId).ok_or_else(|| NoSuch::new("batch", written))
 }
 
 /// The written id of a job.
@@ -56,10 +72,9 @@ pub(super) fn of_job(job: JobId) -> String {
 }
 
 /// Reads the id of a job.
-pub(super) fn job(written: &str) -> Result<JobId, ApiError> {
+pub(super) fn job(written: &str) -> Result<JobId, NoSuch> {
     let id = written.strip_prefix("job_").and_then(simple);
-    id.map(JobId)
-        .ok_or_else(|| ApiError::unknown("job", written))
+    id.map(JobId).ok_or_else(|| NoSuch::new("job", written))
 }
 
 /// An id in the one form that is written.

@@ -1,5 +1,7 @@
 //! `/v1/jobs`: single requests that are asked about later.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -17,6 +19,7 @@ use super::body::{Id, JsonBody};
 use super::error::ApiError;
 use super::ids;
 use super::limits::JOB_TIME_MAX;
+use super::once::{Key, Made};
 use super::single::Asked;
 use super::{Gateway, Shared};
 use crate::catalogue::{self, JobRecord};
@@ -25,14 +28,26 @@ use crate::catalogue::{self, JobRecord};
 pub(super) async fn create(
     State(gateway): State<Shared>,
     MaySubmit(tenant): MaySubmit,
+    key: Key,
     body: JsonBody,
 ) -> Result<Response, ApiError> {
     let asked = Asked::read(&body)?;
+    let bound = key.bind(&tenant, "jobs", &body.bytes);
     drop(body);
     if asked.stream {
         let message = "`stream` is true, jobs are not streamed";
         return Err(ApiError::parameter("stream", message));
     }
+    let making = make(Arc::clone(&gateway), tenant.clone(), asked);
+    let object = match gateway.once(bound, making).await? {
+        Made::Now(object) => object,
+        Made::Before(id) => known(&gateway, &tenant, &id).await?,
+    };
+    Ok((StatusCode::ACCEPTED, Json(object)).into_response())
+}
+
+/// Puts a job on its way; answers its id and how it stands.
+async fn make(gateway: Shared, tenant: String, asked: Asked) -> Result<(String, Value), ApiError> {
     let now = Utc::now();
     let job = gateway.submit(&tenant, asked, now, JOB_TIME_MAX).await?;
     let record = JobRecord {
@@ -44,7 +59,7 @@ pub(super) async fn create(
     let results = &gateway.stores.results;
     catalogue::keep(results, &tenant, job.id.0, &record, kept).await?;
     let object = object(job.id, &record, &JobState::Waiting { attempts: 0 });
-    Ok((StatusCode::ACCEPTED, Json(object)).into_response())
+    Ok((ids::of_job(job.id), object))
 }
 
 /// One job of the tenant.

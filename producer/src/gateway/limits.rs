@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use lapidary_schemas::limits::{CALL_ITEMS_MAX, MEDIA_BYTES_MAX};
 
 use crate::submission::LINE_BYTES_MAX;
 
@@ -20,6 +21,8 @@ pub(super) const BODY_BYTES_MAX: usize = 32 << 20;
 pub(super) const BODIES_BYTES_MAX: usize = 256 << 20;
 /// Longest time until a body of JSON is there.
 pub(super) const BODY_TIME_MAX: Duration = Duration::from_mins(1);
+/// Longest time until media is there.
+pub(super) const MEDIA_TIME_MAX: Duration = Duration::from_mins(5);
 
 /// Bytes of a file.
 pub(super) const FILE_BYTES_MAX: u64 = 1 << 30;
@@ -43,7 +46,7 @@ pub(super) const UPLOAD_TIME_MAX: Duration = Duration::from_hours(1);
 /// heard.
 pub(super) const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
 /// See [`DRAIN_TIME_MAX`].
-pub(super) const DRAIN_BYTES_MAX: usize = 64 << 20;
+pub(super) const DRAIN_BYTES_MAX: usize = 96 << 20;
 /// Seconds a file is kept, at least and at most.
 pub(super) const FILE_KEPT_S: std::ops::RangeInclusive<u64> = 3_600..=30 * 24 * 3_600;
 /// Hours a batch may be given.
@@ -60,6 +63,13 @@ pub(super) const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// When one that was turned away may come again.
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(2);
 
+/// Characters of an idempotency key.
+pub(super) const KEY_BYTES_MAX: usize = 255;
+/// How long it is known what was made under an idempotency key.
+pub(super) const KEY_KEPT: Duration = Duration::from_hours(24);
+/// How long an idempotency key stays taken if its gateway dies while it makes what was asked for.
+pub(super) const MAKING_TIME_MAX: Duration = Duration::from_mins(15);
+
 /// Objects of a list at once.
 pub(super) const LIST_ITEMS_MAX: usize = 100;
 /// Objects of a list when nobody says otherwise.
@@ -67,12 +77,33 @@ pub(super) const LIST_ITEMS_DEFAULT: usize = 20;
 /// Results of a batch at once.
 pub(super) const RESULTS_MAX: usize = 500;
 
+/// Clients at once that are told of results as they come.
+pub(super) const FOLLOWERS_MAX: usize = 64;
+/// Longest wait for a batch to change before it is looked at again.
+pub(super) const CHANGE_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Pages of results that a report looks at.
+pub(super) const REPORT_PAGES_MAX: usize = 40;
+/// Requests that a report names as the slowest.
+pub(super) const SLOWEST_MAX: usize = 10;
+
+/// Items that are asked again by one call.
+pub(super) const RETRY_ITEMS_MAX: usize = 1_000;
+/// Pages of results that are searched by one call for what is to be asked again.
+pub(super) const RETRY_PAGES_MAX: usize = 40;
+/// Jobs of a model on the queue behind which nothing is asked again.
+pub(super) const RETRY_WAITING_MAX: u64 = 10_000;
+/// Jobs that are put in the place of others at once.
+pub(super) const REPLACING_AT_ONCE: usize = 16;
+
 /// Longest time that requests under way have when the gateway stops.
 pub(super) const STOP_TIME_MAX: Duration = Duration::from_secs(30);
 /// Time that those have then who are told that no answer will come.
 pub(super) const GOODBYE_TIME_MAX: Duration = Duration::from_secs(2);
 
 const _: () = assert!(BODY_BYTES_MAX <= BODIES_BYTES_MAX);
+const _: () = assert!(MEDIA_BYTES_MAX < BODIES_BYTES_MAX);
+const _: () = assert!(MEDIA_BYTES_MAX < DRAIN_BYTES_MAX);
 const _: () = assert!(BODY_BYTES_MAX as u64 >= LINE_BYTES_MAX);
+const _: () = assert!(RETRY_ITEMS_MAX <= CALL_ITEMS_MAX);
 const _: () = assert!(HEADER_BYTES_MAX <= READ_AHEAD_BYTES);
 const _: () = assert!(READ_AHEAD_BYTES as u64 <= PARTS_BYTES_MAX);

@@ -5,6 +5,7 @@
 //! place itself, so any number of gateways may serve it and one may die anywhere.
 
 mod access;
+mod admission;
 mod batch_object;
 mod batches;
 mod body;
@@ -13,19 +14,29 @@ mod counted;
 mod drain;
 mod error;
 mod files;
+mod form;
+mod found;
 mod ids;
+mod input_order;
 mod jobs;
 mod limits;
+mod manifest;
+mod media;
 mod models;
+mod once;
 mod ops;
 mod output;
 mod pieces;
+mod report;
+mod results;
+mod retry;
 mod server;
 mod single;
 mod telling;
 mod upload;
 mod waiting;
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use axum::Router;
@@ -58,6 +69,8 @@ pub(crate) struct Options {
     pub(crate) queue_max: u64,
     /// What it counts.
     pub(crate) metrics: Arc<Metrics>,
+    /// Submissions that a tenant may make in an hour; as many as it wants without it.
+    pub(crate) requests_per_hour: Option<NonZeroU64>,
 }
 
 /// What all requests share.
@@ -69,12 +82,17 @@ struct Gateway {
     ceiling: Ceiling,
     queue_max: u64,
     metrics: Arc<Metrics>,
+    requests_per_hour: Option<NonZeroU64>,
     /// Room for bodies of JSON.
     bodies: Arc<Semaphore>,
     /// Turns in reading files of requests.
     reading: Arc<Semaphore>,
+    /// Places for clients that follow a batch.
+    followers: Arc<Semaphore>,
     waiting: Waiting,
     tasks: TaskTracker,
+    /// No more connections are accepted, and nobody is told anything more that could wait.
+    stopping: CancellationToken,
 }
 
 type Shared = Arc<Gateway>;
@@ -108,10 +126,13 @@ pub(crate) async fn serve(
         ceiling: options.ceiling,
         queue_max: options.queue_max,
         metrics: options.metrics,
+        requests_per_hour: options.requests_per_hour,
         bodies: Arc::new(Semaphore::new(body::ROOM_PIECES)),
         reading: Arc::new(Semaphore::new(limits::READING_MAX)),
+        followers: Arc::new(Semaphore::new(limits::FOLLOWERS_MAX)),
         waiting: Waiting::default(),
         tasks: tasks.clone(),
+        stopping: stop.clone(),
     });
     let end = CancellationToken::new();
     let looking = {
@@ -125,19 +146,27 @@ pub(crate) async fn serve(
 }
 
 fn router(gateway: Shared) -> Router {
-    Router::new()
-        .route("/v1/files", post(upload::create).get(files::list))
-        .route("/v1/files/{id}", get(files::show).delete(files::delete))
-        .route("/v1/files/{id}/content", get(files::content))
-        .route("/v1/batches", post(batches::create).get(batches::list))
-        .route("/v1/batches/{id}", get(batches::show))
-        .route("/v1/batches/{id}/cancel", post(batches::cancel))
-        .route("/v1/batches/{id}/results", get(batches::results))
+    let submissions = Router::new()
+        .route("/v1/files", post(upload::create))
+        .route("/v1/media", post(media::create))
+        .route("/v1/batches", post(batches::create))
+        .route("/v1/batches/{id}/retry", post(retry::create))
         .route("/v1/chat/completions", post(chat::create))
         .route("/v1/jobs", post(jobs::create))
+        .route_layer(from_fn_with_state(Arc::clone(&gateway), admission::admit));
+    submissions
+        .route("/v1/files", get(files::list))
+        .route("/v1/files/{id}", get(files::show).delete(files::delete))
+        .route("/v1/files/{id}/content", get(files::content))
+        .route("/v1/batches", get(batches::list))
+        .route("/v1/batches/{id}", get(batches::show))
+        .route("/v1/batches/{id}/cancel", post(batches::cancel))
+        .route("/v1/batches/{id}/results", get(results::show))
+        .route("/v1/batches/{id}/report", get(report::show))
         .route("/v1/jobs/{id}", get(jobs::show).delete(jobs::cancel))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::show))
+        .route("/v1/usage", get(admission::usage))
         .fallback(nowhere)
         .method_not_allowed_fallback(not_so)
         // Each reader of a body has limits of its own.

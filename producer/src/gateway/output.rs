@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use futures::stream::{self, Stream};
-use lapidary_schemas::batch::{ManifestItem, Shard};
+use lapidary_schemas::batch::ManifestItem;
 use lapidary_schemas::batch_line::{OutputError, OutputLine};
 use lapidary_schemas::{Batch, BatchState, FailureCode, Progress};
-use lapidary_transport::{Media as _, Results as _};
+use lapidary_transport::Results as _;
 
 use super::error::ApiError;
 use super::limits::RESULTS_MAX;
+use super::manifest;
 use crate::config::Stores;
 
 /// Which of a batch's results.
@@ -118,34 +119,28 @@ impl Reader {
         if open.is_empty() {
             return Ok(Vec::new());
         }
-        let items = self.items(&shard).await?;
+        let items = manifest::items(&self.stores, &self.batch.tenant, &shard).await?;
         let item = |position: u32| items.get(usize::try_from(position).ok()?);
         let open = open.into_iter().filter_map(item);
-        Ok(open
-            .map(|item| OutputLine {
-                id: format!("batch_req_{}", item.id),
-                custom_id: item.custom_id.clone(),
-                response: None,
-                error: Some(OutputError {
-                    code,
-                    message: message.to_owned(),
-                }),
-            })
-            .collect())
+        Ok(open.map(|item| unbegun(item, code, message)).collect())
     }
+}
 
-    async fn items(&self, shard: &Shard) -> Result<Vec<ManifestItem>, ApiError> {
-        let lines = self.stores.media.get(&self.batch.tenant, &shard.lines);
-        let lines = lines.await?;
-        let items = serde_json::Deserializer::from_slice(&lines).into_iter();
-        items
-            .collect::<Result<_, _>>()
-            .map_err(|error| ApiError::fault(&error))
+/// The line of an item that has no result.
+pub(super) fn unbegun(item: &ManifestItem, code: FailureCode, message: &str) -> OutputLine {
+    OutputLine {
+        id: format!("batch_req_{}", item.id),
+        custom_id: item.custom_id.clone(),
+        response: None,
+        error: Some(OutputError {
+            code,
+            message: message.to_owned(),
+        }),
     }
 }
 
 /// Why items have no result of their own.
-fn reason(counts: &Progress) -> Option<(FailureCode, &'static str)> {
+pub(super) fn reason(counts: &Progress) -> Option<(FailureCode, &'static str)> {
     match counts.state {
         BatchState::Cancelled => Some((
             FailureCode::Cancelled,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::http::StatusCode;
 use futures::stream::{self, Stream, StreamExt as _};
-use lapidary_schemas::{BatchId, MediaRef};
+use lapidary_schemas::MediaRef;
 use lapidary_transport::{AnyMedia, Media as _};
 
 use super::error::ApiError;
@@ -58,8 +58,8 @@ impl<'a> Pieces<'a> {
         Ok(())
     }
 
-    /// Stores the rest and the list, and keeps all of it under the file's id.
-    pub(super) async fn finish(mut self, id: BatchId) -> Result<MediaRef, ApiError> {
+    /// Stores the rest and the list; answers where the list is, and all that is to be kept.
+    pub(super) async fn store(mut self) -> Result<(MediaRef, Vec<MediaRef>), ApiError> {
         if !self.rest.is_empty() {
             let piece = std::mem::take(&mut self.rest);
             self.stored.push(self.media.put(self.tenant, piece).await?);
@@ -67,8 +67,7 @@ impl<'a> Pieces<'a> {
         let list = serde_json::to_vec(&self.stored).map_err(|error| ApiError::fault(&error))?;
         let list = self.media.put(self.tenant, list).await?;
         self.stored.push(list.clone());
-        self.media.pin(self.tenant, id, &self.stored).await?;
-        Ok(list)
+        Ok((list, self.stored))
     }
 }
 

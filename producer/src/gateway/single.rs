@@ -8,16 +8,17 @@ use lapidary_schemas::chat_body::read_chat_body;
 use lapidary_schemas::job::ENVELOPE_VERSION;
 use lapidary_schemas::limits::ATTEMPTS_DEFAULT;
 use lapidary_schemas::validate::validate_job;
-use lapidary_schemas::{Class, Job, JobId, Request, Work};
+use lapidary_schemas::{BatchId, Class, Failure, FailureCode, Job, JobId, MediaRef, Request, Work};
+use lapidary_transport::media::MediaError;
 use lapidary_transport::results::JobState;
-use lapidary_transport::{Lane, Queue as _, Results as _};
+use lapidary_transport::{Lane, Media as _, Queue as _, Results as _};
 use serde_json::Value;
 use tokio::sync::watch;
 
 use super::body::JsonBody;
 use super::error::ApiError;
 use super::{Gateway, Shared};
-use crate::submission::{INLINE_REQUEST_BYTES_MAX, Keeper, served};
+use crate::submission::{INLINE_REQUEST_BYTES_MAX, Keeper, named_media, served};
 
 /// What a client asks for.
 #[derive(Debug)]
@@ -74,7 +75,8 @@ impl Gateway {
         within: TimeDelta,
     ) -> Result<Job, ApiError> {
         let job = self.job(tenant, asked, now, within).await?;
-        self.refuse_if_full(&job.model).await?;
+        self.refuse_if_full(&job.model, Class::Interactive, self.queue_max)
+            .await?;
         let results = &self.stores.results;
         results.register(std::slice::from_ref(&job)).await?;
         if let Err(error) = self.stores.queue.publish(std::slice::from_ref(&job)).await {
@@ -100,14 +102,16 @@ impl Gateway {
             ApiError::new(StatusCode::NOT_FOUND, "model_not_found", message)
         })?;
         let policy = self.ceiling.lower(policy);
+        let id = JobId::new(now);
         let mut request = asked.request;
+        let named: Vec<MediaRef> = named_media(&request).collect();
         if asked.is_heavy {
-            let mut keeper = Keeper::new(Some(&self.stores.media), tenant);
+            let keeper = Keeper::new(Some(&self.stores.media), tenant);
             request = keeper.lighten(request, &policy).await??;
         }
         let job = Job {
             version: ENVELOPE_VERSION,
-            id: JobId::new(now),
+            id,
             replaces: None,
             batch_id: None,
             item: None,
@@ -123,43 +127,74 @@ impl Gateway {
             request,
         };
         validate_job(&job, &policy)?;
+        if !named.is_empty() {
+            // What it names is kept as long as its answer.
+            let pinned = self.stores.media.pin(tenant, BatchId(id.0), &named).await;
+            pinned.map_err(|error| match error {
+                MediaError::Missing { .. } => {
+                    Failure::new(FailureCode::MediaInvalid, error.to_string()).into()
+                }
+                other => ApiError::from(other),
+            })?;
+        }
         Ok(job)
     }
 
-    async fn refuse_if_full(&self, model: &str) -> Result<(), ApiError> {
+    /// Refuses what would wait behind `limit` jobs or more.
+    pub(super) async fn refuse_if_full(
+        &self,
+        model: &str,
+        class: Class,
+        limit: u64,
+    ) -> Result<(), ApiError> {
         let lane = Lane::Jobs {
             model: model.to_owned(),
-            class: Class::Interactive,
+            class,
         };
         let waiting = self.stores.queue.depth(&lane).await?;
-        if waiting < self.queue_max {
+        if waiting < limit {
             return Ok(());
         }
-        let limit = self.queue_max;
         Err(ApiError::busy(format!(
             "{waiting} requests wait for `{model}`, the limit is {limit}; try again later"
         )))
     }
 }
 
-/// A job that a client waits for; it is cancelled if the client leaves before it is finished.
+/// What becomes of a job if its client leaves before it is finished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leaving {
+    /// It is cancelled.
+    Cancels,
+    /// It is finished for when the client asks again.
+    GoesOn,
+}
+
+/// A job that a client waits for.
 #[derive(Debug)]
 pub(super) struct Awaited {
     gateway: Shared,
     job: JobId,
+    leaving: Leaving,
     states: watch::Receiver<Option<JobState>>,
     is_finished: bool,
 }
 
 impl Awaited {
     /// Waits for a job from now on.
-    pub(super) fn new(gateway: &Shared, job: JobId) -> Self {
+    pub(super) fn new(gateway: &Shared, job: JobId, leaving: Leaving) -> Self {
         Self {
             gateway: Arc::clone(gateway),
             job,
+            leaving,
             states: gateway.waiting.watch(job),
             is_finished: false,
         }
+    }
+
+    /// The job.
+    pub(super) fn job(&self) -> JobId {
+        self.job
     }
 
     /// The next state that it is seen in; `None` if nobody looks any more.
@@ -173,7 +208,7 @@ impl Awaited {
 
 impl Drop for Awaited {
     fn drop(&mut self) {
-        if self.is_finished {
+        if self.is_finished || self.leaving == Leaving::GoesOn {
             return;
         }
         let (gateway, job) = (Arc::clone(&self.gateway), self.job);

@@ -12,7 +12,6 @@ use super::error::ApiError;
 pub(super) struct Telling {
     job: JobId,
     model: String,
-    created: i64,
     include_usage: bool,
     /// Bytes of the text that were told.
     told: usize,
@@ -21,11 +20,10 @@ pub(super) struct Telling {
 
 impl Telling {
     /// Nothing was told so far.
-    pub(super) fn new(job: JobId, model: String, created: i64, include_usage: bool) -> Self {
+    pub(super) fn new(job: JobId, model: String, include_usage: bool) -> Self {
         Self {
             job,
             model,
-            created,
             include_usage,
             told: 0,
             has_begun: false,
@@ -94,7 +92,7 @@ impl Telling {
         json!({
             "id": format!("chatcmpl-{}", self.job),
             "object": "chat.completion.chunk",
-            "created": self.created,
+            "created": self.job.0.get_timestamp().map_or(0, |at| at.to_unix().0),
             "model": self.model,
         })
     }
@@ -157,7 +155,7 @@ mod tests {
     }
 
     fn telling(include_usage: bool) -> Telling {
-        Telling::new(JobId::new(Utc::now()), "m".to_owned(), 0, include_usage)
+        Telling::new(JobId::new(Utc::now()), "m".to_owned(), include_usage)
     }
 
     /// The deltas of chunks, in short.

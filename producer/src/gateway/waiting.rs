@@ -26,8 +26,9 @@ impl Waiting {
 
     /// Every state that a job is seen in from now on, until nobody listens.
     pub(super) fn watch(&self, job: JobId) -> watch::Receiver<Option<JobState>> {
-        let (sender, states) = watch::channel(None);
-        self.watched().insert(job, sender);
+        let mut watched = self.watched();
+        let sender = watched.entry(job).or_insert_with(|| watch::channel(None).0);
+        let states = sender.subscribe();
         self.more.notify_one();
         states
     }

@@ -29,7 +29,7 @@ use crate::digest::short;
 use crate::run::manifest_lines;
 
 pub(crate) use mistake::{MODEL_MISMATCH, Mistake};
-pub(crate) use reference::{INLINE_REQUEST_BYTES_MAX, Keeper};
+pub(crate) use reference::{INLINE_REQUEST_BYTES_MAX, Keeper, named_media};
 pub(crate) use terms::{Ceiling, served};
 
 /// Items of a shard: few enough that one fits memory, whatever its lines are.
@@ -109,7 +109,8 @@ pub(crate) struct Submission {
     names: HashSet<u128>,
     items: Vec<ManifestItem>,
     items_count: u64,
-    media: Vec<MediaRef>,
+    /// What the gathered items name, and the line that names it first.
+    media: BTreeMap<MediaRef, u64>,
     shards: Vec<Shard>,
     mistakes: Vec<Mistake>,
 }
@@ -126,7 +127,7 @@ impl Submission {
             names: HashSet::new(),
             items: Vec::new(),
             items_count: 0,
-            media: Vec::new(),
+            media: BTreeMap::new(),
             shards: Vec::new(),
             mistakes: Vec::new(),
         }
@@ -194,12 +195,11 @@ impl Submission {
         let mut request = read.request;
         if is_heavy {
             let store = (!self.terms.check_only).then_some(&*self.stores.media);
-            let mut keeper = Keeper::new(store, &self.batch.tenant);
+            let keeper = Keeper::new(store, &self.batch.tenant);
             match keeper.lighten(request, &policy).await? {
                 Ok(lighter) => request = lighter,
                 Err(failure) => return Ok(Err(Mistake::invalid(number, &failure.message))),
             }
-            self.media.append(&mut keeper.kept);
         }
         let item = ManifestItem {
             id: JobId::new(self.batch.created_at),
@@ -219,6 +219,9 @@ impl Submission {
         if bytes > bytes_max {
             let message = format!("the request is {bytes} bytes, the limit is {bytes_max}");
             return Ok(Err(Mistake::invalid(number, &message)));
+        }
+        for media in named_media(&item.request) {
+            self.media.entry(media).or_insert(number);
         }
         Ok(Ok(item))
     }
@@ -275,9 +278,21 @@ impl Submission {
         let items = std::mem::take(&mut self.items);
         let (tenant, media) = (&self.batch.tenant, &self.stores.media);
         let lines = media.put(tenant, manifest_lines(&items)?).await?;
-        self.media.push(lines.clone());
-        let pinned = std::mem::take(&mut self.media);
-        media.pin(tenant, self.batch.id, &pinned).await?;
+        let named = std::mem::take(&mut self.media);
+        let mut pinned: Vec<MediaRef> = named.keys().cloned().collect();
+        pinned.push(lines.clone());
+        match media.pin(tenant, self.batch.id, &pinned).await {
+            Err(MediaError::Missing { sha256 }) => {
+                let line = named.iter().find(|(media, _)| media.sha256 == sha256);
+                let Some((media, line)) = line else {
+                    return Err(MediaError::Missing { sha256 }.into());
+                };
+                let message = format!("`{media}` is not in the media store");
+                self.mistakes.push(Mistake::invalid(*line, &message));
+                return Ok(());
+            }
+            pinned => pinned?,
+        }
         self.shards.push(Shard {
             index: u32::try_from(self.shards.len()).unwrap_or(u32::MAX),
             items: u32::try_from(items.len()).unwrap_or(u32::MAX),

@@ -22,23 +22,17 @@ pub(crate) struct Keeper<'a> {
     /// `None`: the references are made, and nothing is stored.
     media: Option<&'a AnyMedia>,
     tenant: &'a str,
-    /// What was kept so far.
-    pub(crate) kept: Vec<MediaRef>,
 }
 
 impl<'a> Keeper<'a> {
     pub(crate) fn new(media: Option<&'a AnyMedia>, tenant: &'a str) -> Self {
-        Self {
-            media,
-            tenant,
-            kept: Vec::new(),
-        }
+        Self { media, tenant }
     }
 
     /// The same request with references in place of long texts and inline pictures. Its texts are
     /// counted first, because nobody can do so afterwards; the inner error is that they are too long.
     pub(crate) async fn lighten(
-        &mut self,
+        &self,
         mut request: Request,
         policy: &Policy,
     ) -> Result<Result<Request, Failure>, MediaError> {
@@ -59,7 +53,7 @@ impl<'a> Keeper<'a> {
         Ok(Ok(request))
     }
 
-    async fn part(&mut self, part: Part) -> Result<Part, MediaError> {
+    async fn part(&self, part: Part) -> Result<Part, MediaError> {
         match part {
             Part::Text { text } if text.len() > REFERENCED_TEXT_BYTES_MIN => {
                 let file = FileRef {
@@ -82,7 +76,7 @@ impl<'a> Keeper<'a> {
     }
 
     /// The written reference of these bytes.
-    async fn keep(&mut self, bytes: Vec<u8>) -> Result<String, MediaError> {
+    async fn keep(&self, bytes: Vec<u8>) -> Result<String, MediaError> {
         let media = match self.media {
             Some(store) => store.put(self.tenant, bytes).await?,
             None => MediaRef {
@@ -90,10 +84,28 @@ impl<'a> Keeper<'a> {
                 bytes: bytes.len() as u64,
             },
         };
-        let written = media.to_string();
-        self.kept.push(media);
-        Ok(written)
+        Ok(media.to_string())
     }
+}
+
+/// What a request names that rests in the media store.
+pub(crate) fn named_media(request: &Request) -> impl Iterator<Item = MediaRef> + '_ {
+    let parts = request
+        .messages
+        .iter()
+        .flat_map(|message| match &message.content {
+            Content::Text(_) => &[][..],
+            Content::Parts(parts) => parts,
+        });
+    parts.filter_map(|part| {
+        let written = match part {
+            Part::Text { .. } => return None,
+            Part::ImageUrl { image_url } => &image_url.url,
+            Part::InputAudio { input_audio } => &input_audio.data,
+            Part::File { file } => &file.file_data,
+        };
+        written.parse().ok()
+    })
 }
 
 /// The bytes of a well-formed `data:` URL of a picture; validation has the words for any other.
@@ -151,11 +163,12 @@ mod tests {
             ..Request::default()
         };
         let policy = Policy::text("m");
-        let mut keeper = Keeper::new(None, "t");
+        let keeper = Keeper::new(None, "t");
         let lighter = keeper.lighten(request.clone(), &policy).await;
         let lighter = lighter.unwrap().unwrap();
-        let [picture, words] = keeper.kept.as_slice() else {
-            panic!("{:?}", keeper.kept)
+        let kept: Vec<_> = named_media(&lighter).collect();
+        let [picture, words] = kept.as_slice() else {
+            panic!("{kept:?}")
         };
         assert_eq!((picture.bytes, words.bytes), (2, long.len() as u64));
         let Content::Parts(parts) = &lighter.messages[0].content else {

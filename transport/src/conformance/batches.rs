@@ -273,6 +273,7 @@ async fn results_are_read_by_cursor_while_they_are_written<E: ResultsEnvironment
             cursor = page.cursor;
         }
         assert_eq!(reader.tail(batch.id, &cursor, 9).await.unwrap().results, []);
+        assert!(is_conflict(&reader.tail(batch.id, "no cursor", 9).await));
         seen
     };
     let ((), (), seen) = futures::join!(write(&writer, one), write(&other, two), read);
@@ -338,6 +339,15 @@ async fn a_replaced_item_reopens_its_batch<E: ResultsEnvironment>(environment: &
         counted(&results, &batch).await,
         (BatchState::InProgress, [0, 0, 1, 0, 0])
     );
+    // One at a time: what was replaced, and changes of state, are no results and end no page.
+    let named = [jobs[0].id, jobs[1].id];
+    let of_items = results.results_of(batch.id, &named).await.unwrap();
+    assert_eq!(of_items[0], None, "its place is taken");
+    assert_eq!(of_items[1].as_ref().map(|one| one.job_id), Some(named[1]));
+    let first = results.tail(batch.id, "", 1).await.unwrap();
+    assert_eq!(first.results[0].job_id, jobs[1].id);
+    let rest = results.tail(batch.id, &first.cursor, 1).await.unwrap();
+    assert_eq!(rest.results, []);
     let progress = results.progress(batch.id).await.unwrap();
     assert_eq!((progress.prompt_tokens, progress.finished_at), (0, None));
     assert_eq!(results.open_batches(1).await.unwrap(), [batch.id]);
@@ -359,14 +369,17 @@ async fn a_replaced_item_reopens_its_batch<E: ResultsEnvironment>(environment: &
         counted(&results, &batch).await,
         (BatchState::Completed, [1, 0, 1, 0, 0])
     );
-    let last = results
-        .tail(batch.id, "", 10)
-        .await
-        .unwrap()
-        .results
-        .pop()
-        .unwrap();
-    assert_eq!((last.job_id, last.item), (again.id, Some(0)));
+    let next = results.tail(batch.id, &rest.cursor, 1).await.unwrap();
+    assert_eq!(
+        (next.results[0].job_id, next.results[0].item),
+        (again.id, Some(0))
+    );
+    let of_items = results.results_of(batch.id, &named).await.unwrap();
+    let ids: Vec<_> = of_items.iter().flatten().map(|one| one.job_id).collect();
+    assert_eq!(ids, [again.id, jobs[1].id], "in the order of the items");
+    let all = results.tail(batch.id, "", 10).await.unwrap();
+    let ids: Vec<_> = all.results.iter().map(|result| result.job_id).collect();
+    assert_eq!(ids, [jobs[1].id, again.id]);
 }
 
 async fn only_a_finished_job_can_be_replaced_and_once<E: ResultsEnvironment>(environment: &E) {

@@ -6,6 +6,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a broken promise ends its case")]
 
+mod allowances;
 mod batches;
 mod cancelling;
 mod delivery;
@@ -77,6 +78,7 @@ where
         feeding::cases(),
         elections::cases(),
         records::cases(),
+        allowances::cases(),
         racing::results_cases(),
     ];
     exercise("results", cases.into_iter().flatten(), environment).await;

@@ -18,6 +18,7 @@ pub(super) fn cases<E: ResultsEnvironment>() -> Vec<Case<E>> {
         records_are_listed_from_the_highest_name_down,
         a_record_goes_when_its_time_is_over,
         a_record_over_the_limit_is_refused,
+        a_record_is_added_once,
     ]
 }
 
@@ -89,6 +90,37 @@ async fn a_record_goes_when_its_time_is_over<E: ResultsEnvironment>(environment:
     let page = results.records("a", "", 2).await.unwrap();
     assert_eq!(page, [record("d", ""), record("b", "")]);
     assert!(!results.remove_record("a", "c").await.unwrap());
+}
+
+async fn a_record_is_added_once<E: ResultsEnvironment>(environment: &E) {
+    let (results, other) = (environment.open().await, environment.open().await);
+    let (first, second) = (record("x", "first\nof two"), record("x", "second"));
+    let (one, two) = tokio::join!(
+        results.add_record("a", &first, LONG),
+        other.add_record("a", &second, LONG)
+    );
+    let kept = results.record("a", "x").await.unwrap();
+    let mut answers = [one.unwrap(), two.unwrap()];
+    answers.sort();
+    assert_eq!(
+        answers,
+        [None, kept.clone()],
+        "one is kept, and told the other"
+    );
+    assert!([Some(first.body.clone()), Some(second.body.clone())].contains(&kept));
+    assert_eq!(other.add_record("b", &second, None).await.unwrap(), None);
+    // One whose time is over is in nobody's way.
+    assert_eq!(other.add_record("c", &second, SHORT).await.unwrap(), None);
+    until(|| async {
+        results
+            .add_record("c", &first, LONG)
+            .await
+            .unwrap()
+            .is_none()
+    })
+    .await;
+    let over = record("y", &"x".repeat(RECORD_BYTES_MAX + 1));
+    assert!(is_conflict(&results.add_record("a", &over, None).await));
 }
 
 async fn a_record_over_the_limit_is_refused<E: ResultsEnvironment>(environment: &E) {

@@ -10,9 +10,13 @@ use super::error::StoreError;
 /// Marks the file as ours (`LAPI` in ASCII), so that no other program's database is touched.
 const APPLICATION_ID: i32 = 0x4c41_5049;
 /// Version of the tables.
-const SCHEMA_VERSION: i32 = 2;
+const SCHEMA_VERSION: i32 = 3;
 /// Tables of a new file, and what made each version of the one before it.
-const SCHEMA: [&str; 2] = [include_str!("schema.sql"), include_str!("records.sql")];
+const SCHEMA: [&str; 3] = [
+    include_str!("schema.sql"),
+    include_str!("records.sql"),
+    include_str!("allowances.sql"),
+];
 /// How long a write waits for another process's. A commit takes milliseconds.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Distance of two tries for the lock. Constant, so that a process that waits long is as likely to

@@ -8,7 +8,8 @@ use super::now_ms;
 /// Rows removed in one transaction, so that nobody waits long for it.
 const ROWS_MAX: i64 = 500;
 
-/// Removes results whose retention has ended, of at most one batch, and records whose time is over.
+/// Removes results whose retention has ended, of at most one batch, and records and parts of allowances
+/// whose time is over.
 pub(super) fn forget(db: &Connection) -> Result<(), StoreError> {
     let now = now_ms();
     let singles: Vec<(i64, [u8; 16])> = db
@@ -19,6 +20,11 @@ pub(super) fn forget(db: &Connection) -> Result<(), StoreError> {
     db.prepare_cached(
         "DELETE FROM record WHERE (collection, name) IN
            (SELECT collection, name FROM record WHERE expires_ms <= ?1 LIMIT ?2)",
+    )?
+    .execute([now, ROWS_MAX])?;
+    db.prepare_cached(
+        "DELETE FROM spent WHERE (allowance, slot) IN
+           (SELECT allowance, slot FROM spent WHERE expires_ms <= ?1 LIMIT ?2)",
     )?
     .execute([now, ROWS_MAX])?;
     let batch: Option<i64> = db

@@ -6,9 +6,13 @@ pub mod object_store;
 
 use std::future::Future;
 
+use chrono::TimeDelta;
 use lapidary_schemas::{BatchId, MediaRef};
 
 pub use any::AnyMedia;
+
+/// How long what nobody pins is kept, counted from when it was stored last.
+pub const UNPINNED_KEPT: TimeDelta = TimeDelta::hours(24);
 
 /// Why the media store did not do as told.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +101,7 @@ pub trait Media: Send + Sync {
         max: usize,
     ) -> impl Future<Output = Result<Vec<BatchId>, MediaError>> + Send;
 
-    /// Removes what no batch pins and what was last stored more than 24 hours before `now`.
+    /// Removes what no batch pins and what was last stored longer than [`UNPINNED_KEPT`] before `now`.
     fn collect(
         &self,
         now: chrono::DateTime<chrono::Utc>,

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use lapidary_schemas::batch::Shard;
-use lapidary_schemas::{Batch, BatchId, Job, JobId, Progress, WorkerInfo};
+use lapidary_schemas::{Batch, BatchId, Job, JobId, JobResult, Progress, WorkerInfo};
 
 use super::redis::RedisResults;
 use super::{
-    Begin, DeadLetter, EmbeddedResults, FeedPosition, Finished, JobState, Lease, Page, Put, Record,
-    Results, ResultsError,
+    Allowance, Begin, DeadLetter, EmbeddedResults, FeedPosition, Finished, JobState, Lease, Page,
+    Put, Record, Results, ResultsError, Taken,
 };
 
 /// The results store that a URL chose.
@@ -62,6 +62,14 @@ impl Results for AnyResults {
 
     async fn tail(&self, batch: BatchId, cursor: &str, max: usize) -> Result<Page, ResultsError> {
         chosen!(self, store => store.tail(batch, cursor, max))
+    }
+
+    async fn results_of(
+        &self,
+        batch: BatchId,
+        jobs: &[JobId],
+    ) -> Result<Vec<Option<JobResult>>, ResultsError> {
+        chosen!(self, store => store.results_of(batch, jobs))
     }
 
     async fn changed(
@@ -168,6 +176,15 @@ impl Results for AnyResults {
         chosen!(self, store => store.put_record(collection, record, ttl))
     }
 
+    async fn add_record(
+        &self,
+        collection: &str,
+        record: &Record,
+        ttl: Option<Duration>,
+    ) -> Result<Option<String>, ResultsError> {
+        chosen!(self, store => store.add_record(collection, record, ttl))
+    }
+
     async fn record(&self, collection: &str, name: &str) -> Result<Option<String>, ResultsError> {
         chosen!(self, store => store.record(collection, name))
     }
@@ -183,6 +200,10 @@ impl Results for AnyResults {
 
     async fn remove_record(&self, collection: &str, name: &str) -> Result<bool, ResultsError> {
         chosen!(self, store => store.remove_record(collection, name))
+    }
+
+    async fn take(&self, allowance: &Allowance, cost: u64) -> Result<Taken, ResultsError> {
+        chosen!(self, store => store.take(allowance, cost))
     }
 
     async fn announce(&self, worker: &WorkerInfo, ttl: Duration) -> Result<(), ResultsError> {

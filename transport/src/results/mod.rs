@@ -3,6 +3,7 @@
 //! Each change of state is one atomic step of the store, and the counters that report it change in
 //! the same step. A terminal state never changes.
 
+mod allowance;
 mod any;
 mod embedded;
 
@@ -17,8 +18,12 @@ use lapidary_schemas::limits::RECORD_BYTES_MAX;
 use lapidary_schemas::{Batch, BatchId, Job, JobId, JobResult, Progress, WorkerInfo};
 use serde::{Deserialize, Serialize};
 
+pub use allowance::{Allowance, Taken};
 pub use any::AnyResults;
 pub use embedded::EmbeddedResults;
+
+/// Bytes of results in one page.
+const PAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Why the results store did not do as told.
 #[derive(Debug, thiserror::Error)]
@@ -213,13 +218,22 @@ pub trait Results: Send + Sync {
 
     /// Results of a batch from `cursor` on (`""`: from the start), at most `max`, in order of
     /// completion. Items cancelled or expired before they were fed have no row here; they are
-    /// counted in [`Progress`].
+    /// counted in [`Progress`]; a result that was replaced has none any more.
     fn tail(
         &self,
         batch: BatchId,
         cursor: &str,
         max: usize,
     ) -> impl Future<Output = Result<Page, ResultsError>> + Send;
+
+    /// Results of a batch's items, named by the jobs of its manifest; where one was replaced, it is the
+    /// result of the last that took its place. Answers in order, `None` for items without a result. A
+    /// page: there may be fewer answers than jobs, but one at least.
+    fn results_of(
+        &self,
+        batch: BatchId,
+        jobs: &[JobId],
+    ) -> impl Future<Output = Result<Vec<Option<JobResult>>, ResultsError>> + Send;
 
     /// Waits until `tail` from `cursor` would return something or the batch's state changes, at
     /// most `timeout`. A hint: it may return early.
@@ -367,6 +381,14 @@ pub trait Results: Send + Sync {
         ttl: Option<Duration>,
     ) -> impl Future<Output = Result<(), ResultsError>> + Send;
 
+    /// Keeps a record unless its collection has one of its name: what that one says is answered.
+    fn add_record(
+        &self,
+        collection: &str,
+        record: &Record,
+        ttl: Option<Duration>,
+    ) -> impl Future<Output = Result<Option<String>, ResultsError>> + Send;
+
     /// What a record says.
     fn record(
         &self,
@@ -389,6 +411,15 @@ pub trait Results: Send + Sync {
         collection: &str,
         name: &str,
     ) -> impl Future<Output = Result<bool, ResultsError>> + Send;
+
+    // Allowances.
+
+    /// Takes `cost` of an allowance if so much is left of it. Taking nothing shows how much is.
+    fn take(
+        &self,
+        allowance: &Allowance,
+        cost: u64,
+    ) -> impl Future<Output = Result<Taken, ResultsError>> + Send;
 
     // Workers and elections.
 

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::path::Path as FilePath;
 use std::sync::Arc;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
 use futures::stream::{self, StreamExt};
 use lapidary_schemas::limits::MEDIA_BYTES_MAX;
@@ -17,10 +17,8 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use sha2::{Digest, Sha256};
 
-use super::{Collected, Media, MediaError};
+use super::{Collected, Media, MediaError, UNPINNED_KEPT};
 
-/// Age from which what nobody pins is removed.
-const UNPINNED_HOURS: i64 = 24;
 /// Requests under way at once.
 const CONCURRENT: usize = 16;
 
@@ -256,7 +254,7 @@ impl Media for ObjectMedia {
     }
 
     async fn collect(&self, now: DateTime<Utc>) -> Result<Collected, MediaError> {
-        let before = now - TimeDelta::hours(UNPINNED_HOURS);
+        let before = now - UNPINNED_KEPT;
         let objects = Path::from("objects");
         let mut old = self
             .store

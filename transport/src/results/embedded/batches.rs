@@ -3,15 +3,14 @@
 use chrono::{DateTime, Utc};
 use lapidary_schemas::batch::Shard;
 use lapidary_schemas::limits::SHARD_ITEMS_MAX;
-use lapidary_schemas::{Batch, BatchId, BatchState, JobResult, Progress};
+use lapidary_schemas::{Batch, BatchId, BatchState, JobId, JobResult, Progress};
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::jobs::{JobRow, stored_result};
 use super::{decode, encode, limit, position};
 use crate::embedded::{StoreError, now_ms};
-use crate::results::Page;
+use crate::results::{PAGE_BYTES_MAX, Page};
 
-/// Bytes of results in one page, beyond the first result.
-const PAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Shortest time results are kept: longer than any redelivery of their jobs.
 const RETENTION_S_MIN: u64 = 24 * 3600;
 
@@ -347,7 +346,9 @@ pub(super) fn tail(
     let batch = opened(db, id)?;
     let mut after = position(cursor, 0)?;
     let mut query = db.prepare_cached(
-        "SELECT n, body FROM result WHERE batch = ?1 AND n > ?2 ORDER BY n LIMIT ?3",
+        "SELECT n, body FROM result WHERE batch = ?1 AND n > ?2 AND NOT EXISTS
+           (SELECT 1 FROM job WHERE id = result.job AND replaced IS NOT NULL)
+         ORDER BY n LIMIT ?3",
     )?;
     let mut rows = query.query(params![batch.n, after, limit(max.max(1))])?;
     let (mut results, mut bytes) = (Vec::new(), 0);
@@ -368,6 +369,33 @@ pub(super) fn tail(
     Ok(Page { results, cursor })
 }
 
+/// Results of items, by the jobs that the manifest names.
+pub(super) fn results_of(
+    db: &Connection,
+    id: BatchId,
+    jobs: &[JobId],
+) -> Result<Vec<Option<JobResult>>, StoreError> {
+    opened(db, id)?;
+    let (mut results, mut bytes) = (Vec::new(), 0);
+    for first in jobs {
+        let mut job = JobRow::find(db, *first)?;
+        while let Some(by) = job.as_ref().and_then(|job| job.replaced) {
+            job = JobRow::find(db, JobId(uuid::Uuid::from_bytes(by)))?;
+        }
+        let body = match job.and_then(|job| job.result) {
+            Some(n) => Some(stored_result(db, n)?),
+            None => None,
+        };
+        bytes += body.as_ref().map_or(0, String::len);
+        if bytes > PAGE_BYTES_MAX && !results.is_empty() {
+            break;
+        }
+        let result = body.map(|body| decode("result", &body)).transpose()?;
+        results.push(result);
+    }
+    Ok(results)
+}
+
 /// The state of a batch, and whether it has results behind `cursor`.
 pub(super) fn standing(
     db: &Connection,
@@ -376,7 +404,11 @@ pub(super) fn standing(
 ) -> Result<(BatchState, bool), StoreError> {
     let batch = opened(db, id)?;
     let more = db
-        .prepare_cached("SELECT 1 FROM result WHERE batch = ?1 AND n > ?2 LIMIT 1")?
+        .prepare_cached(
+            "SELECT 1 FROM result WHERE batch = ?1 AND n > ?2 AND NOT EXISTS
+               (SELECT 1 FROM job WHERE id = result.job AND replaced IS NOT NULL)
+             LIMIT 1",
+        )?
         .exists([batch.n, position(cursor, 0)?])?;
     Ok((batch.state, more))
 }

@@ -5,6 +5,7 @@
 //! with the order of the commits because only one transaction writes at a time: a reader by cursor
 //! sees no hole.
 
+mod allowances;
 mod batches;
 mod elections;
 mod feeding;
@@ -19,14 +20,14 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use lapidary_schemas::batch::Shard;
-use lapidary_schemas::{Batch, BatchId, BatchState, Job, JobId, Progress, WorkerInfo};
+use lapidary_schemas::{Batch, BatchId, BatchState, Job, JobId, JobResult, Progress, WorkerInfo};
 use rusqlite::Connection;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{
-    Begin, DeadLetter, FeedPosition, Finished, JobState, Lease, Page, Put, Record, Results,
-    ResultsError, check_record,
+    Allowance, Begin, DeadLetter, FeedPosition, Finished, JobState, Lease, Page, Put, Record,
+    Results, ResultsError, Taken, check_record,
 };
 use crate::embedded::{EmbeddedFile, StoreError};
 
@@ -115,6 +116,16 @@ impl Results for EmbeddedResults {
     async fn tail(&self, batch: BatchId, cursor: &str, max: usize) -> Result<Page, ResultsError> {
         let cursor = cursor.to_owned();
         self.read(move |db| batches::tail(db, batch, &cursor, max))
+            .await
+    }
+
+    async fn results_of(
+        &self,
+        batch: BatchId,
+        jobs: &[JobId],
+    ) -> Result<Vec<Option<JobResult>>, ResultsError> {
+        let jobs = jobs.to_vec();
+        self.read(move |db| batches::results_of(db, batch, &jobs))
             .await
     }
 
@@ -278,6 +289,18 @@ impl Results for EmbeddedResults {
             .await
     }
 
+    async fn add_record(
+        &self,
+        collection: &str,
+        record: &Record,
+        ttl: Option<Duration>,
+    ) -> Result<Option<String>, ResultsError> {
+        check_record(collection, record)?;
+        let (collection, record) = (collection.to_owned(), record.clone());
+        self.write(move |db| records::add(db, &collection, &record, ttl))
+            .await
+    }
+
     async fn record(&self, collection: &str, name: &str) -> Result<Option<String>, ResultsError> {
         let (collection, name) = (collection.to_owned(), name.to_owned());
         self.read(move |db| records::get(db, &collection, &name))
@@ -298,6 +321,12 @@ impl Results for EmbeddedResults {
     async fn remove_record(&self, collection: &str, name: &str) -> Result<bool, ResultsError> {
         let (collection, name) = (collection.to_owned(), name.to_owned());
         self.write(move |db| records::remove(db, &collection, &name))
+            .await
+    }
+
+    async fn take(&self, allowance: &Allowance, cost: u64) -> Result<Taken, ResultsError> {
+        let allowance = allowance.clone();
+        self.write(move |db| allowances::take(db, &allowance, cost))
             .await
     }
 

@@ -22,6 +22,20 @@ pub(super) fn put(
     Ok(())
 }
 
+/// Keeps a record unless there is one of its name, and answers what that one says.
+pub(super) fn add(
+    db: &Connection,
+    collection: &str,
+    record: &Record,
+    ttl: Option<Duration>,
+) -> Result<Option<String>, StoreError> {
+    let there = get(db, collection, &record.name)?;
+    if there.is_none() {
+        put(db, collection, record, ttl)?;
+    }
+    Ok(there)
+}
+
 pub(super) fn get(
     db: &Connection,
     collection: &str,

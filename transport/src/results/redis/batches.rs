@@ -4,17 +4,15 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use lapidary_schemas::batch::Shard;
-use lapidary_schemas::{Batch, BatchId, BatchState, Progress};
+use lapidary_schemas::{Batch, BatchId, BatchState, JobId, JobResult, Progress};
 
 use super::RedisResults;
 use super::codec::{read, write};
 use super::keys::{Home, OPEN, lease};
-use crate::results::{FeedPosition, Lease, Page, ResultsError};
+use crate::results::{FeedPosition, Lease, PAGE_BYTES_MAX, Page, ResultsError};
 
 /// Shortest time results are kept: longer than any redelivery of their jobs.
 const RETENTION_MIN_S: u64 = 24 * 3600;
-/// Bytes of results in one page, beyond the first.
-const PAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Batches looked at in one step when listing the open ones.
 const LOOK: isize = 256;
 
@@ -35,6 +33,17 @@ fn said(batch_id: BatchId, answer: Option<&str>) -> Result<(), ResultsError> {
 
 fn state(text: &str) -> Result<BatchState, ResultsError> {
     read("batch state", &format!("\"{text}\""))
+}
+
+/// A position in a stream: milliseconds and a number.
+fn check_cursor(cursor: &str) -> Result<(), ResultsError> {
+    let is_number = |text: &str| text.parse::<u64>().is_ok();
+    match cursor.split_once('-') {
+        Some((millis, number)) if is_number(millis) && is_number(number) => Ok(()),
+        _ => Err(ResultsError::Conflict {
+            message: format!("`{cursor}` is no cursor of this store"),
+        }),
+    }
 }
 
 impl RedisResults {
@@ -210,6 +219,7 @@ impl RedisResults {
         let start = if cursor.is_empty() {
             "-".to_owned()
         } else {
+            check_cursor(cursor)?;
             format!("({cursor}")
         };
         let args = [start, max.max(1).to_string(), PAGE_BYTES_MAX.to_string()];
@@ -226,6 +236,26 @@ impl RedisResults {
             next
         };
         Ok(Page { results, cursor })
+    }
+
+    pub(super) async fn results_of_(
+        &self,
+        batch: BatchId,
+        jobs: &[JobId],
+    ) -> Result<Vec<Option<JobResult>>, ResultsError> {
+        let mut args = vec![PAGE_BYTES_MAX.to_string()];
+        args.extend(jobs.iter().map(JobId::to_string));
+        let keys = Home::Batch(batch).keys();
+        let found: Option<Vec<String>> = self
+            .store
+            .run(&self.scripts.results_of, &keys, &args)
+            .await?;
+        let found = found.ok_or_else(|| missing(batch))?.into_iter();
+        let result = |text: String| match text.as_str() {
+            "" => Ok(None),
+            text => read("result", text).map(Some),
+        };
+        found.map(result).collect()
     }
 
     pub(super) async fn changed_(

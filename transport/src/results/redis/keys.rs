@@ -74,12 +74,18 @@ pub(super) fn location(job: JobId) -> String {
     format!("lapidary:{{{job}}}:batch")
 }
 
-/// A collection of records: their bodies by name, and their names in order.
-pub(super) fn collection(name: &str) -> [String; 2] {
+/// A collection of records: their bodies by name, their names in order, and when which of them ends.
+pub(super) fn collection(name: &str) -> [String; 3] {
     [
         format!("lapidary:{{records:{name}}}"),
         format!("lapidary:{{records:{name}}}:names"),
+        format!("lapidary:{{records:{name}}}:ends"),
     ]
+}
+
+/// What was taken of an allowance: how much, by slot of its window.
+pub(super) fn allowance(name: &str) -> String {
+    format!("lapidary:{{allowance:{name}}}")
 }
 
 /// An election, and the counter of its winners.

@@ -2,6 +2,7 @@
 //!
 //! A single server or a primary with replicas. Everything of a batch lives in one hash slot.
 
+mod allowances;
 mod batches;
 mod codec;
 mod jobs;
@@ -17,14 +18,14 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use lapidary_schemas::batch::Shard;
-use lapidary_schemas::{Batch, BatchId, Job, JobId, Progress, WorkerInfo};
+use lapidary_schemas::{Batch, BatchId, Job, JobId, JobResult, Progress, WorkerInfo};
 
 use self::keys::{Home, location};
 use self::scripts::Scripts;
 use self::store::Store;
 use super::{
-    Begin, DeadLetter, FeedPosition, Finished, JobState, Lease, Page, Put, Record, Results,
-    ResultsError,
+    Allowance, Begin, DeadLetter, FeedPosition, Finished, JobState, Lease, Page, Put, Record,
+    Results, ResultsError, Taken,
 };
 
 /// Jobs whose batch this process remembers.
@@ -170,6 +171,14 @@ impl Results for RedisResults {
         self.tail_(batch, cursor, max).await
     }
 
+    async fn results_of(
+        &self,
+        batch: BatchId,
+        jobs: &[JobId],
+    ) -> Result<Vec<Option<JobResult>>, ResultsError> {
+        self.results_of_(batch, jobs).await
+    }
+
     async fn changed(
         &self,
         batch: BatchId,
@@ -274,6 +283,15 @@ impl Results for RedisResults {
         self.put_record_(collection, record, ttl).await
     }
 
+    async fn add_record(
+        &self,
+        collection: &str,
+        record: &Record,
+        ttl: Option<Duration>,
+    ) -> Result<Option<String>, ResultsError> {
+        self.add_record_(collection, record, ttl).await
+    }
+
     async fn record(&self, collection: &str, name: &str) -> Result<Option<String>, ResultsError> {
         self.record_(collection, name).await
     }
@@ -289,6 +307,10 @@ impl Results for RedisResults {
 
     async fn remove_record(&self, collection: &str, name: &str) -> Result<bool, ResultsError> {
         self.remove_record_(collection, name).await
+    }
+
+    async fn take(&self, allowance: &Allowance, cost: u64) -> Result<Taken, ResultsError> {
+        self.take_(allowance, cost).await
     }
 
     async fn announce(&self, worker: &WorkerInfo, ttl: Duration) -> Result<(), ResultsError> {

@@ -14,14 +14,41 @@ impl RedisResults {
         record: &Record,
         ttl: Option<Duration>,
     ) -> Result<(), ResultsError> {
+        self.keep(collection, record, ttl, "put").await?;
+        Ok(())
+    }
+
+    pub(super) async fn add_record_(
+        &self,
+        collection: &str,
+        record: &Record,
+        ttl: Option<Duration>,
+    ) -> Result<Option<String>, ResultsError> {
+        self.keep(collection, record, ttl, "add").await
+    }
+
+    async fn keep(
+        &self,
+        collection: &str,
+        record: &Record,
+        ttl: Option<Duration>,
+        how: &str,
+    ) -> Result<Option<String>, ResultsError> {
         check_record(collection, record)?;
         let ttl = ttl.map_or_else(|| "-".to_owned(), milliseconds);
-        let args = [record.name.clone(), record.body.clone(), ttl];
+        let args = [
+            record.name.clone(),
+            record.body.clone(),
+            ttl,
+            how.to_owned(),
+        ];
         let keys = keys_of(collection);
-        self.store
-            .run::<()>(&self.scripts.put_record, &keys, &args)
+        let there = self
+            .store
+            .run(&self.scripts.put_record, &keys, &args)
             .await?;
-        self.store.replicated().await
+        self.store.replicated().await?;
+        Ok(there)
     }
 
     pub(super) async fn record_(
@@ -68,14 +95,16 @@ impl RedisResults {
         name: &str,
     ) -> Result<bool, ResultsError> {
         let there = self.record_(collection, name).await?.is_some();
-        let [bodies, names] = keys_of(collection);
-        let mut both = redis::pipe();
-        both.atomic()
+        let [bodies, names, ends] = keys_of(collection);
+        let mut all = redis::pipe();
+        all.atomic()
             .hdel(bodies, name)
             .ignore()
             .zrem(names, name)
+            .ignore()
+            .zrem(ends, name)
             .ignore();
-        self.store.query_pipe::<()>(&both).await?;
+        self.store.query_pipe::<()>(&all).await?;
         self.store.replicated().await?;
         Ok(there)
     }

@@ -1,4 +1,4 @@
--- KEYS: 1 bodies, 2 names. ARGV: 1 highest and 2 lowest name, as ZREVRANGEBYLEX has them, 3 how many.
+-- KEYS: 1 bodies, 2 names, 3 ends. ARGV: 1 highest and 2 lowest name, as ZREVRANGEBYLEX has them, 3 how many.
 -- Answers names and bodies by turns, from the highest name down.
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
@@ -15,6 +15,7 @@ while #found < 2 * most do
     else
       redis.call('HDEL', KEYS[1], name)
       redis.call('ZREM', KEYS[2], name)
+      redis.call('ZREM', KEYS[3], name)
     end
   end
   high = '(' .. names[#names]
