@@ -7,8 +7,19 @@ const EVENT_CHARS_MAX = 1 << 22;
 export const key = {
   get: () => sessionStorage.getItem(KEY),
   set: (written) => sessionStorage.setItem(KEY, written),
-  forget: () => sessionStorage.removeItem(KEY),
+  /** With it goes what was seen with it. */
+  forget() {
+    sessionStorage.removeItem(KEY);
+    pictures.forEach(revoke);
+    pictures.clear();
+  },
 };
+
+/** Pictures by their reference, as addresses that an image can show; the last ones stay at hand. */
+const pictures = new Map();
+const PICTURES_MAX = 200;
+
+const revoke = (address) => address.then(URL.revokeObjectURL, () => {});
 
 /** What the gateway refused, in its own words. */
 export class Refusal extends Error {
@@ -60,10 +71,6 @@ export async function* events(path, signal) {
   }
 }
 
-/** Pictures by their reference, as addresses that an image can show; the last ones stay at hand. */
-const pictures = new Map();
-const PICTURES_MAX = 200;
-
 /** What an image shows for a picture of a request; none for what is on another host. */
 export async function picture(reference) {
   if (reference.startsWith("data:image/")) return reference;
@@ -78,7 +85,7 @@ export async function picture(reference) {
     for (const [oldest, address] of pictures) {
       if (pictures.size <= PICTURES_MAX) break;
       pictures.delete(oldest);
-      address.then(URL.revokeObjectURL, () => {});
+      revoke(address);
     }
   }
   return known;

@@ -10,17 +10,21 @@ const RESULTS = 24;
 const going = (batch) => ["validating", "in_progress", "cancelling", "finalizing"].includes(batch.status);
 const finished = ({ request_counts: counts }) => counts.completed + counts.failed;
 
+/** Requests that failed, besides those that were filtered, cancelled or too late. */
+const broken = ({ request_counts: counts }) => counts.failed - counts.filtered - counts.cancelled - counts.expired;
+
 /** A bar of what is through. */
 function bar() {
-  const [good, bad] = [h("span", { class: "good" }), h("span", { class: "bad" })];
-  const element = h("div", { class: "bar", role: "progressbar", "aria-valuemin": 0, "aria-valuemax": 100 }, good, bad);
+  const [good, bad, calm] = ["good", "bad", "calm"].map((tone) => h("span", { class: tone }));
+  const element = h("div", { class: "bar", role: "progressbar", "aria-valuemin": 0, "aria-valuemax": 100 }, good, bad, calm);
   return {
     element,
     update(batch) {
       const counts = batch.request_counts;
       const share = (n) => (counts.total ? (100 * n) / counts.total : 0);
       good.style.width = `${share(counts.completed)}%`;
-      bad.style.width = `${share(counts.failed)}%`;
+      bad.style.width = `${share(broken(batch))}%`;
+      calm.style.width = `${share(counts.failed - broken(batch))}%`;
       element.setAttribute("aria-valuenow", Math.floor(share(finished(batch))));
       element.setAttribute("aria-label", `Progress of ${batchName(batch)}`);
     },
@@ -31,8 +35,7 @@ function bar() {
 function pace(batch) {
   const counts = batch.request_counts;
   const parts = [`${count(finished(batch))} of ${count(counts.total)}`];
-  const failed = counts.failed - counts.filtered - counts.cancelled - counts.expired;
-  if (failed) parts.push(`${count(failed)} failed`);
+  if (broken(batch)) parts.push(`${count(broken(batch))} failed`);
   for (const kind of ["filtered", "cancelled", "expired"]) if (counts[kind]) parts.push(`${count(counts[kind])} ${kind}`);
   if (going(batch) && batch.requests_per_second) parts.push(`${about(batch.requests_per_second)} a second`);
   if (going(batch) && batch.seconds_left) parts.push(`${lasting(batch.seconds_left)} left`);
@@ -127,7 +130,7 @@ export function batchView(id, app) {
     h("section", { class: "panel" },
       h("div", { class: "line" }, title, status.element, cancel.element), progress.element, how, facts),
     h("section", { class: "panel" },
-      h("h2", {}, "Results"), h("p", { class: "soft" }, "The newest first."), empty, list, h("div", { class: "buttons" }, older)),
+      h("h2", {}, "Results, the newest first"), empty, list, h("div", { class: "buttons" }, older)),
   );
   let results = [];
   let cursor = null;

@@ -12,7 +12,8 @@ function ceiling(largest) {
   return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= largest);
 }
 
-/** A chart of series of numbers, each `{ name, tone }`; `write` puts a value in words. */
+/** A chart of series of numbers, each `{ name, tone, tell }`, where `tell` makes a phrase of a written value;
+ *  `write` puts a value in words. */
 export function chart(title, series, write) {
   const lines = series.map(({ tone }) => h("path", { class: `curve ${tone}`, "vector-effect": "non-scaling-stroke" }));
   const area = h("path", { class: `area ${series[0].tone}` });
@@ -36,11 +37,7 @@ export function chart(title, series, write) {
   let chosen = null;
 
   const told = (at) => {
-    const values = series.map(({ name }, i) => {
-      const value = shown.columns[i][at];
-      const words = value === null || value === undefined ? "–" : write(value);
-      return series.length > 1 ? `${name} ${words}` : words;
-    });
+    const values = series.map(({ tell }, i) => tell(write(shown.columns[i][at])));
     return values.join(", ");
   };
 

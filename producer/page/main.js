@@ -29,7 +29,8 @@ let following = null;
 const app = {
   latest: () => latest,
   may: (scope) => latest.scopes.includes(scope),
-  owns: (batch) => !batch.tenant || batch.tenant === latest.tenant,
+  /** Whether it may be looked into. */
+  owns: (batch) => latest.scopes.includes("read") && (!batch.tenant || batch.tenant === latest.tenant),
   batch: (id) => listed.get(id) ?? null,
   /** The newest first; ids begin with the time they were made at. */
   batches: () => [...listed.values()].sort((a, b) => (a.id < b.id ? 1 : -1)),

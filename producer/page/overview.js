@@ -5,7 +5,7 @@ import { batchRow } from "./batch.js";
 import { chart } from "./chart.js";
 import { announce, h, keep, say } from "./dom.js";
 import { resultCard } from "./result.js";
-import { about, ago, count, lasting, many } from "./words.js";
+import { about, count, lasting, many } from "./words.js";
 
 const RECENT = 8;
 const HEADLINES = { problem: "Something is wrong", attention: "Worth a look", good: "All is well" };
@@ -30,11 +30,16 @@ function verdict() {
       say(headline, HEADLINES[level]);
       say(rest, summary(overview));
       keep(list, overview.concerns, (one) => `${one.level} ${one.message}`, (one) => ({
-        element: h("li", { "data-level": one.level },
-          one.batch_id ? h("a", { href: `#/batches/${one.batch_id}` }, one.message) : one.message),
+        element: h("li", { "data-level": one.level }, linked(one)),
       }));
     },
   };
+}
+
+/** A concern, with the way to what it is about. */
+function linked({ kind, message, batch_id: batch }) {
+  const way = batch ? `#/batches/${batch}` : kind === "dead_letters" ? "#/dead" : null;
+  return way ? h("a", { href: way }, message) : message;
 }
 
 function summary(overview) {
@@ -73,9 +78,15 @@ function figures() {
 }
 
 function curves() {
-  const throughput = chart("Finished a minute", [{ name: "answered", tone: "one" }, { name: "without answer", tone: "bad" }], about);
-  const tokens = chart("Tokens a second", [{ name: "tokens", tone: "one" }], about);
-  const latency = chart("Time for a request", [{ name: "half", tone: "one" }, { name: "19 of 20", tone: "two" }], lasting);
+  const throughput = chart("Finished a minute", [
+    { name: "answered", tone: "one", tell: (n) => `${n} answered` },
+    { name: "without answer", tone: "bad", tell: (n) => `${n} without answer` },
+  ], about);
+  const tokens = chart("Tokens a second", [{ name: "tokens", tone: "one", tell: (n) => n }], about);
+  const latency = chart("Time for a request", [
+    { name: "median", tone: "one", tell: (time) => `median ${time}` },
+    { name: "95 %", tone: "two", tell: (time) => `95 % ${time}` },
+  ], lasting);
   return {
     element: h("div", { class: "charts" }, [throughput, tokens, latency].map(({ element }) => element)),
     update({ history }) {
@@ -159,7 +170,6 @@ export function overviewView(app) {
   const parts = { verdict: verdict(), figures: figures(), curves: curves(), queues: queues(), workers: workers(), recent: recent(app) };
   const list = h("ul", { class: "batches", id: "batches" });
   const none = h("p", { class: "soft" }, "No batches yet. ", h("code", {}, "lapidary submit"), " and ", h("code", {}, "POST /v1/batches"), " make them.");
-  const dead = h("p", { class: "dead-note", hidden: true });
   const place = h("div", { class: "pair" },
     h("section", { class: "panel" }, h("h2", {}, "Queues"), parts.queues.element),
     h("section", { class: "panel" }, h("h2", {}, "Workers"), parts.workers.element));
@@ -168,7 +178,6 @@ export function overviewView(app) {
     parts.figures.element,
     h("section", { class: "panel" }, h("h2", {}, "Batches"), none, list),
     h("section", { class: "panel" }, h("h2", {}, "The last minutes"), parts.curves.element),
-    dead,
     place,
     parts.recent.element,
   );
@@ -178,9 +187,6 @@ export function overviewView(app) {
     place.hidden = overview.queues === null;
     parts.queues.update(overview.queues ?? []);
     parts.workers.update(overview.workers ?? []);
-    const letter = overview.dead_letter;
-    dead.hidden = !letter;
-    if (letter) dead.replaceChildren(h("a", { href: "#/dead" }, `Dead letters: the newest ${ago(letter.died_at)}`));
     const batches = app.batches();
     none.hidden = batches.length > 0;
     keep(list, batches, (batch) => batch.id, (batch) => batchRow(batch, app));

@@ -87,6 +87,12 @@ function fact(name, value) {
   return value === null || value === undefined ? null : h("div", {}, h("dt", {}, name), h("dd", {}, value));
 }
 
+/** Data in a request, cut to where it can be told what it is. */
+function shorter(_, value) {
+  const isLong = typeof value === "string" && value.startsWith("data:") && value.length > 100;
+  return isLong ? `${value.slice(0, 40)}… (${count(value.length)} characters)` : value;
+}
+
 /** Stages of its time, each with its share. */
 function timings(result) {
   const { queue, media, filter, prefill, decode } = result.timings;
@@ -143,7 +149,7 @@ export function resultView(id, app) {
       h("section", { class: "panel" },
         h("h2", {}, "What was asked"),
         result.request
-          ? h("pre", { tabindex: "0" }, JSON.stringify(result.request, null, 2))
+          ? h("pre", { tabindex: "0" }, JSON.stringify(result.request, shorter, 2))
           : h("p", { class: "soft" }, "The request is not kept any more.")),
     );
   }

@@ -10,7 +10,7 @@ export const count = (n) => (n < 100_000 ? number.format(n) : short.format(n));
 export function about(x) {
   if (x === null || x === undefined) return "–";
   if (x >= 1000) return short.format(x);
-  return x >= 100 ? x.toFixed(0) : x >= 10 ? x.toFixed(1) : x === 0 ? "0" : x.toFixed(2);
+  return Number.isInteger(x) || x >= 100 ? x.toFixed(0) : x.toFixed(x >= 10 ? 1 : 2);
 }
 
 /** So many of something. */
@@ -35,7 +35,8 @@ export function ago(moment) {
 }
 
 /** A moment on the clock. */
-export const clock = (moment) => new Date(moment * 1000).toLocaleTimeString();
+export const clock = (moment) =>
+  new Date(moment * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 
 /** A moment, whole. */
 export const when = (moment) => new Date(moment * 1000).toLocaleString();

@@ -25,9 +25,26 @@ pub(super) enum Level {
     Attention,
 }
 
+/// What it is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Kind {
+    /// A store does not answer.
+    StoreAway,
+    /// No worker serves a model that is asked for.
+    ModelUnserved,
+    /// Nothing comes of a model.
+    ModelStill,
+    /// Requests of a batch fail.
+    BatchFailing,
+    /// Jobs have died.
+    DeadLetters,
+}
+
 /// One thing to look at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Concern {
+    pub(super) kind: Kind,
     pub(super) level: Level,
     pub(super) message: String,
     /// The batch that it is about.
@@ -36,8 +53,9 @@ pub(super) struct Concern {
 }
 
 impl Concern {
-    fn new(level: Level, message: String) -> Self {
+    fn new(kind: Kind, level: Level, message: String) -> Self {
         Self {
+            kind,
             level,
             message,
             batch_id: None,
@@ -50,7 +68,7 @@ impl Concern {
 pub(super) fn concerns(look: &Look, batches: &[&Seen], is_operator: bool) -> Vec<Concern> {
     let away = look.away.iter();
     let mut found: Vec<Concern> = away
-        .map(|away| Concern::new(Level::Problem, away.clone()))
+        .map(|away| Concern::new(Kind::StoreAway, Level::Problem, away.clone()))
         .collect();
     let waiting = waiting(look, batches, is_operator);
     found.extend(waiting.into_iter().filter_map(|(model, count)| {
@@ -59,7 +77,7 @@ pub(super) fn concerns(look: &Look, batches: &[&Seen], is_operator: bool) -> Vec
     found.extend(batches.iter().filter_map(|seen| failing(look, seen)));
     if let Some(dead) = look.dead.as_ref().filter(|_| is_operator) {
         let message = format!("there are dead letters, the newest: {}", dead.reason);
-        found.push(Concern::new(Level::Attention, message));
+        found.push(Concern::new(Kind::DeadLetters, Level::Attention, message));
     }
     found.sort_by_key(|concern| concern.level);
     found
@@ -91,7 +109,7 @@ fn unserved(look: &Look, model: &str, waiting: u64) -> Option<Concern> {
         "requests wait"
     };
     let message = format!("no worker serves `{model}`; {waiting} {wait} for it");
-    Some(Concern::new(Level::Problem, message))
+    Some(Concern::new(Kind::ModelUnserved, Level::Problem, message))
 }
 
 /// A model of which nothing has come for long, although there are workers and batches.
@@ -110,7 +128,7 @@ fn still(look: &Look, batches: &[&Seen], model: &str, waiting: u64) -> Option<Co
     let seconds = still.num_seconds();
     let message =
         format!("`{model}` has finished nothing for {seconds} s; {waiting} requests wait");
-    Some(Concern::new(Level::Attention, message))
+    Some(Concern::new(Kind::ModelStill, Level::Attention, message))
 }
 
 fn failing(look: &Look, seen: &Seen) -> Option<Concern> {
@@ -136,7 +154,7 @@ fn failing(look: &Look, seen: &Seen) -> Option<Concern> {
     );
     Some(Concern {
         batch_id: Some(id),
-        ..Concern::new(level, message)
+        ..Concern::new(Kind::BatchFailing, level, message)
     })
 }
 

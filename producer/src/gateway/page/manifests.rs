@@ -22,6 +22,8 @@ type Key = (String, MediaRef);
 pub(super) struct Manifests {
     /// The one used last comes last.
     kept: Mutex<VecDeque<(Key, Arc<Vec<u8>>)>>,
+    /// One is read at a time: so what is in memory is bounded, and nothing is read twice.
+    reading: tokio::sync::Mutex<()>,
 }
 
 impl Manifests {
@@ -68,6 +70,10 @@ impl Manifests {
             return Ok(None);
         };
         let key = (batch.tenant.clone(), media);
+        if let Some(lines) = self.known(&key) {
+            return Ok(Some(lines));
+        }
+        let _turn = self.reading.lock().await;
         if let Some(lines) = self.known(&key) {
             return Ok(Some(lines));
         }
