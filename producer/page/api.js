@@ -39,11 +39,11 @@ async function answered(path, options = {}) {
   throw new Refusal(answer.status, body?.error);
 }
 
-/** An answer of JSON. */
+/** An answer of JSON; a body that is a text is sent as it is. */
 export async function ask(path, { method = "GET", body, signal } = {}) {
   const options = { method, signal };
   if (body !== undefined) {
-    options.body = JSON.stringify(body);
+    options.body = typeof body === "string" ? body : JSON.stringify(body);
     options.headers = { "Content-Type": "application/json" };
   }
   return (await answered(path, options)).json();

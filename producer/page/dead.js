@@ -57,7 +57,7 @@ export function letterView(id, app) {
   const element = h("article", {}, h("p", { class: "soft" }, "…"));
 
   function show(letter) {
-    const written = letter.request ? JSON.stringify(letter.request, null, 2) : null;
+    const written = letter.request_text;
     const request = h("textarea", { id: "request", rows: 16, spellcheck: "false", "aria-describedby": "request-help request-wrong" });
     request.value = written ?? "";
     const wrong = h("p", { id: "request-wrong", class: "wrong", role: "alert" });
@@ -66,17 +66,17 @@ export function letterView(id, app) {
 
     async function replay() {
       say(wrong, "");
-      const body = {};
-      if (request.value !== written) {
-        try {
-          body.request = JSON.parse(request.value);
-        } catch (error) {
-          say(wrong, `The request is no JSON: ${error.message}`);
-          request.focus();
-          return;
-        }
+      const isMended = request.value !== written;
+      try {
+        JSON.parse(request.value);
+      } catch (error) {
+        say(wrong, `The request is no JSON: ${error.message}`);
+        request.focus();
+        return;
       }
-      const how = body.request ? "with the mended request" : "as it was";
+      // As it is written: read and written again, a large seed would be another one.
+      const body = isMended ? `{"request":${request.value}}` : "{}";
+      const how = isMended ? "with the mended request" : "as it was";
       if (!(await confirmed(`Bring ${name(letter)} back ${how}?`, "Bring it back", "Not now"))) return;
       button.disabled = true;
       try {

@@ -87,11 +87,9 @@ function fact(name, value) {
   return value === null || value === undefined ? null : h("div", {}, h("dt", {}, name), h("dd", {}, value));
 }
 
-/** Data in a request, cut to where it can be told what it is. */
-function shorter(_, value) {
-  const isLong = typeof value === "string" && value.startsWith("data:") && value.length > 100;
-  return isLong ? `${value.slice(0, 40)}… (${count(value.length)} characters)` : value;
-}
+/** A request with its data cut to where it can be told what it is. */
+const shorter = (text) =>
+  text.replace(/"data:[^"]{100,}"/g, (data) => `${data.slice(0, 40)}… (${count(data.length - 2)} characters)"`);
 
 /** Stages of its time, each with its share. */
 function timings(result) {
@@ -141,15 +139,14 @@ export function resultView(id, app) {
           fact("Attempt", count(result.attempt)),
           fact("Tokens", `${count(usage.prompt_tokens)} read (${count(usage.image_tokens)} of pictures, ${count(usage.cached_tokens)} known before), ${count(usage.completion_tokens)} written`),
           fact("Tokens a second", result.tokens_per_second && about(result.tokens_per_second)),
-          fact("Seed", result.seed?.toString()),
           fact("Worker", result.worker),
           fact("Id", result.id))),
       h("section", { class: "panel" }, h("h2", {}, "Where its time went"), timings(result)),
       h("section", { class: "panel" }, h("h2", {}, "What the filter said"), verdictRows(result)),
       h("section", { class: "panel" },
         h("h2", {}, "What was asked"),
-        result.request
-          ? h("pre", { tabindex: "0" }, JSON.stringify(result.request, shorter, 2))
+        result.request_text
+          ? h("pre", { tabindex: "0" }, shorter(result.request_text))
           : h("p", { class: "soft" }, "The request is not kept any more.")),
     );
   }

@@ -85,10 +85,9 @@ def asked(name, more=b""):
     return {"messages": [{"role": "user", "content": parts}], "temperature": 0}
 
 
-def batch(name, times):
-    """A batch of every picture so many times; the first is so large that it goes through the media store."""
-    names = sorted(EXPECTED)
-    more = {names[0]: bytes(50_000)}
+def batch(name, names, times):
+    """A batch of pictures so many times; one of them is so large that it goes through the media store."""
+    more = {"00.png": bytes(50_000)}
     lines = [
         {"custom_id": f"{number}/{name}", "method": "POST", "url": "/v1/chat/completions",
          "body": {**asked(name, more.get(name, b"")), "model": MODEL}}
@@ -106,7 +105,15 @@ def batch(name, times):
               "metadata": {"name": name}}
     status, made = ask("POST", "/v1/batches", OPERATOR, wanted)
     assert status == 200, made
-    return made["id"]
+    return made["id"], made["request_counts"]["total"]
+
+
+def large(batch):
+    """A result whose picture went through the media store, and that picture's reference."""
+    status, latest = ask("GET", f"/v1/batches/{batch}/latest?limit=100", OPERATOR)
+    assert status == 200 and len(latest["data"]) == 100, latest
+    found = [(one["id"], picture) for one in latest["data"] for picture in one["pictures"]]
+    return next((result, picture) for result, picture in found if picture.startswith("media:"))
 
 
 def say(line):
@@ -176,12 +183,15 @@ class Person:
 
     def watches(self):
         """A batch from its beginning to its end, without touching anything."""
-        page, id = self.page, batch("harbour", 8)
+        page = self.page
+        # The model is small and fast: so many take it a few seconds.
+        id, total = batch("harbour", sorted(EXPECTED), 80)
+        total = f"{total:,}"
         row = self.row(id)
         expect(row).to_contain_text("harbour")
         say("a batch waits")
         expect(page.locator("#verdict")).to_have_text("Something is wrong")
-        expect(page.locator(".concerns")).to_contain_text(f"no worker serves `{MODEL}`; 192 requests wait for it")
+        expect(page.locator(".concerns")).to_contain_text(f"no worker serves `{MODEL}`; {total.replace(',', '')} requests wait")
         expect(row.get_by_role("progressbar")).to_have_attribute("aria-valuenow", "0")
         self.shots("overview-problem")
         row.get_by_role("progressbar").evaluate(
@@ -199,7 +209,7 @@ class Person:
         seen = page.evaluate("window.seen")
         assert seen == sorted(seen) and seen[-1] == 100, seen
         assert any(0 < share < 100 for share in seen), seen
-        expect(row).to_contain_text("192 of 192")
+        expect(row).to_contain_text(f"{total} of {total}")
         # The curves and figures tell of it.
         for chart in page.locator(".chart svg").all():
             expect(chart).not_to_have_attribute("aria-label", "nothing yet")
@@ -229,8 +239,12 @@ class Person:
         expect(page.locator("pre")).to_contain_text(PROMPT)
         expect(page.locator("article")).to_contain_text("Where its time went")
         self.shots("result")
+        result = page.url.rsplit("/", 1)[1]
+        page.goto(f"{URL}/#/results/{large(id)[0]}")
+        expect(page.locator("#said")).to_have_text(EXPECTED["00.png"])
+        self.seen_all(".pictures img")
         say("all went well")
-        return page.url.rsplit("/", 1)[1]
+        return result
 
     def seen_all(self, pictures):
         """Every picture is there and can be seen."""
@@ -294,7 +308,7 @@ class Person:
     def cancels(self):
         page = self.page
         page.get_by_role("link", name="Overview", exact=True).click()
-        id = batch("mistake", 100)
+        id, _ = batch("mistake", ["10.png"], 5_000)
         cancel = self.row(id).get_by_role("button", name="Cancel")
         cancel.click()
         page.get_by_role("dialog").get_by_role("button", name="Go on").click()
@@ -312,9 +326,9 @@ class Person:
             assert ask("GET", path, OPERATOR)[0] == 200
             status, answer = ask("GET", path, STRANGER)
             assert (status, answer["error"]["code"]) == (404, "not_found"), answer
-        shown = ask("GET", f"/v1/batches/{batch}/latest?limit=24", OPERATOR)[1]["data"]
-        [picture] = [picture for one in shown for picture in one["pictures"] if picture.startswith("media:")]
-        assert ask("GET", f"/v1/media/{picture}", STRANGER)[0] == 404
+        _, picture = large(batch)
+        status, answer = ask("GET", f"/v1/media/{picture}", STRANGER)
+        assert (status, answer["error"]["code"]) == (404, "not_found"), answer
         for method, path in [("GET", ""), ("GET", "/job_0"), ("POST", "/job_0/replay")]:
             status, answer = ask(method, "/v1/dead-letters" + path, STRANGER, {} if method == "POST" else None)
             assert (status, answer["error"]["code"]) == (403, "missing_scope"), answer

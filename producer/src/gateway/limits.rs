@@ -77,6 +77,8 @@ pub(super) const OVERVIEW_EVERY_UNWATCHED: Duration = Duration::from_secs(5);
 pub(super) const OVERVIEW_TIME_MAX: Duration = Duration::from_secs(10);
 /// Unfinished batches looked at.
 pub(super) const OVERVIEW_BATCHES_MAX: usize = 100;
+/// Time after its end for which a batch is shown.
+pub(super) const OVERVIEW_ENDED_FOR: TimeDelta = TimeDelta::hours(1);
 /// Batches shown that have ended.
 pub(super) const OVERVIEW_ENDED_MAX: usize = 20;
 /// Models whose queues are looked at.

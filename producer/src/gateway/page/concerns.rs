@@ -133,8 +133,10 @@ fn still(look: &Look, batches: &[&Seen], model: &str, waiting: u64) -> Option<Co
 
 fn failing(look: &Look, seen: &Seen) -> Option<Concern> {
     let (counts, failed) = (&seen.counts, seen.counts.failed);
-    let ended_at = counts.finished_at.filter(|_| seen.has_ended());
-    if ended_at.is_some_and(|at| look.at - at > ENDED_SPOKEN_OF) {
+    if seen
+        .ended_at()
+        .is_some_and(|at| look.at - at > ENDED_SPOKEN_OF)
+    {
         return None;
     }
     let tried = counts.succeeded + failed;

@@ -60,6 +60,11 @@ pub(super) async fn list(
     })))
 }
 
+/// A request as it can be read and changed: in JavaScript's numbers a seed would lose its last digits.
+pub(super) fn text(request: &Request) -> Result<String, ApiError> {
+    serde_json::to_string_pretty(request).map_err(|error| ApiError::fault(&error))
+}
+
 /// One, with its request, or with what its message was where that could not be read.
 pub(super) async fn show(
     State(gateway): State<Shared>,
@@ -68,7 +73,9 @@ pub(super) async fn show(
 ) -> Result<Json<Value>, ApiError> {
     let letter = dead::letter(&gateway.stores, ids::job(&id)?).await?;
     let mut shown = summary(&letter);
-    shown["request"] = json!(letter.job.as_ref().map(|job| &job.request));
+    let request = letter.job.as_ref().map(|job| &job.request);
+    shown["request"] = json!(request);
+    shown["request_text"] = json!(request.map(text).transpose()?);
     shown["body"] = json!(letter.body);
     Ok(Json(shown))
 }

@@ -14,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::batch_object::Standing;
 use super::super::limits::{
-    OVERVIEW_BATCHES_MAX, OVERVIEW_ENDED_MAX, OVERVIEW_EVERY, OVERVIEW_EVERY_UNWATCHED,
-    OVERVIEW_MODELS_MAX, OVERVIEW_TIME_MAX, OVERVIEW_TIMES_MAX, RATE_OVER,
+    OVERVIEW_BATCHES_MAX, OVERVIEW_ENDED_FOR, OVERVIEW_ENDED_MAX, OVERVIEW_EVERY,
+    OVERVIEW_EVERY_UNWATCHED, OVERVIEW_MODELS_MAX, OVERVIEW_TIME_MAX, OVERVIEW_TIMES_MAX,
+    RATE_OVER,
 };
 use super::history::{Flow, History};
 use crate::catalogue::{self, BatchRecord};
@@ -100,8 +101,12 @@ impl Seen {
         flow
     }
 
+    pub(super) fn ended_at(&self) -> Option<DateTime<Utc>> {
+        Standing::of(&self.counts).ended_at
+    }
+
     pub(super) fn has_ended(&self) -> bool {
-        Standing::of(&self.counts).ended_at.is_some()
+        self.ended_at().is_some()
     }
 
     /// Requests that end a second, of late; unknown where it is too new to say, or over.
@@ -240,7 +245,7 @@ impl Watcher {
         for id in ids {
             self.look_at(stores, id, at).await?;
         }
-        self.forget_ended();
+        self.forget_ended(at);
         let (letters, _) = results.dead_letters("", 1).await?;
         let models = self.known.values().map(|seen| seen.batch.model.clone());
         let models = models.chain(workers.iter().map(|worker| worker.model.name.clone()));
@@ -298,10 +303,19 @@ impl Watcher {
         Ok(())
     }
 
-    /// Forgets the oldest of those that have ended, where there are many.
-    fn forget_ended(&mut self) {
-        let ended = self.known.iter().rev().filter(|(_, seen)| seen.has_ended());
-        let old: Vec<BatchId> = ended.skip(OVERVIEW_ENDED_MAX).map(|(id, _)| *id).collect();
+    /// Forgets those that ended long ago, and the oldest where there are many.
+    fn forget_ended(&mut self, at: DateTime<Utc>) {
+        let mut left = OVERVIEW_ENDED_MAX;
+        let mut old = Vec::new();
+        for (id, seen) in self.known.iter().rev() {
+            let Some(ended_at) = seen.ended_at() else {
+                continue;
+            };
+            if left == 0 || at - ended_at > OVERVIEW_ENDED_FOR {
+                old.push(*id);
+            }
+            left = left.saturating_sub(1);
+        }
         for id in old {
             self.known.remove(&id);
         }
@@ -390,6 +404,21 @@ pub(super) mod tests {
         assert_eq!(seen.update(counts(10, 4, 0), at(3)), Flow::default());
         let flow = seen.update(counts(10, 5, 0), at(4));
         assert_eq!((flow.succeeded, flow.failed), (1, 0));
+    }
+
+    #[test]
+    fn what_has_ended_is_forgotten_after_a_while() {
+        let mut watcher = Watcher::new(at(0));
+        for number in 0..50 {
+            let mut one = seen(&counts(1, 0, 0));
+            one.update(counts(1, u64::from(number != 0), 0), at(1));
+            watcher.known.insert(BatchId::new(at(number)), one);
+        }
+        watcher.forget_ended(at(101));
+        assert_eq!(watcher.known.len(), OVERVIEW_ENDED_MAX + 1);
+        watcher.forget_ended(at(101) + OVERVIEW_ENDED_FOR);
+        let left: Vec<_> = watcher.known.values().map(Seen::has_ended).collect();
+        assert_eq!(left, [false]);
     }
 
     #[test]

@@ -25,6 +25,7 @@ use super::super::error::ApiError;
 use super::super::ids;
 use super::super::limits::{LATEST_DEFAULT, LATEST_MAX, PIECE_BYTES};
 use super::super::{Gateway, Shared};
+use super::dead::text;
 use crate::catalogue::{self, JobRecord};
 
 /// Results of a batch from the newest back, also while it runs.
@@ -83,6 +84,7 @@ pub(super) async fn show(
     };
     let mut shown = object(&result, request.as_ref());
     shown["request"] = json!(request);
+    shown["request_text"] = json!(request.as_ref().map(text).transpose()?);
     Ok(Json(shown))
 }
 
