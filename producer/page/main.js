@@ -21,6 +21,7 @@ const who = document.getElementById("who");
 const link = document.getElementById("link");
 
 let latest = null;
+let isOld = false;
 let listed = new Map();
 let view = null;
 let following = null;
@@ -86,9 +87,20 @@ async function route() {
 }
 
 function take(overview) {
+  if (isOld) warn(null);
+  isOld = false;
   latest = overview;
   for (const batch of overview.batches) listed.set(batch.id, batch);
   view?.overview(overview);
+}
+
+/** Nobody says how it goes: then it does not go well, whatever was seen last. */
+function silent(why) {
+  if (!latest || isOld) return;
+  isOld = true;
+  warn(`What is shown is old: ${why}. Trying again …`);
+  latest = { ...latest, concerns: [{ kind: "gateway_silent", level: "problem", message: why }] };
+  view?.overview(latest);
 }
 
 /** Follows the overview until the key is refused or somebody leaves. */
@@ -110,18 +122,14 @@ async function follow() {
     if (stop.signal.aborted) return;
     const seconds = AGAIN_AFTER_S[Math.min(failures, AGAIN_AFTER_S.length - 1)];
     failures += 1;
-    if (failures > 1) warn("The gateway does not answer; what is shown is old. Trying again …");
+    if (failures > 1) silent("the gateway does not answer");
     await new Promise((again) => setTimeout(again, seconds * 1000));
   }
 }
 
 let lastNews = Date.now();
-let wasSilent = false;
 setInterval(() => {
-  const isSilent = latest !== null && Date.now() - lastNews > SILENCE_MS_MAX;
-  if (isSilent) warn("There has been no news for a while; what is shown is old.");
-  else if (wasSilent) warn(null);
-  wasSilent = isSilent;
+  if (Date.now() - lastNews > SILENCE_MS_MAX) silent("there has been no news for a while");
 }, 1000);
 
 /** Forgets the key and everything seen with it. */
@@ -129,7 +137,7 @@ function leave(why) {
   following?.abort();
   following = null;
   key.forget();
-  [latest, view] = [null, null];
+  [latest, view, isOld] = [null, null, false];
   listed = new Map();
   ways.hidden = who.hidden = true;
   warn(null);

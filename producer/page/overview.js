@@ -152,7 +152,7 @@ function recent(app) {
       looking = true;
       try {
         const pages = await Promise.all(batches.map((batch) => ask(`v1/batches/${batch.id}/latest?limit=${RECENT}`)));
-        const results = pages.flatMap((page) => page.data).sort((a, b) => b.finished_at - a.finished_at).slice(0, RECENT);
+        const results = pages.flatMap((page) => page.data).filter((one) => one.status !== "cancelled").sort((a, b) => b.finished_at - a.finished_at).slice(0, RECENT);
         empty.hidden = results.length > 0;
         keep(list, results, (one) => one.id, (one) => ({ element: resultCard(one) }));
         seen = now;

@@ -350,6 +350,7 @@ class Person:
         assert self.complaints == [] and self.strangers == [], (self.complaints, self.strangers)
         say("somebody watches")
         expect(self.page.locator("#link")).to_contain_text("does not answer")
+        expect(self.page.locator("#verdict")).to_have_text("Something is wrong")
         self.shots("gateway-gone")
 
 

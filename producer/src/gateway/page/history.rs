@@ -12,7 +12,7 @@ use super::super::limits::{STRETCH_S, STRETCHES_MAX};
 pub(super) struct Flow {
     /// Requests that got an answer.
     pub(super) succeeded: u64,
-    /// Requests that ended without one.
+    /// Requests that ended without one, the cancelled ones not counted.
     pub(super) failed: u64,
     /// Tokens written.
     pub(super) tokens: u64,

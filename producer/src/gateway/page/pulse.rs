@@ -75,8 +75,8 @@ impl Seen {
     /// What came since it was seen last.
     fn update(&mut self, counts: Progress, at: DateTime<Utc>) -> Flow {
         let (before, now) = (&self.counts, &counts);
-        // Counters also move back, when an item is brought back.
-        let failed = |counts: &Progress| counts.finished() - counts.succeeded;
+        // What was cancelled was not worked on. Counters also move back, when an item is brought back.
+        let failed = |counts: &Progress| counts.filtered + counts.failed + counts.expired;
         let flow = Flow {
             succeeded: now.succeeded.saturating_sub(before.succeeded),
             failed: failed(now).saturating_sub(failed(before)),
@@ -87,6 +87,12 @@ impl Seen {
         };
         if now.finished() != before.finished() {
             self.moved_at = at;
+        }
+        if let [(_, still)] = self.marks.make_contiguous()
+            && *still == now.finished()
+        {
+            // The time until it begins is not that of its work.
+            self.marks.clear();
         }
         self.marks.push_back((at, now.finished()));
         // The one just before the time that counts stays, so that all of it is covered.
@@ -392,6 +398,17 @@ pub(super) mod tests {
         assert_eq!(seen.seconds_left(), Some(440.0));
         seen.update(counts(1_000, 1_000, 0), at(121));
         assert_eq!((seen.per_second(), seen.seconds_left()), (None, None));
+    }
+
+    #[test]
+    fn what_is_cancelled_did_not_come() {
+        let mut seen = seen(&counts(10, 0, 0));
+        let cancelled = Progress {
+            cancelled: 9,
+            ..counts(10, 1, 0)
+        };
+        let flow = seen.update(cancelled, at(1));
+        assert_eq!((flow.succeeded, flow.failed), (1, 0));
     }
 
     #[test]
