@@ -154,7 +154,7 @@ export function batchView(id, app) {
       const joined = fresh.length < page.data.length || !results.length;
       if (!joined || cursor === null) cursor = page.after;
       results = joined ? [...fresh, ...results] : page.data;
-      older.hidden = results.length < RESULTS;
+      older.hidden = !page.data.length || results.length >= through;
       show();
     } catch (error) {
       app.complain(error);

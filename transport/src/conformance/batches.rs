@@ -311,8 +311,11 @@ async fn the_newest_results_are_read_first<E: ResultsEnvironment>(environment: &
         assert!(is_conflict(&results.tail(batch.id, wrong, 1).await));
     }
     // Its end is no result, and does not hide the newest one.
-    let newest = results.latest(batch.id, "", 1).await.unwrap().results;
-    assert_eq!(newest[0].job_id, newest_first[0]);
+    for max in 1..=10 {
+        let newest = results.latest(batch.id, "", max).await.unwrap().results;
+        let newest: Vec<JobId> = newest.iter().map(|result| result.job_id).collect();
+        assert_eq!(newest, newest_first[..max]);
+    }
 }
 
 async fn waiting_ends_with_a_result_or_a_state<E: ResultsEnvironment>(environment: &E) {

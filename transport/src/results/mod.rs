@@ -222,7 +222,7 @@ pub trait Results: Send + Sync {
     ) -> impl Future<Output = Result<Page, ResultsError>> + Send;
 
     /// Results of a batch from the newest back, from `cursor` on (`""`: from the newest), at most
-    /// `max`. None: there are no older ones.
+    /// `max`; fewer where there are no older ones, or where they are large.
     fn latest(
         &self,
         batch: BatchId,
