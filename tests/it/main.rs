@@ -13,6 +13,7 @@ mod hurried;
 mod media;
 mod observed;
 mod operators;
+mod page;
 mod pictures;
 mod place;
 mod redis_store;

@@ -36,6 +36,13 @@ impl JsonBody {
     }
 }
 
+/// Room in memory for so many bytes that are held whole, until it is dropped.
+pub(super) fn room(gateway: &Gateway, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
+    let pieces = u32::try_from(bytes.div_ceil(ROOM_PIECE_BYTES)).unwrap_or(u32::MAX);
+    let room = Arc::clone(&gateway.bodies).try_acquire_many_owned(pieces);
+    room.map_err(|_| ApiError::busy("there is no room for it now, try again later"))
+}
+
 /// It has more bytes than it may have.
 pub(super) fn too_large(bytes_max: usize) -> ApiError {
     ApiError::new(
@@ -46,7 +53,7 @@ pub(super) fn too_large(bytes_max: usize) -> ApiError {
 }
 
 /// Room in memory for a body of at most `bytes_max`: for as many bytes as it says it has.
-pub(super) fn room(
+pub(super) fn body_room(
     gateway: &Gateway,
     headers: &HeaderMap,
     bytes_max: usize,
@@ -56,11 +63,7 @@ pub(super) fn room(
     if length.is_some_and(|length| length > bytes_max) {
         return Err(too_large(bytes_max));
     }
-    let pieces = length.unwrap_or(bytes_max).div_ceil(ROOM_PIECE_BYTES);
-    let pieces = u32::try_from(pieces).unwrap_or(u32::MAX);
-    Arc::clone(&gateway.bodies)
-        .try_acquire_many_owned(pieces)
-        .map_err(|_| ApiError::busy("there is no room for the body now, try again later"))
+    room(gateway, length.unwrap_or(bytes_max))
 }
 
 /// All of a body, within a number of bytes and a time.
@@ -86,7 +89,7 @@ impl FromRequest<Shared> for JsonBody {
 
     async fn from_request(request: Request, gateway: &Shared) -> Result<Self, ApiError> {
         check_type(request.headers())?;
-        let room = room(gateway, request.headers(), BODY_BYTES_MAX)?;
+        let room = body_room(gateway, request.headers(), BODY_BYTES_MAX)?;
         let bytes = whole(request.into_body(), BODY_BYTES_MAX, BODY_TIME_MAX).await?;
         Ok(Self { bytes, _room: room })
     }

@@ -46,7 +46,7 @@ pub(super) async fn create(
     let is_form = essence(declared) == "multipart/form-data";
     let form_bytes = usize::try_from(PARTS_BYTES_MAX).unwrap_or(0);
     let bytes_max = MEDIA_BYTES_MAX + if is_form { form_bytes } else { 0 };
-    let _room = body::room(&gateway, &headers, bytes_max)?;
+    let _room = body::body_room(&gateway, &headers, bytes_max)?;
     let sent = if is_form {
         let reading = of_form(&headers, body);
         let read = tokio::time::timeout(MEDIA_TIME_MAX, reading).await;

@@ -26,6 +26,7 @@ mod models;
 mod once;
 mod ops;
 mod output;
+mod page;
 mod pieces;
 mod report;
 mod results;
@@ -54,6 +55,7 @@ use crate::config::Stores;
 use crate::submission::Ceiling;
 use error::ApiError;
 pub(crate) use ops::serve as serve_ops;
+use page::Page;
 use waiting::Waiting;
 
 /// How a gateway serves.
@@ -90,6 +92,7 @@ struct Gateway {
     /// Places for clients that follow a batch.
     followers: Arc<Semaphore>,
     waiting: Waiting,
+    page: Page,
     tasks: TaskTracker,
     /// No more connections are accepted, and nobody is told anything more that could wait.
     stopping: CancellationToken,
@@ -131,6 +134,7 @@ pub(crate) async fn serve(
         reading: Arc::new(Semaphore::new(limits::READING_MAX)),
         followers: Arc::new(Semaphore::new(limits::FOLLOWERS_MAX)),
         waiting: Waiting::default(),
+        page: Page::new(stop.clone()),
         tasks: tasks.clone(),
         stopping: stop.clone(),
     });
@@ -140,6 +144,8 @@ pub(crate) async fn serve(
         async move { gateway.waiting.run(&gateway.stores.results, &end).await }
     };
     tasks.spawn(looking);
+    let watching = Arc::clone(&gateway);
+    tasks.spawn(async move { watching.page.run(&watching.stores).await });
     let metrics = Arc::clone(&gateway.metrics);
     server::serve(listener, &router(gateway), &metrics, &tasks, (&stop, &end)).await;
     end.cancel();
@@ -167,6 +173,7 @@ fn router(gateway: Shared) -> Router {
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::show))
         .route("/v1/usage", get(admission::usage))
+        .merge(page::routes())
         .fallback(nowhere)
         .method_not_allowed_fallback(not_so)
         // Each reader of a body has limits of its own.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use lapidary_schemas::batch::Shard;
 use lapidary_schemas::{Batch, BatchId, BatchState, JobId, JobResult, Progress};
+use redis::Script;
 
 use super::RedisResults;
 use super::codec::{read, write};
@@ -216,15 +217,37 @@ impl RedisResults {
         cursor: &str,
         max: usize,
     ) -> Result<Page, ResultsError> {
+        self.page(batch, (&self.scripts.tail, "-"), cursor, max)
+            .await
+    }
+
+    pub(super) async fn latest_(
+        &self,
+        batch: BatchId,
+        cursor: &str,
+        max: usize,
+    ) -> Result<Page, ResultsError> {
+        self.page(batch, (&self.scripts.latest, "+"), cursor, max)
+            .await
+    }
+
+    /// What a script reads of a batch's results from a cursor on, or from its own beginning.
+    async fn page(
+        &self,
+        batch: BatchId,
+        (script, beginning): (&Script, &str),
+        cursor: &str,
+        max: usize,
+    ) -> Result<Page, ResultsError> {
         let start = if cursor.is_empty() {
-            "-".to_owned()
+            beginning.to_owned()
         } else {
             check_cursor(cursor)?;
             format!("({cursor}")
         };
         let args = [start, max.max(1).to_string(), PAGE_BYTES_MAX.to_string()];
         let keys = Home::Batch(batch).keys();
-        let page: Option<Vec<String>> = self.store.run(&self.scripts.tail, &keys, &args).await?;
+        let page: Option<Vec<String>> = self.store.run(script, &keys, &args).await?;
         let mut page = page.ok_or_else(|| missing(batch))?.into_iter();
         let next = page.next().unwrap_or_default();
         let results = page

@@ -179,6 +179,10 @@ impl Results for RedisResults {
         self.results_of_(batch, jobs).await
     }
 
+    async fn latest(&self, batch: BatchId, cursor: &str, max: usize) -> Result<Page, ResultsError> {
+        self.latest_(batch, cursor, max).await
+    }
+
     async fn changed(
         &self,
         batch: BatchId,
