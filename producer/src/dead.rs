@@ -1,7 +1,7 @@
 //! Bringing a dead job back: the same question, or a mended one, under a new id in its place.
 
 use chrono::{DateTime, Utc};
-use lapidary_schemas::{Job, JobId, MediaRef, Request};
+use lapidary_schemas::{Job, JobId, Request};
 use lapidary_transport::media::MediaError;
 use lapidary_transport::queue::QueueError;
 use lapidary_transport::results::{DeadLetter, ResultsError};
@@ -9,7 +9,7 @@ use lapidary_transport::{Media as _, Queue as _, Results as _};
 
 use crate::catalogue::{self, MendedRecord};
 use crate::config::Stores;
-use crate::submission;
+use crate::submission::{self, named_media};
 
 /// Why a dead job was not brought back.
 #[derive(Debug, thiserror::Error)]
@@ -34,15 +34,6 @@ pub(crate) enum ReplayError {
     Encode(#[from] serde_json::Error),
 }
 
-/// A request in the place of the one that failed.
-#[derive(Debug)]
-pub(crate) struct Mended {
-    /// The request, valid.
-    pub(crate) request: Request,
-    /// What it refers to that was stored for it.
-    pub(crate) kept: Vec<MediaRef>,
-}
-
 /// The job of a dead letter.
 pub(crate) fn job_of(letter: DeadLetter) -> Result<Job, ReplayError> {
     letter.job.ok_or(ReplayError::Unreadable(letter.job_id))
@@ -54,12 +45,13 @@ pub(crate) async fn letter(stores: &Stores, id: JobId) -> Result<DeadLetter, Rep
     letter.ok_or(ReplayError::Unknown(id))
 }
 
-/// Brings a dead job back and answers the new one. The letter goes last: a crash before that leaves it
+/// Brings a dead job back, with a valid request in the place of the one that failed if one is given, and
+/// answers the new job. The letter goes last: a crash before that leaves it
 /// there, and replaying again is refused by the store, because the old job has been replaced already.
 pub(crate) async fn replay(
     stores: &Stores,
     id: JobId,
-    mended: Option<Mended>,
+    mended: Option<Request>,
     now: DateTime<Utc>,
 ) -> Result<Job, ReplayError> {
     let dead = job_of(letter(stores, id).await?)?;
@@ -72,7 +64,7 @@ pub(crate) async fn replay(
     };
     if let Some(mended) = mended {
         keep(stores, &job, &mended, now).await?;
-        job.request = mended.request;
+        job.request = mended;
     }
     stores.results.replace(&job).await?;
     stores.queue.publish(std::slice::from_ref(&job)).await?;
@@ -84,7 +76,7 @@ pub(crate) async fn replay(
 async fn keep(
     stores: &Stores,
     job: &Job,
-    mended: &Mended,
+    mended: &Request,
     now: DateTime<Utc>,
 ) -> Result<(), ReplayError> {
     let Some(batch) = job.batch_id else {
@@ -93,9 +85,9 @@ async fn keep(
     let Some(batch) = stores.results.batch(batch).await? else {
         return Ok(());
     };
-    let bytes = serde_json::to_vec(&mended.request)?;
+    let bytes = serde_json::to_vec(mended)?;
     let request = stores.media.put(&job.tenant, bytes).await?;
-    let mut pinned = mended.kept.clone();
+    let mut pinned: Vec<_> = named_media(mended).collect();
     pinned.push(request.clone());
     stores.media.pin(&job.tenant, batch.id, &pinned).await?;
     let (record, kept) = (MendedRecord { request }, submission::kept(&batch, now));

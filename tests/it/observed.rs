@@ -298,7 +298,7 @@ async fn jobs_fail(observed: &mut Observed) {
     let missing = elsewhere.put(TENANT, b"A text.".to_vec()).await.unwrap();
     for alert in ["LapidaryDeadLetters", "LapidarySuccessRateLow"] {
         told.until(alert, async || {
-            drop(operators::submit(results, &media, &missing).await);
+            drop(operators::submit(results, &media, &missing, MODEL).await);
         })
         .await;
     }

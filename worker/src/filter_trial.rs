@@ -75,9 +75,8 @@ async fn compare(args: &FilterCompareArgs, out: &mut impl Write) -> anyhow::Resu
 /// What becomes of a text, in a word.
 fn ruling(decision: &Decision) -> &'static str {
     match &decision.ruling {
-        Ruling::Refused(_) => "block",
         Ruling::Poor { again: true, .. } => "retry",
-        Ruling::Poor { .. } => "block",
+        Ruling::Refused(_) | Ruling::Poor { .. } => "block",
         Ruling::Unavailable(_) => "unavailable",
         Ruling::Pass if decision.redacted => "redact",
         Ruling::Pass

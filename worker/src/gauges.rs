@@ -85,32 +85,7 @@ impl Gauges {
         for (outcome, more) in [("accepted", accepted), ("rejected", drafted - accepted)] {
             metrics.add(&metrics::DRAFTED_TOKENS, &[outcome], more);
         }
-        for (metric, labels, count) in [
-            (&metrics::SEQUENCES_RUNNING, &[][..], stats.running),
-            (&metrics::SEQUENCES_WAITING, &[][..], stats.waiting),
-            (
-                &metrics::KV_BLOCKS_USED,
-                &["global"][..],
-                stats.kv_global_used,
-            ),
-            (&metrics::KV_BLOCKS, &["global"][..], stats.kv_global_total),
-            (
-                &metrics::KV_BLOCKS_USED,
-                &["local"][..],
-                stats.kv_local_used,
-            ),
-            (&metrics::KV_BLOCKS, &["local"][..], stats.kv_local_total),
-        ] {
-            metrics.set(metric, labels, number(count as u64));
-        }
-        for (metric, bytes) in [
-            (&metrics::RESIDENT_MEMORY, resident_bytes()),
-            (&metrics::PEAK_MEMORY, peak_resident_bytes()),
-        ] {
-            if let Some(bytes) = bytes {
-                metrics.set(metric, &[], number(bytes));
-            }
-        }
+        show(&stats, metrics);
         if stats.steps > last.steps
             && let Some(rate) = self.decode_rate(stats.busy, stats.decode_tokens)
         {
@@ -128,6 +103,36 @@ impl Gauges {
         let seconds = busy.saturating_sub(busy_before).as_secs_f64();
         let decoded = number(tokens.saturating_sub(tokens_before));
         (seconds > 0.0).then(|| decoded / seconds)
+    }
+}
+
+/// Shows what is so at this moment.
+fn show(stats: &Stats, metrics: &Metrics) {
+    for (metric, labels, count) in [
+        (&metrics::SEQUENCES_RUNNING, &[][..], stats.running),
+        (&metrics::SEQUENCES_WAITING, &[][..], stats.waiting),
+        (
+            &metrics::KV_BLOCKS_USED,
+            &["global"][..],
+            stats.kv_global_used,
+        ),
+        (&metrics::KV_BLOCKS, &["global"][..], stats.kv_global_total),
+        (
+            &metrics::KV_BLOCKS_USED,
+            &["local"][..],
+            stats.kv_local_used,
+        ),
+        (&metrics::KV_BLOCKS, &["local"][..], stats.kv_local_total),
+    ] {
+        metrics.set(metric, labels, number(count as u64));
+    }
+    for (metric, bytes) in [
+        (&metrics::RESIDENT_MEMORY, resident_bytes()),
+        (&metrics::PEAK_MEMORY, peak_resident_bytes()),
+    ] {
+        if let Some(bytes) = bytes {
+            metrics.set(metric, &[], number(bytes));
+        }
     }
 }
 

@@ -47,8 +47,8 @@ mod tests {
 
     #[test]
     fn what_counts_up_is_no_loop() {
-        let table: String = (100..140).map(|n| format!("| {n} | yes |\n")).collect();
-        assert_eq!(looping_end(&table), None);
+        let rows: Vec<String> = (100..140).map(|n| format!("| {n} | yes |\n")).collect();
+        assert_eq!(looping_end(&rows.concat()), None);
         let dashes = "-".repeat(100);
         assert_eq!(looping_end(&dashes), None);
     }

@@ -17,7 +17,7 @@ use super::super::error::ApiError;
 use super::super::ids;
 use super::super::limits::LETTERS_MAX;
 use super::super::{Gateway, Shared};
-use crate::dead::{self, Mended};
+use crate::dead;
 use crate::submission::{INLINE_REQUEST_BYTES_MAX, Keeper, served};
 
 /// Everything of a letter but the request.
@@ -123,22 +123,17 @@ pub(super) async fn replay(
 }
 
 /// The request of a job that could have been made of it.
-async fn mended(gateway: &Gateway, mut job: Job, is_heavy: bool) -> Result<Mended, ApiError> {
+async fn mended(gateway: &Gateway, mut job: Job, is_heavy: bool) -> Result<Request, ApiError> {
     let workers = gateway.stores.results.workers().await?;
     let policy = served(&workers, &job.model).ok_or_else(|| {
         let message = format!("no worker serves the model `{}`", job.model);
         ApiError::new(StatusCode::NOT_FOUND, "model_not_found", message)
     })?;
     let policy = gateway.ceiling.lower(policy);
-    let mut kept = Vec::new();
     if is_heavy {
-        let mut keeper = Keeper::new(Some(&gateway.stores.media), &job.tenant);
+        let keeper = Keeper::new(Some(&gateway.stores.media), &job.tenant);
         job.request = keeper.lighten(job.request, &policy).await??;
-        kept = keeper.kept;
     }
     validate_job(&job, &policy)?;
-    Ok(Mended {
-        request: job.request,
-        kept,
-    })
+    Ok(job.request)
 }
