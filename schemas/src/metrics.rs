@@ -313,7 +313,7 @@ table! {
     CONNECTIONS: Gateway Gauge, "lapidary_gateway_connections", "connections", [], "Open connections.";
     UPLOADS: Gateway Counter, "lapidary_gateway_uploads_total", "files", [], "Files of requests taken.";
     UPLOADED_BYTES: Gateway Counter, "lapidary_gateway_uploaded_bytes_total", "bytes", [], "Bytes of these files.";
-    QUEUE_DEPTH: Steward Gauge, "lapidary_queue_depth", "jobs", [MODEL, CLASS], "Jobs that wait on the queue, as this process last saw it; those lent to workers do not. With a broker those that wait for a retry count for every model and class, which share the queues of delays.";
+    QUEUE_DEPTH: Steward Gauge, "lapidary_queue_depth", "jobs", [MODEL, CLASS], "Jobs that wait on the queue, as this process last saw it; those lent to workers do not. On a broker those that wait for a retry count for every model and class, which share the queues of delays.";
     LIVE_WORKERS: Steward Gauge, "lapidary_live_workers", "workers", [MODEL], "Workers that are announced, as this process last saw them.";
     UNFINISHED_ITEMS: Steward Gauge, "lapidary_unfinished_items", "jobs", [MODEL], "Items of unfinished batches without a result, on the queue or not yet, as this process last saw them.";
     CENSUS_ERRORS: Steward Counter, "lapidary_census_errors_total", "errors", [PART], "Times that these could not be seen, by the store that did not answer.";
