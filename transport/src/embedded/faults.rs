@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use super::EmbeddedFile;
 use crate::conformance::samples::{done, jobs, lane};
 use crate::queue::{EmbeddedQueue, Queue, QueueError, Settle};
-use crate::results::{EmbeddedResults, JobState, Results};
+use crate::results::{Allowance, EmbeddedResults, JobState, Results};
 
 const MODEL: &str = "m";
 const SESSION_TTL: Duration = Duration::from_secs(1);
@@ -257,11 +257,11 @@ async fn a_file_that_is_not_ours_is_left_alone() {
     drop(EmbeddedFile::open(&path("later")).await.unwrap());
     Connection::open(path("later"))
         .unwrap()
-        .pragma_update(None, "user_version", 3)
+        .pragma_update(None, "user_version", 4)
         .unwrap();
     let message = said(EmbeddedFile::open(&path("later")).await);
     assert!(
-        message.contains("version 3 of the tables, this program reads 2"),
+        message.contains("version 4 of the tables, this program reads 3"),
         "{message}"
     );
     let message = said(EmbeddedFile::open(&path("no/such/jobs.db")).await);
@@ -280,13 +280,21 @@ async fn a_file_of_an_earlier_version_gets_what_it_lacks() {
         .unwrap();
     drop(made);
     let first = Connection::open(&path).unwrap();
-    first.execute_batch("DROP TABLE record").unwrap();
+    first
+        .execute_batch("DROP TABLE record; DROP TABLE spent")
+        .unwrap();
     first.pragma_update(None, "user_version", 1).unwrap();
     drop(first);
+    let allowance = Allowance {
+        name: "a".to_owned(),
+        limit: 2,
+        window: Duration::from_hours(1),
+    };
     for _ in 0..2 {
         let file = EmbeddedFile::open(&path).await.unwrap();
         let results = EmbeddedResults::new(&file);
         assert_eq!(results.records("a", "", 1).await.unwrap(), []);
+        assert!(results.take(&allowance, 1).await.unwrap().allowed);
         let kept = results.batch(batch.id).await.unwrap();
         assert_eq!(kept.as_ref(), Some(&batch));
     }
