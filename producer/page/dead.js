@@ -90,13 +90,12 @@ export function letterView(id, app) {
     }
 
     function done(job) {
-      const batch = job.batch_id && app.batch(job.batch_id);
       element.replaceChildren(
         h("p", {}, h("a", { href: "#/dead" }, "← Dead letters")),
         h("section", { class: "panel", id: "replayed" },
           h("h1", {}, "It is back"),
           h("p", {}, `${name(letter)} waits again, as `, h("code", {}, job.id), "."),
-          batch && app.owns(batch)
+          job.batch_id && app.owns(letter)
             ? h("p", {}, h("a", { href: `#/batches/${job.batch_id}` }, "See its batch"))
             : null));
       element.querySelector("a").focus();

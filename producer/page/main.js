@@ -35,6 +35,12 @@ const app = {
   batch: (id) => listed.get(id) ?? null,
   /** The newest first; ids begin with the time they were made at. */
   batches: () => [...listed.values()].sort((a, b) => (a.id < b.id ? 1 : -1)),
+  /** Looks for batches that the overview does not show: older ones, and those that were over at once. */
+  async list() {
+    if (!app.may("read")) return;
+    const { data } = await ask(`v1/batches?limit=${BATCHES}`);
+    for (const batch of data) listed.set(batch.id, { ...listed.get(batch.id), ...batch });
+  },
   know(batch) {
     listed.set(batch.id, { ...listed.get(batch.id), ...batch });
     view?.overview(latest);
@@ -147,7 +153,7 @@ function leave(why) {
 async function enter(overview) {
   latest = overview;
   lastNews = Date.now();
-  for (const { id, ...batch } of (await ask(`v1/batches?limit=${BATCHES}`).catch(() => ({ data: [] }))).data) listed.set(id, { id, ...batch });
+  await app.list().catch(app.complain);
   take(overview);
   const dead = app.may("operate") ? [h("a", { href: "#/dead" }, "Dead letters")] : [];
   ways.replaceChildren(h("a", { href: "#/" }, "Overview"), ...dead);

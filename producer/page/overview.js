@@ -198,6 +198,8 @@ export function overviewView(app) {
     title: "Overview",
     async start() {
       update(app.latest());
+      await app.list();
+      update(app.latest());
     },
     overview: update,
   };
