@@ -3,6 +3,7 @@
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
+use std::sync::Arc;
 
 use lapidary_schemas::validate::check_name;
 use tokio::net::TcpListener;
@@ -42,6 +43,7 @@ pub(super) async fn run(args: Serve, stop: CancellationToken) -> Result<Exit, St
         },
         queue_max: args.queue,
         requests_per_hour: NonZeroU64::new(args.requests_per_hour),
+        sender: sender(args.webhooks)?,
     };
     greet(&listener, &stores, has_keys, &options.tenant).await?;
     let tasks = TaskTracker::new();
@@ -49,6 +51,18 @@ pub(super) async fn run(args: Serve, stop: CancellationToken) -> Result<Exit, St
     gateway::serve(listener, stores, options, tasks, stop).await;
     steward.retire().await;
     Ok(Exit::Well)
+}
+
+/// Who sends webhooks, if they may be sent anywhere.
+fn sender(hosts: Vec<String>) -> Result<Option<Arc<gateway::Sender>>, Stop> {
+    if hosts.is_empty() {
+        return Ok(None);
+    }
+    let sender = gateway::Sender::new(hosts).map_err(|error| {
+        let message = format!("webhooks cannot be sent: {error}");
+        Stop::new(Exit::Failed, message)
+    })?;
+    Ok(Some(Arc::new(sender)))
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, Stop> {
