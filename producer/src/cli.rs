@@ -427,6 +427,17 @@ pub struct Serve {
         help_heading = "Limits"
     )]
     pub requests_per_hour: u64,
+    /// Send webhooks to these hosts, each HOST or HOST:PORT; `*` is every public host on the ports of
+    /// http and https. An address that is not public is sent to if it is listed here as such, by
+    /// number. By default none are sent
+    #[arg(
+        long,
+        value_name = "HOST",
+        env = "LAPIDARY_WEBHOOKS",
+        value_delimiter = ',',
+        value_parser = lapidary_schemas::remote::parse_host
+    )]
+    pub webhooks: Vec<String>,
     /// Where jobs wait and results rest.
     #[command(flatten)]
     pub place: PlaceArgs,

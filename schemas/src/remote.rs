@@ -1,11 +1,15 @@
-//! Images at addresses of the web: which hosts they may be at.
+//! Addresses of the web: at which hosts images may be, and webhooks.
 //!
 //! A worker fetches from the hosts that its operator lists, and says so in its announcement, so that
 //! a submitter refuses what no worker would fetch. A host is written `HOST`, for the ports of http
 //! and https, or `HOST:PORT`; `*` is every public host on those two ports. Addresses that are not
 //! public are fetched from only where they are listed as such, by number.
 
-use url::Url;
+mod address;
+
+use core::net::{IpAddr, SocketAddr};
+
+use url::{Host, Url};
 
 /// Every public host.
 pub const ANY_HOST: &str = "*";
@@ -48,8 +52,34 @@ pub fn origin(url: &Url) -> String {
     }
 }
 
+/// A name that leads nowhere but inside.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{name}` is at {address}, which is not a public address")]
+pub struct NotPublic {
+    /// The name.
+    pub name: String,
+    /// An address that it leads to.
+    pub address: IpAddr,
+}
+
+/// The public ones among the addresses that a name leads to: a name never leads inside.
+pub fn public_only(
+    name: &str,
+    found: impl Iterator<Item = SocketAddr>,
+) -> Result<Vec<SocketAddr>, NotPublic> {
+    let (public, other): (Vec<SocketAddr>, Vec<SocketAddr>) =
+        found.partition(|address| address::is_public(address.ip()));
+    match other.first() {
+        Some(address) if public.is_empty() => Err(NotPublic {
+            name: name.to_owned(),
+            address: address.ip(),
+        }),
+        _ => Ok(public),
+    }
+}
+
 /// Whether the address's host is listed by itself.
-pub fn is_named(url: &Url, hosts: &[String]) -> bool {
+fn is_named(url: &Url, hosts: &[String]) -> bool {
     hosts.contains(&origin(url))
 }
 
@@ -71,9 +101,21 @@ pub fn check(written: &str, hosts: &[String]) -> Result<Url, String> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err("its address holds a user or a password, which are not sent".to_owned());
     }
-    let any = url.port().is_none() && hosts.iter().any(|host| host == ANY_HOST);
-    if any || is_named(&url, hosts) {
+    if is_named(&url, hosts) {
         return Ok(url);
+    }
+    if url.port().is_none() && hosts.iter().any(|host| host == ANY_HOST) {
+        let literal = match url.host() {
+            Some(Host::Ipv4(literal)) => Some(IpAddr::V4(literal)),
+            Some(Host::Ipv6(literal)) => Some(IpAddr::V6(literal)),
+            Some(Host::Domain(_)) | None => None,
+        };
+        return match literal {
+            Some(literal) if !address::is_public(literal) => {
+                Err(format!("{literal} is not a public address"))
+            }
+            _ => Ok(url),
+        };
     }
     let listed: Vec<_> = hosts.iter().map(|host| format!("`{host}`")).collect();
     Err(format!(
@@ -153,7 +195,25 @@ mod tests {
         let any = hosts(&["*"]);
         assert!(check("https://c.example/", &any).is_ok());
         assert!(check("http://c.example:8080/", &any).is_err());
-        let url = check("http://127.0.0.1/", &any).unwrap();
-        assert!(!is_named(&url, &any));
+        assert!(check("http://8.8.8.8/", &any).is_ok());
+        for inside in ["http://127.0.0.1/", "http://[::1]/", "http://0x7f.1/"] {
+            let refused = check(inside, &any).unwrap_err();
+            assert!(refused.ends_with("is not a public address"), "{refused}");
+        }
+        let listed = hosts(&["*", "127.0.0.1"]);
+        assert!(check("http://127.0.0.1/", &listed).is_ok());
+    }
+    #[test]
+    fn a_name_leads_to_public_addresses_only() {
+        let addresses = |written: &[&str]| -> Vec<SocketAddr> {
+            written.iter().map(|one| one.parse().unwrap()).collect()
+        };
+        let both = addresses(&["127.0.0.1:0", "8.8.8.8:0"]);
+        let public = public_only("a", both.into_iter()).unwrap();
+        assert_eq!(public, addresses(&["8.8.8.8:0"]));
+        let inside = public_only("a", addresses(&["10.0.0.1:0"]).into_iter());
+        let said = inside.unwrap_err().to_string();
+        assert_eq!(said, "`a` is at 10.0.0.1, which is not a public address");
+        assert_eq!(public_only("a", std::iter::empty()), Ok(Vec::new()));
     }
 }

@@ -258,3 +258,18 @@ fn items_that_failed_are_asked_again_on_servers() {
     let place = Place::on_servers(broker.url(), redis.url(), folder.path());
     items_that_failed_are_asked_again(&place);
 }
+
+#[test]
+fn the_end_of_a_batch_is_told() {
+    let folder = TempDir::new().unwrap();
+    let place = Place::on_file(folder.path());
+    let (a, b) = (key(&place, "a"), key(&place, "b"));
+    let port = free_port().to_string();
+    let allowed = format!("127.0.0.1:{port}");
+    let gateways = [(); 2].map(|()| Gateway::start_with(&place, &["--webhooks", &allowed]));
+    let [one, other] = [&gateways[0], &gateways[1]].map(Gateway::url);
+    client("webhooks.py", &[&one, &other, &port, &a, &b]);
+    for gateway in gateways {
+        gateway.stop();
+    }
+}

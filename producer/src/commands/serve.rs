@@ -47,6 +47,7 @@ pub(super) async fn run(args: Serve, stop: CancellationToken) -> Result<Exit, St
         queue_max: args.queue,
         metrics: Arc::clone(&metrics),
         requests_per_hour: NonZeroU64::new(args.requests_per_hour),
+        sender: sender(args.webhooks)?,
     };
     greet(&listener, &stores, has_keys, &options.tenant).await?;
     let tasks = TaskTracker::new();
@@ -98,6 +99,18 @@ async fn operate(
     let (metrics, end) = (Arc::clone(metrics), ended.clone());
     tasks.spawn(async move { census::keep(&*queue, &*results, &metrics, &end).await });
     Ok(())
+}
+
+/// Who sends webhooks, if they may be sent anywhere.
+fn sender(hosts: Vec<String>) -> Result<Option<Arc<gateway::Sender>>, Stop> {
+    if hosts.is_empty() {
+        return Ok(None);
+    }
+    let sender = gateway::Sender::new(hosts).map_err(|error| {
+        let message = format!("webhooks cannot be sent: {error}");
+        Stop::new(Exit::Failed, message)
+    })?;
+    Ok(Some(Arc::new(sender)))
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, Stop> {

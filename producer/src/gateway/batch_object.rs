@@ -116,14 +116,7 @@ impl BatchObject {
             expired_at: ended("expired"),
             cancelling_at: record.cancelling_at.map(unix),
             cancelled_at: ended("cancelled"),
-            request_counts: json!({
-                "total": counts.total,
-                "completed": counts.succeeded,
-                "failed": counts.finished() - counts.succeeded,
-                "filtered": counts.filtered,
-                "cancelled": counts.cancelled,
-                "expired": counts.expired,
-            }),
+            request_counts: request_counts(counts),
             usage: json!({
                 "input_tokens": counts.prompt_tokens,
                 "output_tokens": counts.completion_tokens,
@@ -133,6 +126,18 @@ impl BatchObject {
             model: batch.model,
         }
     }
+}
+
+/// How many requests are through, and how.
+pub(super) fn request_counts(counts: &Progress) -> Value {
+    json!({
+        "total": counts.total,
+        "completed": counts.succeeded,
+        "failed": counts.finished() - counts.succeeded,
+        "filtered": counts.filtered,
+        "cancelled": counts.cancelled,
+        "expired": counts.expired,
+    })
 }
 
 fn nothing_succeeded(counts: &Progress) -> Value {

@@ -85,6 +85,7 @@ async fn make(
 ) -> Result<(String, BatchObject), ApiError> {
     let input = found::file(&gateway, &batch.tenant, file).await?;
     let _turn = gateway.turn().await?;
+    gateway.notice(&batch.tenant, batch.id).await?;
     let batch = submit(&gateway, batch, &input, &record).await?;
     let counts = gateway.stores.results.progress(batch.id).await?;
     let id = ids::of_batch(batch.id);

@@ -77,6 +77,28 @@ pub(super) fn job(written: &str) -> Result<JobId, NoSuch> {
     id.map(JobId).ok_or_else(|| NoSuch::new("job", written))
 }
 
+/// The written id of a webhook.
+pub(super) fn of_webhook(webhook: Uuid) -> String {
+    format!("wh_{}", webhook.simple())
+}
+
+/// Reads the id of a webhook.
+pub(super) fn webhook(written: &str) -> Result<Uuid, NoSuch> {
+    let id = written.strip_prefix("wh_").and_then(simple);
+    id.ok_or_else(|| NoSuch::new("webhook", written))
+}
+
+/// The written id of a delivery.
+pub(super) fn of_message(delivery: Uuid) -> String {
+    format!("msg_{}", delivery.simple())
+}
+
+/// Reads the id of a delivery.
+pub(super) fn message(written: &str) -> Result<Uuid, NoSuch> {
+    let id = written.strip_prefix("msg_").and_then(simple);
+    id.ok_or_else(|| NoSuch::new("delivery", written))
+}
+
 /// An id in the one form that is written.
 fn simple(text: &str) -> Option<Uuid> {
     let id: Uuid = text.parse().ok()?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use lapidary_schemas::limits::{CALL_ITEMS_MAX, MEDIA_BYTES_MAX};
+use lapidary_schemas::limits::{CALL_ITEMS_MAX, MEDIA_BYTES_MAX, RETENTION_MAX_S};
 
 use crate::submission::LINE_BYTES_MAX;
 
@@ -126,6 +126,37 @@ pub(super) const LATEST_DEFAULT: usize = 24;
 pub(super) const MANIFESTS_BYTES_MAX: usize = 64 << 20;
 /// Dead letters at once; each holds a whole job.
 pub(super) const LETTERS_MAX: usize = 20;
+
+/// Webhooks of a tenant.
+pub(super) const ENDPOINTS_MAX: usize = 8;
+/// How long a webhook is kept if nobody deletes it.
+pub(super) const ENDPOINT_KEPT: Duration = Duration::from_secs(RETENTION_MAX_S);
+/// Distance of two looks at what is to be told.
+pub(super) const ROUND_EVERY: Duration = Duration::from_secs(1);
+/// How long a gateway is elected to look; a round takes less.
+pub(super) const ROUND_LEASE: Duration = Duration::from_mins(1);
+/// Batches that one round looks at.
+pub(super) const NOTICES_AT_ONCE: usize = 100;
+/// How long it is remembered that a batch's end is to be told if there is no such batch.
+pub(super) const NOTICE_KEPT: TimeDelta = TimeDelta::hours(1);
+/// Deliveries that one round sends, all at once.
+pub(super) const DUE_AT_ONCE: usize = 16;
+/// Longest wait for a connection, and for the next bytes of an answer.
+pub(super) const SENDING_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Longest time of an attempt.
+pub(super) const SENDING_TIME_MAX: Duration = Duration::from_secs(15);
+/// Pauses after attempts that failed; behind the last one it is given up.
+pub(super) const SENDING_AGAIN_AFTER: [Duration; 7] = [
+    Duration::from_secs(5),
+    Duration::from_mins(5),
+    Duration::from_mins(30),
+    Duration::from_hours(2),
+    Duration::from_hours(5),
+    Duration::from_hours(10),
+    Duration::from_hours(14),
+];
+/// How long a delivery is kept; longer than it is tried.
+pub(super) const DELIVERY_KEPT: Duration = Duration::from_hours(7 * 24);
 
 /// Longest time that requests under way have when the gateway stops.
 pub(super) const STOP_TIME_MAX: Duration = Duration::from_secs(30);

@@ -36,6 +36,7 @@ mod single;
 mod telling;
 mod upload;
 mod waiting;
+mod webhooks;
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -44,7 +45,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use lapidary_schemas::metrics::Metrics;
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -57,6 +58,7 @@ use error::ApiError;
 pub(crate) use ops::serve as serve_ops;
 use page::Page;
 use waiting::Waiting;
+pub(crate) use webhooks::Sender;
 
 /// How a gateway serves.
 #[derive(Debug, Clone)]
@@ -73,6 +75,8 @@ pub(crate) struct Options {
     pub(crate) metrics: Arc<Metrics>,
     /// Submissions that a tenant may make in an hour; as many as it wants without it.
     pub(crate) requests_per_hour: Option<NonZeroU64>,
+    /// Who sends webhooks; without it, none are sent.
+    pub(crate) sender: Option<Arc<Sender>>,
 }
 
 /// What all requests share.
@@ -85,6 +89,7 @@ struct Gateway {
     queue_max: u64,
     metrics: Arc<Metrics>,
     requests_per_hour: Option<NonZeroU64>,
+    sender: Option<Arc<Sender>>,
     /// Room for bodies of JSON.
     bodies: Arc<Semaphore>,
     /// Turns in reading files of requests.
@@ -130,6 +135,7 @@ pub(crate) async fn serve(
         queue_max: options.queue_max,
         metrics: options.metrics,
         requests_per_hour: options.requests_per_hour,
+        sender: options.sender,
         bodies: Arc::new(Semaphore::new(body::ROOM_PIECES)),
         reading: Arc::new(Semaphore::new(limits::READING_MAX)),
         followers: Arc::new(Semaphore::new(limits::FOLLOWERS_MAX)),
@@ -144,6 +150,11 @@ pub(crate) async fn serve(
         async move { gateway.waiting.run(&gateway.stores.results, &end).await }
     };
     tasks.spawn(looking);
+    if let Some(sender) = &gateway.sender {
+        let results = Arc::clone(&gateway.stores.results);
+        let rounds = webhooks::Rounds::new(results, Arc::clone(sender));
+        tasks.spawn(rounds.run(stop.clone()));
+    }
     let watching = Arc::clone(&gateway);
     tasks.spawn(async move { watching.page.run(&watching.stores).await });
     let metrics = Arc::clone(&gateway.metrics);
@@ -174,6 +185,13 @@ fn router(gateway: Shared) -> Router {
         .route("/v1/models/{*id}", get(models::show))
         .route("/v1/usage", get(admission::usage))
         .merge(page::routes())
+        .route("/v1/webhooks", get(webhooks::list).post(webhooks::create))
+        .route("/v1/webhooks/{id}", delete(webhooks::delete))
+        .route("/v1/webhooks/deliveries", get(webhooks::deliveries))
+        .route(
+            "/v1/webhooks/deliveries/{id}/replay",
+            post(webhooks::replay),
+        )
         .fallback(nowhere)
         .method_not_allowed_fallback(not_so)
         // Each reader of a body has limits of its own.

@@ -77,6 +77,8 @@ async fn make(
     gateway
         .refuse_if_full(&batch.model, batch.class, RETRY_WAITING_MAX)
         .await?;
+    // Its end is to be told again.
+    gateway.notice(&tenant, batch.id).await?;
     let mut retry = Retry {
         stores: &gateway.stores,
         batch: &batch,

@@ -3,11 +3,10 @@
 use std::error::Error;
 use std::time::Duration;
 
+use lapidary_schemas::remote::NotPublic;
 use lapidary_schemas::{Failure, FailureCode};
 use reqwest::StatusCode;
 use url::Url;
-
-use super::resolver::NotPublic;
 
 /// Why something was not fetched.
 #[derive(Debug, thiserror::Error)]

@@ -6,13 +6,11 @@
 //! the request: no credentials, no cookies, no referrer, through no proxy. What comes is bounded in
 //! bytes and time, and what it is shows its content, when it is decoded.
 
-mod address;
 mod error;
 mod resolver;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +18,7 @@ use lapidary_schemas::limits::MEDIA_BYTES_MAX;
 use lapidary_schemas::remote;
 use reqwest::header::LOCATION;
 use reqwest::{Client, Response, StatusCode, redirect};
-use url::{Host, Url};
+use url::Url;
 
 use crate::tls;
 
@@ -122,23 +120,7 @@ impl Fetcher {
 
     /// An address that may be connected to, as far as can be told before its host is resolved.
     fn allowed(&self, address: &str) -> Result<Url, FetchError> {
-        let url = remote::check(address, &self.hosts)
-            .map_err(|message| FetchError::Refused { message })?;
-        let literal = match url.host() {
-            Some(Host::Ipv4(literal)) => Some(IpAddr::V4(literal)),
-            Some(Host::Ipv6(literal)) => Some(IpAddr::V6(literal)),
-            Some(Host::Domain(_)) | None => None,
-        };
-        match literal {
-            Some(literal)
-                if !address::is_public(literal) && !remote::is_named(&url, &self.hosts) =>
-            {
-                Err(FetchError::Refused {
-                    message: format!("{literal} is not a public address"),
-                })
-            }
-            _ => Ok(url),
-        }
+        remote::check(address, &self.hosts).map_err(|message| FetchError::Refused { message })
     }
 
     async fn content(&self, url: &Url, mut response: Response) -> Result<Vec<u8>, FetchError> {

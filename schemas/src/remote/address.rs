@@ -1,6 +1,6 @@
 //! Addresses that belong to the public internet.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// IPv4 blocks that are not for the public, by their first address and length (IANA special-purpose
 /// registry).
