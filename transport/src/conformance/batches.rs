@@ -20,6 +20,7 @@ pub(super) fn cases<E: ResultsEnvironment>() -> Vec<Case<E>> {
         unfinished_batches_are_listed_oldest_first,
         counters_move_with_the_results,
         results_are_read_by_cursor_while_they_are_written,
+        the_newest_results_are_read_first,
         waiting_ends_with_a_result_or_a_state,
         a_replaced_item_reopens_its_batch,
         only_a_finished_job_can_be_replaced_and_once,
@@ -66,6 +67,7 @@ async fn an_unknown_batch_is_named<E: ResultsEnvironment>(environment: &E) {
         results.append_shard(id, &shard(0, 1)).await,
         results.seal_batch(id).await,
         results.tail(id, "", 10).await.map(|_| ()),
+        results.latest(id, "", 10).await.map(|_| ()),
         results.cancel_batch(id).await.map(|_| ()),
         results.feed_position(id).await.map(|_| ()),
         results.unfinished(id, 0).await.map(|_| ()),
@@ -283,6 +285,37 @@ async fn results_are_read_by_cursor_while_they_are_written<E: ResultsEnvironment
         all,
         "none left out"
     );
+}
+
+async fn the_newest_results_are_read_first<E: ResultsEnvironment>(environment: &E) {
+    let results = environment.open().await;
+    let (batch, jobs) = sealed(&results, 10).await;
+    assert_eq!(results.latest(batch.id, "", 5).await.unwrap().results, []);
+    for job in &jobs {
+        results.put_once(&[done(job)]).await.unwrap();
+    }
+    let (mut seen, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = results.latest(batch.id, &cursor, 3).await.unwrap();
+        if page.results.is_empty() {
+            break;
+        }
+        assert!(page.results.len() <= 3);
+        seen.extend(page.results.into_iter().map(|result| result.job_id));
+        cursor = page.cursor;
+    }
+    let newest_first: Vec<JobId> = jobs.iter().rev().map(|job| job.id).collect();
+    assert_eq!(seen, newest_first);
+    for wrong in ["x", "1-x", "-"] {
+        assert!(is_conflict(&results.latest(batch.id, wrong, 1).await));
+        assert!(is_conflict(&results.tail(batch.id, wrong, 1).await));
+    }
+    // Its end is no result, and does not hide the newest one.
+    for max in 1..=10 {
+        let newest = results.latest(batch.id, "", max).await.unwrap().results;
+        let newest: Vec<JobId> = newest.iter().map(|result| result.job_id).collect();
+        assert_eq!(newest, newest_first[..max]);
+    }
 }
 
 async fn waiting_ends_with_a_result_or_a_state<E: ResultsEnvironment>(environment: &E) {

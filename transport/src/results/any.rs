@@ -64,6 +64,10 @@ impl Results for AnyResults {
         chosen!(self, store => store.tail(batch, cursor, max))
     }
 
+    async fn latest(&self, batch: BatchId, cursor: &str, max: usize) -> Result<Page, ResultsError> {
+        chosen!(self, store => store.latest(batch, cursor, max))
+    }
+
     async fn changed(
         &self,
         batch: BatchId,

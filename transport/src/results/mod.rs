@@ -221,6 +221,15 @@ pub trait Results: Send + Sync {
         max: usize,
     ) -> impl Future<Output = Result<Page, ResultsError>> + Send;
 
+    /// Results of a batch from the newest back, from `cursor` on (`""`: from the newest), at most
+    /// `max`; fewer where there are no older ones, or where they are large.
+    fn latest(
+        &self,
+        batch: BatchId,
+        cursor: &str,
+        max: usize,
+    ) -> impl Future<Output = Result<Page, ResultsError>> + Send;
+
     /// Waits until `tail` from `cursor` would return something or the batch's state changes, at
     /// most `timeout`. A hint: it may return early.
     fn changed(

@@ -344,12 +344,33 @@ pub(super) fn tail(
     cursor: &str,
     max: usize,
 ) -> Result<Page, StoreError> {
+    let from = position(cursor, 0)?;
+    let query = "SELECT n, body FROM result WHERE batch = ?1 AND n > ?2 ORDER BY n LIMIT ?3";
+    page(db, id, (query, from, max), cursor)
+}
+
+pub(super) fn latest(
+    db: &Connection,
+    id: BatchId,
+    cursor: &str,
+    max: usize,
+) -> Result<Page, StoreError> {
+    let from = position(cursor, i64::MAX)?;
+    let query = "SELECT n, body FROM result WHERE batch = ?1 AND n < ?2 ORDER BY n DESC LIMIT ?3";
+    page(db, id, (query, from, max), cursor)
+}
+
+/// What a query of a batch finds from a number on, within the limits of a page.
+fn page(
+    db: &Connection,
+    id: BatchId,
+    (query, from, max): (&str, i64, usize),
+    cursor: &str,
+) -> Result<Page, StoreError> {
     let batch = opened(db, id)?;
-    let mut after = position(cursor, 0)?;
-    let mut query = db.prepare_cached(
-        "SELECT n, body FROM result WHERE batch = ?1 AND n > ?2 ORDER BY n LIMIT ?3",
-    )?;
-    let mut rows = query.query(params![batch.n, after, limit(max.max(1))])?;
+    let mut last = from;
+    let mut query = db.prepare_cached(query)?;
+    let mut rows = query.query(params![batch.n, from, limit(max.max(1))])?;
     let (mut results, mut bytes) = (Vec::new(), 0);
     while let Some(row) = rows.next()? {
         let body = row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
@@ -358,12 +379,12 @@ pub(super) fn tail(
             break;
         }
         results.push(decode::<JobResult>("result", body)?);
-        after = row.get(0)?;
+        last = row.get(0)?;
     }
     let cursor = if results.is_empty() {
         cursor.to_owned()
     } else {
-        after.to_string()
+        last.to_string()
     };
     Ok(Page { results, cursor })
 }

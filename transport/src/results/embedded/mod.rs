@@ -118,6 +118,12 @@ impl Results for EmbeddedResults {
             .await
     }
 
+    async fn latest(&self, batch: BatchId, cursor: &str, max: usize) -> Result<Page, ResultsError> {
+        let cursor = cursor.to_owned();
+        self.read(move |db| batches::latest(db, batch, &cursor, max))
+            .await
+    }
+
     async fn changed(
         &self,
         batch: BatchId,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use lapidary_schemas::batch::Shard;
 use lapidary_schemas::{Batch, BatchId, BatchState, Progress};
+use redis::Script;
 
 use super::RedisResults;
 use super::codec::{read, write};
@@ -20,6 +21,12 @@ const LOOK: isize = 256;
 
 fn missing(batch_id: BatchId) -> ResultsError {
     ResultsError::NoSuchBatch { batch_id }
+}
+
+/// Whether this is how Redis writes where an entry of a stream is: milliseconds and a number.
+fn is_position(cursor: &str) -> bool {
+    let parts = cursor.split_once('-');
+    parts.is_some_and(|(ms, number)| ms.parse::<u64>().is_ok() && number.parse::<u64>().is_ok())
 }
 
 /// What a script answered: done, a contradiction, or no such batch.
@@ -207,14 +214,39 @@ impl RedisResults {
         cursor: &str,
         max: usize,
     ) -> Result<Page, ResultsError> {
-        let start = if cursor.is_empty() {
-            "-".to_owned()
-        } else {
-            format!("({cursor}")
+        self.page(batch, (&self.scripts.tail, "-"), cursor, max)
+            .await
+    }
+
+    pub(super) async fn latest_(
+        &self,
+        batch: BatchId,
+        cursor: &str,
+        max: usize,
+    ) -> Result<Page, ResultsError> {
+        self.page(batch, (&self.scripts.latest, "+"), cursor, max)
+            .await
+    }
+
+    /// What a script reads of a batch's results from a cursor on, or from its own beginning.
+    async fn page(
+        &self,
+        batch: BatchId,
+        (script, beginning): (&Script, &str),
+        cursor: &str,
+        max: usize,
+    ) -> Result<Page, ResultsError> {
+        let start = match cursor {
+            "" => beginning.to_owned(),
+            cursor if is_position(cursor) => format!("({cursor}"),
+            cursor => {
+                let message = format!("`{cursor}` is no cursor of this store");
+                return Err(ResultsError::Conflict { message });
+            }
         };
         let args = [start, max.max(1).to_string(), PAGE_BYTES_MAX.to_string()];
         let keys = Home::Batch(batch).keys();
-        let page: Option<Vec<String>> = self.store.run(&self.scripts.tail, &keys, &args).await?;
+        let page: Option<Vec<String>> = self.store.run(script, &keys, &args).await?;
         let mut page = page.ok_or_else(|| missing(batch))?.into_iter();
         let next = page.next().unwrap_or_default();
         let results = page

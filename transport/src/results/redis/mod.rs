@@ -170,6 +170,10 @@ impl Results for RedisResults {
         self.tail_(batch, cursor, max).await
     }
 
+    async fn latest(&self, batch: BatchId, cursor: &str, max: usize) -> Result<Page, ResultsError> {
+        self.latest_(batch, cursor, max).await
+    }
+
     async fn changed(
         &self,
         batch: BatchId,
