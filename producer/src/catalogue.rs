@@ -47,6 +47,16 @@ pub(crate) struct JobRecord {
     pub(crate) created_at: DateTime<Utc>,
 }
 
+/// Where the request of a job is that was mended when it was brought back from the dead.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MendedRecord {
+    pub(crate) request: MediaRef,
+}
+
+impl Kept for MendedRecord {
+    const KIND: &'static str = "mended";
+}
+
 impl Kept for FileRecord {
     const KIND: &'static str = "files";
 }

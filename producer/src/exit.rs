@@ -5,6 +5,7 @@ use lapidary_transport::media::MediaError;
 use lapidary_transport::queue::QueueError;
 use lapidary_transport::results::ResultsError;
 
+use crate::dead::ReplayError;
 use crate::rows::OutputError;
 use crate::sources::RootError;
 use crate::submission::SubmitError;
@@ -127,6 +128,20 @@ impl From<SubmitError> for Stop {
             SubmitError::Read { .. } | SubmitError::Encode(_) => {
                 Self::new(Exit::Failed, error.to_string())
             }
+        }
+    }
+}
+
+impl From<ReplayError> for Stop {
+    fn from(error: ReplayError) -> Self {
+        match error {
+            ReplayError::Unknown(_) => Self::usage(error.to_string()),
+            ReplayError::Unreadable(_) | ReplayError::Encode(_) => {
+                Self::new(Exit::Failed, error.to_string())
+            }
+            ReplayError::Results(error) => error.into(),
+            ReplayError::Queue(error) => error.into(),
+            ReplayError::Media(error) => error.into(),
         }
     }
 }

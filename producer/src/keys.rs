@@ -34,6 +34,9 @@ pub enum Scope {
 }
 
 impl Scope {
+    /// All there are.
+    pub(crate) const ALL: [Self; 3] = [Self::Submit, Self::Read, Self::Operate];
+
     /// The name on the command line and on the wire.
     pub(crate) fn as_str(self) -> &'static str {
         match self {

@@ -10,6 +10,7 @@ mod catalogue;
 pub mod cli;
 pub mod commands;
 pub mod config;
+mod dead;
 pub mod digest;
 pub mod exit;
 pub mod file;

@@ -16,13 +16,13 @@ const REQUESTS: usize = 100_000;
 /// Memory that the gateway may take for it, as it has it without any.
 const MEMORY_KIB_MAX: u64 = 200 << 10;
 
-struct Gateway {
+pub(crate) struct Gateway {
     program: Program,
     port: u16,
 }
 
 impl Gateway {
-    fn start(place: &Place) -> Self {
+    pub(crate) fn start(place: &Place) -> Self {
         let port = free_port();
         let mut command = own("lapidary");
         command
@@ -33,30 +33,35 @@ impl Gateway {
         Self { program, port }
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}/v1", self.port)
     }
 
     /// Asks it to stop, which it does without a failure.
-    fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         self.program.signal(Signal::SIGTERM);
         assert_eq!(self.program.wait(SAY_MAX).code(), Some(0));
     }
 }
 
-fn below(folder: &str) -> PathBuf {
+pub(crate) fn below(folder: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)
 }
 
-/// What a client's script prints, which ends well.
-fn client(script: &str, arguments: &[&str]) -> String {
+/// The Python that has what clients' scripts need.
+pub(crate) fn python() -> PathBuf {
     let python = below("../.cache/clients/bin/python");
     assert!(
         python.exists(),
         "{} is missing: run tests/setup",
         python.display()
     );
-    let mut command = Command::new(python);
+    python
+}
+
+/// What a client's script prints, which ends well.
+fn client(script: &str, arguments: &[&str]) -> String {
+    let mut command = Command::new(python());
     command.arg(below("clients").join(script)).args(arguments);
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);

@@ -9,6 +9,7 @@ mod gateway;
 mod hub;
 mod media;
 mod operators;
+mod page;
 mod pictures;
 mod place;
 mod redis_store;

@@ -19,13 +19,18 @@ use crate::place::{Followed, MODEL, Place};
 use crate::samples::batch;
 
 const SAY_MAX: Duration = Duration::from_mins(1);
-const TENANT: &str = "tests";
+pub(crate) const TENANT: &str = "tests";
 
-/// A batch of one item that asks about a document.
-async fn submit(results: &AnyResults, media: &AnyMedia, document: &MediaRef) -> Batch {
+/// A batch of one item that asks a model about a document.
+pub(crate) async fn submit(
+    results: &AnyResults,
+    media: &AnyMedia,
+    document: &MediaRef,
+    model: &str,
+) -> Batch {
     let batch = Batch {
         tenant: TENANT.to_owned(),
-        model: MODEL.to_owned(),
+        model: model.to_owned(),
         attempts_max: 1,
         ..batch()
     };
@@ -106,7 +111,7 @@ async fn an_operator_finds_and_replays(place: &Place) {
     let text = b"Water runs down the hill.".to_vec();
     let elsewhere = AnyMedia::open(&format!("file://{}", elsewhere.path().display())).unwrap();
     let document = elsewhere.put(TENANT, text.clone()).await.unwrap();
-    let batch = submit(&results, &media, &document).await;
+    let batch = submit(&results, &media, &document, MODEL).await;
     let mut followed = Followed::new(&results, batch.id);
     followed.ended().await;
     let [dead] = followed.rows() else {

@@ -3,12 +3,12 @@
 use std::io::Write as _;
 
 use chrono::Utc;
-use lapidary_schemas::{Job, JobId};
-use lapidary_transport::results::DeadLetter;
-use lapidary_transport::{Queue as _, Results as _};
+use lapidary_schemas::JobId;
+use lapidary_transport::Results as _;
 
 use crate::cli::{Dead, DeadCommand};
 use crate::config::{Config, Stores};
+use crate::dead;
 use crate::exit::{Exit, Stop};
 use crate::progress::say;
 
@@ -65,55 +65,16 @@ async fn list(place: &Stores, max: usize) -> Result<Exit, Stop> {
 }
 
 async fn show(place: &Stores, id: JobId) -> Result<Exit, Stop> {
-    let letter = place
-        .results
-        .dead_letter(id)
-        .await?
-        .ok_or_else(|| unknown(id))?;
+    let letter = dead::letter(place, id).await?;
     let mut out = std::io::stdout().lock();
     serde_json::to_writer_pretty(&mut out, &letter).map_err(std::io::Error::from)?;
     writeln!(out)?;
     Ok(Exit::Well)
 }
 
-/// The letter goes last: a crash before that leaves it there, and replaying again is refused by the
-/// store, because the old job has been replaced already.
 async fn replay(place: &Stores, id: JobId) -> Result<Exit, Stop> {
-    let letter = place
-        .results
-        .dead_letter(id)
-        .await?
-        .ok_or_else(|| unknown(id))?;
-    let job = again(letter)?;
-    place.results.replace(&job).await?;
-    place.queue.publish(std::slice::from_ref(&job)).await?;
-    place.results.take_dead_letter(id).await?;
+    let job = dead::replay(place, id, None, Utc::now()).await?;
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", job.id)?;
     Ok(Exit::Well)
-}
-
-/// The same job under a new name.
-fn again(letter: DeadLetter) -> Result<Job, Stop> {
-    let job = letter.job.ok_or_else(|| {
-        Stop::new(
-            Exit::Failed,
-            format!(
-                "job {} cannot be replayed: its message was unreadable",
-                letter.job_id
-            ),
-        )
-    })?;
-    let now = Utc::now();
-    Ok(Job {
-        id: JobId::new(now),
-        replaces: Some(job.id),
-        created_at: now,
-        deadline: None,
-        ..job
-    })
-}
-
-fn unknown(id: JobId) -> Stop {
-    Stop::usage(format!("there is no dead letter of job {id}"))
 }

@@ -72,7 +72,9 @@ async fn greet(
         say("no worker is here yet: requests are answered once `lapidary-worker run` is");
     }
     let address = listener.local_addr()?;
-    say(&format!("listening on http://{address}/v1"));
+    say(&format!(
+        "listening on http://{address}/v1, a page to look at is http://{address}/"
+    ));
     Ok(())
 }
 

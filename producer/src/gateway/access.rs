@@ -7,7 +7,7 @@ use url::Url;
 
 use super::Shared;
 use super::error::ApiError;
-use crate::keys::{self, Scope};
+use crate::keys::{self, Key, Scope};
 
 /// The tenant of a request that looks at things.
 #[derive(Debug)]
@@ -35,16 +35,49 @@ impl FromRequestParts<Shared> for MaySubmit {
     }
 }
 
-/// Whose request this is. While there are no keys, everyone on this machine is the one tenant.
+/// Who looks after the place.
+#[derive(Debug)]
+pub(super) struct MayOperate;
+
+impl FromRequestParts<Shared> for MayOperate {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, gateway: &Shared) -> Result<Self, ApiError> {
+        tenant(&parts.headers, gateway, Scope::Operate).await?;
+        Ok(Self)
+    }
+}
+
+/// Who asks.
+#[derive(Debug)]
+pub(super) struct Caller {
+    pub(super) tenant: String,
+    pub(super) scopes: Vec<Scope>,
+}
+
 async fn tenant(headers: &HeaderMap, gateway: &Shared, scope: Scope) -> Result<String, ApiError> {
+    Ok(caller(headers, gateway, &[scope]).await?.tenant)
+}
+
+/// Whose request this is, who may do one of these things. While there are no keys, everyone on this
+/// machine is the one tenant, and may do everything.
+pub(super) async fn caller(
+    headers: &HeaderMap,
+    gateway: &Shared,
+    any_of: &[Scope],
+) -> Result<Caller, ApiError> {
     let results = &*gateway.stores.results;
     if let Some(written) = bearer(headers)
-        && let Some(key) = keys::check(results, written).await?
+        && let Some(Key { tenant, scopes, .. }) = keys::check(results, written).await?
     {
-        if key.scopes.contains(&scope) {
-            return Ok(key.tenant);
+        if any_of.iter().any(|scope| scopes.contains(scope)) {
+            return Ok(Caller { tenant, scopes });
         }
-        let message = format!("the key does not have the scope `{}`", scope.as_str());
+        let wanted: Vec<_> = any_of.iter().map(|scope| scope.as_str()).collect();
+        let message = format!(
+            "the key does not have the scope `{}`",
+            wanted.join("` or `")
+        );
         return Err(ApiError::new(
             StatusCode::FORBIDDEN,
             "missing_scope",
@@ -53,7 +86,10 @@ async fn tenant(headers: &HeaderMap, gateway: &Shared, scope: Scope) -> Result<S
     }
     if gateway.is_local && !keys::any(results).await? {
         refuse_pages_of_others(headers)?;
-        return Ok(gateway.tenant.clone());
+        return Ok(Caller {
+            tenant: gateway.tenant.clone(),
+            scopes: Scope::ALL.to_vec(),
+        });
     }
     Err(ApiError::new(
         StatusCode::UNAUTHORIZED,

@@ -11,9 +11,9 @@ use http_body_util::LengthLimitError;
 use serde::de::DeserializeOwned;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::Shared;
 use super::error::ApiError;
 use super::limits::{BODIES_BYTES_MAX, BODY_BYTES_MAX, BODY_TIME_MAX};
+use super::{Gateway, Shared};
 
 /// Room is handed out in pieces of this many bytes.
 const ROOM_PIECE_BYTES: usize = 1024;
@@ -35,6 +35,13 @@ impl JsonBody {
     }
 }
 
+/// Room in memory for so many bytes that are held whole, until it is dropped.
+pub(super) fn room(gateway: &Gateway, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
+    let pieces = u32::try_from(bytes.div_ceil(ROOM_PIECE_BYTES)).unwrap_or(u32::MAX);
+    let room = Arc::clone(&gateway.bodies).try_acquire_many_owned(pieces);
+    room.map_err(|_| ApiError::busy("there is no room for it now, try again later"))
+}
+
 fn too_large() -> ApiError {
     ApiError::new(
         StatusCode::PAYLOAD_TOO_LARGE,
@@ -53,11 +60,7 @@ impl FromRequest<Shared> for JsonBody {
         if length.is_some_and(|length| length > BODY_BYTES_MAX) {
             return Err(too_large());
         }
-        let pieces = length.unwrap_or(BODY_BYTES_MAX).div_ceil(ROOM_PIECE_BYTES);
-        let pieces = u32::try_from(pieces).unwrap_or(u32::MAX);
-        let room = Arc::clone(&gateway.bodies).try_acquire_many_owned(pieces);
-        let room =
-            room.map_err(|_| ApiError::busy("there is no room for the body now, try again later"))?;
+        let room = room(gateway, length.unwrap_or(BODY_BYTES_MAX))?;
         let reading = axum::body::to_bytes(request.into_body(), BODY_BYTES_MAX);
         match tokio::time::timeout(BODY_TIME_MAX, reading).await {
             Ok(Ok(bytes)) => Ok(Self { bytes, _room: room }),

@@ -12,6 +12,7 @@ use lapidary_transport::results::ResultsError;
 use serde_json::{Value, json};
 
 use super::limits::RETRY_AFTER;
+use crate::dead::ReplayError;
 use crate::submission::{Mistake, SubmitError};
 
 /// A refusal, or a fault.
@@ -221,6 +222,21 @@ impl From<QueueError> for ApiError {
 impl From<std::io::Error> for ApiError {
     fn from(error: std::io::Error) -> Self {
         error.downcast().unwrap_or_else(|error| Self::fault(&error))
+    }
+}
+
+impl From<ReplayError> for ApiError {
+    fn from(error: ReplayError) -> Self {
+        match error {
+            ReplayError::Unknown(job) => Self::unknown("dead letter", &super::ids::of_job(job)),
+            ReplayError::Unreadable(_) | ReplayError::Results(ResultsError::Conflict { .. }) => {
+                Self::new(StatusCode::CONFLICT, "not_replayable", error.to_string())
+            }
+            ReplayError::Results(error) => error.into(),
+            ReplayError::Queue(error) => error.into(),
+            ReplayError::Media(error) => error.into(),
+            ReplayError::Encode(_) => Self::fault(&error),
+        }
     }
 }
 

@@ -67,6 +67,39 @@ pub(super) const LIST_ITEMS_DEFAULT: usize = 20;
 /// Results of a batch at once.
 pub(super) const RESULTS_MAX: usize = 500;
 
+/// Those who watch the overview at once.
+pub(super) const WATCHERS_MAX: usize = 64;
+/// Distance of two looks at the place while somebody watches.
+pub(super) const OVERVIEW_EVERY: Duration = Duration::from_secs(1);
+/// The same while nobody does.
+pub(super) const OVERVIEW_EVERY_UNWATCHED: Duration = Duration::from_secs(5);
+/// Longest time of a look.
+pub(super) const OVERVIEW_TIME_MAX: Duration = Duration::from_secs(10);
+/// Unfinished batches looked at.
+pub(super) const OVERVIEW_BATCHES_MAX: usize = 100;
+/// Time after its end for which a batch is shown.
+pub(super) const OVERVIEW_ENDED_FOR: TimeDelta = TimeDelta::hours(1);
+/// Batches shown that have ended.
+pub(super) const OVERVIEW_ENDED_MAX: usize = 20;
+/// Models whose queues are looked at.
+pub(super) const OVERVIEW_MODELS_MAX: usize = 32;
+/// New results of a batch that a look takes times from.
+pub(super) const OVERVIEW_TIMES_MAX: usize = 8;
+/// Seconds of one stretch of the history, and how many there are: ten minutes.
+pub(super) const STRETCH_S: u64 = 5;
+/// See [`STRETCH_S`].
+pub(super) const STRETCHES_MAX: usize = 120;
+/// Time over which the rate of a batch is taken.
+pub(super) const RATE_OVER: TimeDelta = TimeDelta::seconds(60);
+/// Latest results at once, whose requests are looked up.
+pub(super) const LATEST_MAX: usize = 100;
+/// Latest results when nobody says otherwise.
+pub(super) const LATEST_DEFAULT: usize = 24;
+/// Bytes of manifests that are kept at hand, to look requests up in.
+pub(super) const MANIFESTS_BYTES_MAX: usize = 64 << 20;
+/// Dead letters at once; each holds a whole job.
+pub(super) const LETTERS_MAX: usize = 20;
+
 /// Longest time that requests under way have when the gateway stops.
 pub(super) const STOP_TIME_MAX: Duration = Duration::from_secs(30);
 /// Time that those have then who are told that no answer will come.

@@ -17,6 +17,7 @@ mod jobs;
 mod limits;
 mod models;
 mod output;
+mod page;
 mod pieces;
 mod server;
 mod single;
@@ -39,6 +40,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::Stores;
 use crate::submission::Ceiling;
 use error::ApiError;
+use page::Page;
 use waiting::Waiting;
 
 /// How a gateway serves.
@@ -67,6 +69,7 @@ struct Gateway {
     /// Turns in reading files of requests.
     reading: Arc<Semaphore>,
     waiting: Waiting,
+    page: Page,
     tasks: TaskTracker,
 }
 
@@ -103,6 +106,7 @@ pub(crate) async fn serve(
         bodies: Arc::new(Semaphore::new(body::ROOM_PIECES)),
         reading: Arc::new(Semaphore::new(limits::READING_MAX)),
         waiting: Waiting::default(),
+        page: Page::new(stop.clone()),
         tasks: tasks.clone(),
     });
     let end = CancellationToken::new();
@@ -111,6 +115,8 @@ pub(crate) async fn serve(
         async move { gateway.waiting.run(&gateway.stores.results, &end).await }
     };
     tasks.spawn(looking);
+    let watching = Arc::clone(&gateway);
+    tasks.spawn(async move { watching.page.run(&watching.stores).await });
     server::serve(listener, &router(gateway), &tasks, &stop, &end).await;
     end.cancel();
 }
@@ -129,6 +135,7 @@ fn router(gateway: Shared) -> Router {
         .route("/v1/jobs/{id}", get(jobs::show).delete(jobs::cancel))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::show))
+        .merge(page::routes())
         .fallback(nowhere)
         .method_not_allowed_fallback(not_so)
         // Each reader of a body has limits of its own.

@@ -1,0 +1,144 @@
+//! `/v1/dead-letters`: jobs that will not come back by themselves, looked at, mended and brought back.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use chrono::Utc;
+use lapidary_schemas::validate::validate_job;
+use lapidary_schemas::{Job, Request};
+use lapidary_transport::Results as _;
+use lapidary_transport::results::{DeadLetter, ResultsError};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::super::access::MayOperate;
+use super::super::body::{Id, JsonBody, Query};
+use super::super::error::ApiError;
+use super::super::ids;
+use super::super::limits::LETTERS_MAX;
+use super::super::{Gateway, Shared};
+use crate::dead::{self, Mended};
+use crate::submission::{INLINE_REQUEST_BYTES_MAX, Keeper, served};
+
+/// Everything of a letter but the request.
+pub(super) fn summary(letter: &DeadLetter) -> Value {
+    let job = letter.job.as_ref();
+    json!({
+        "id": ids::of_job(letter.job_id),
+        "object": "dead_letter",
+        "reason": letter.reason,
+        "attempts": letter.attempts,
+        "died_at": letter.at.timestamp(),
+        "tenant": job.map(|job| &job.tenant),
+        "model": job.map(|job| &job.model),
+        "class": job.map(|job| job.class),
+        "custom_id": job.and_then(|job| job.custom_id.as_ref()),
+        "batch_id": job.and_then(|job| job.batch_id).map(ids::of_batch),
+    })
+}
+
+/// The newest first, from a cursor on.
+pub(super) async fn list(
+    State(gateway): State<Shared>,
+    _: MayOperate,
+    mut query: Query,
+) -> Result<Json<Value>, ApiError> {
+    let limit = query.limit(LETTERS_MAX, LETTERS_MAX)?;
+    let after = query.take("after").unwrap_or_default();
+    query.end()?;
+    let (letters, cursor) = match gateway.stores.results.dead_letters(&after, limit).await {
+        Err(ResultsError::Conflict { message }) => {
+            return Err(ApiError::parameter("after", message));
+        }
+        read => read?,
+    };
+    Ok(Json(json!({
+        "object": "list",
+        "data": letters.iter().map(summary).collect::<Vec<_>>(),
+        "after": cursor,
+        "has_more": letters.len() == limit,
+    })))
+}
+
+/// A request as it can be read and changed: in JavaScript's numbers a seed would lose its last digits.
+pub(super) fn text(request: &Request) -> Result<String, ApiError> {
+    serde_json::to_string_pretty(request).map_err(|error| ApiError::fault(&error))
+}
+
+/// One, with its request, or with what its message was where that could not be read.
+pub(super) async fn show(
+    State(gateway): State<Shared>,
+    _: MayOperate,
+    Id(id): Id,
+) -> Result<Json<Value>, ApiError> {
+    let letter = dead::letter(&gateway.stores, ids::job(&id)?).await?;
+    let mut shown = summary(&letter);
+    let request = letter.job.as_ref().map(|job| &job.request);
+    shown["request"] = json!(request);
+    shown["request_text"] = json!(request.map(text).transpose()?);
+    shown["body"] = json!(letter.body);
+    Ok(Json(shown))
+}
+
+/// How a job is to come back.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    /// In the place of the request that failed.
+    #[serde(default)]
+    request: Option<Request>,
+}
+
+/// Brings one back, under a new id.
+pub(super) async fn replay(
+    State(gateway): State<Shared>,
+    _: MayOperate,
+    Id(id): Id,
+    body: JsonBody,
+) -> Result<Json<Value>, ApiError> {
+    let wanted: Wanted = body.read()?;
+    let is_heavy = body.bytes.len() > INLINE_REQUEST_BYTES_MAX;
+    drop(body);
+    let dead_id = ids::job(&id)?;
+    let mended = match wanted.request {
+        None => None,
+        Some(request) => {
+            let letter = dead::letter(&gateway.stores, dead_id).await?;
+            let job = Job {
+                request,
+                ..dead::job_of(letter)?
+            };
+            Some(mended(&gateway, job, is_heavy).await?)
+        }
+    };
+    let job = dead::replay(&gateway.stores, dead_id, mended, Utc::now()).await?;
+    tracing::info!(dead = %dead_id, job = %job.id, "a dead job was brought back");
+    Ok(Json(json!({
+        "id": ids::of_job(job.id),
+        "object": "job",
+        "status": "queued",
+        "replaces": id,
+        "batch_id": job.batch_id.map(ids::of_batch),
+    })))
+}
+
+/// The request of a job that could have been made of it.
+async fn mended(gateway: &Gateway, mut job: Job, is_heavy: bool) -> Result<Mended, ApiError> {
+    let workers = gateway.stores.results.workers().await?;
+    let policy = served(&workers, &job.model).ok_or_else(|| {
+        let message = format!("no worker serves the model `{}`", job.model);
+        ApiError::new(StatusCode::NOT_FOUND, "model_not_found", message)
+    })?;
+    let policy = gateway.ceiling.lower(policy);
+    let mut kept = Vec::new();
+    if is_heavy {
+        let mut keeper = Keeper::new(Some(&gateway.stores.media), &job.tenant);
+        job.request = keeper.lighten(job.request, &policy).await??;
+        kept = keeper.kept;
+    }
+    validate_job(&job, &policy)?;
+    Ok(Mended {
+        request: job.request,
+        kept,
+    })
+}
