@@ -116,6 +116,7 @@ pub(super) fn failure(result: &JobResult) -> ApiError {
 #[cfg(test)]
 mod tests {
     use chrono::Utc;
+    use lapidary_schemas::canonical::sorted;
     use lapidary_schemas::result::{Timings, Usage};
     use lapidary_schemas::tool::{FunctionCall, ToolCall, ToolKind};
     use lapidary_schemas::{Failure, FailureCode, FinishReason};
@@ -162,7 +163,7 @@ mod tests {
     fn deltas(news: &[Option<Value>]) -> Vec<String> {
         let short = |chunk: &Option<Value>| match chunk {
             None => "end".to_owned(),
-            Some(chunk) => chunk["choices"][0]["delta"].to_string(),
+            Some(chunk) => sorted(chunk["choices"][0]["delta"].clone()).to_string(),
         };
         news.iter().map(short).collect()
     }

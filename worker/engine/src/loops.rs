@@ -35,8 +35,11 @@ mod tests {
         let sentence = "The cat sits on the mat, and the dog lies beside it. ";
         let text = |times| format!("A picture. {}", sentence.repeat(times));
         assert_eq!(looping_end(&text(3)), None);
-        assert_eq!(looping_end(&text(4)), Some(10..text(4).len()));
-        assert_eq!(looping_end(&format!("{}The c", text(4))).unwrap().start, 10);
+        // What stands before the first piece is the end of one, too.
+        let start = "A picture".len();
+        assert_eq!(looping_end(&text(4)), Some(start..text(4).len()));
+        let cut = format!("{}The c", text(4));
+        assert_eq!(looping_end(&cut), Some(start..cut.len()));
         // It has to end so.
         assert_eq!(looping_end(&format!("{}Then it left.", text(6))), None);
         assert_eq!(looping_end(&"ha ".repeat(50)), None);

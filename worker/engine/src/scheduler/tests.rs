@@ -1,6 +1,8 @@
 //! The scheduler against the fake model: whatever happens around it, a sequence's output is the
 //! one it has alone.
 
+mod drafts;
+
 use std::collections::{HashMap, HashSet};
 
 use proptest::prelude::*;
@@ -268,59 +270,6 @@ fn too_few_blocks_send_sequences_back_and_do_not_change_the_output() {
     assert!(driver.scheduler.counts().preemptions > 0);
     for (id, prompt) in ids.iter().zip(&prompts) {
         assert_eq!(driver.finished[id], alone(ROOMY.window, prompt, 300));
-    }
-}
-
-#[test]
-fn drafts_save_steps_and_do_not_change_the_output() {
-    let setup = Setup {
-        vocab: 2,
-        draft_tokens_max: 8,
-        ..ROOMY
-    };
-    let mut driver = Driver::new(setup);
-    let prompt = prompt(1, 40);
-    let id = driver.submit(Class::Bulk, &prompt, 300);
-    driver.run();
-    assert_eq!(driver.finished[&id], alone_in(setup, &prompt, 300, &[]));
-    let counts = driver.scheduler.counts();
-    assert!(
-        0 < counts.accepted_tokens && counts.accepted_tokens < counts.drafted_tokens,
-        "{counts:?}"
-    );
-    // One step reads the prompt; the last may have drafted past the end.
-    let steps = driver.spans.len() as u64;
-    let saved = 301 - steps;
-    assert!(
-        counts.accepted_tokens - saved <= 8,
-        "{counts:?}, {steps} steps"
-    );
-}
-
-#[test]
-fn drafts_take_only_the_rows_of_free_slots() {
-    let setup = Setup {
-        vocab: 2,
-        draft_tokens_max: 8,
-        slots_max: 4,
-        ..ROOMY
-    };
-    for (sequences, drafted) in [(4, false), (3, true)] {
-        let mut driver = Driver::new(setup);
-        for seed in 1..=sequences {
-            driver.submit(Class::Bulk, &prompt(seed, 30), 100);
-        }
-        driver.step();
-        for _ in 0..20 {
-            let plan = driver.scheduler.plan(|_| true).unwrap();
-            assert!(plan.batch.tokens.len() <= 4, "{plan:?}");
-            let logits = driver.model.forward(&plan.batch).unwrap();
-            driver.scheduler.commit(&plan);
-            for part in &plan.parts {
-                driver.draw(&plan, part, &logits);
-            }
-        }
-        assert_eq!(driver.scheduler.counts().drafted_tokens > 0, drafted);
     }
 }
 
