@@ -103,7 +103,7 @@ fn answers_that_are_calls() {
         ),
         (
             "print()\nforecast(place='it\\'s \"x\"\\n', days=[1, {'a': None}])",
-            "print {}\nforecast {\"days\":[1,{\"a\":null}],\"place\":\"it's \\\"x\\\"\\n\"}\n",
+            "print {}\nforecast {\"place\":\"it's \\\"x\\\"\\n\",\"days\":[1,{\"a\":null}]}\n",
         ),
     ] {
         assert_eq!(read(answer), expected, "{answer}");
