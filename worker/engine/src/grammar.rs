@@ -26,6 +26,10 @@ pub enum Form {
 /// on without saying anything.
 const WHITESPACE: &str = r"\n?[ ]{0,24}";
 
+/// States that the words of a grammar may have while an answer is made, of some 2 kB each: a schema that
+/// needs more fails its own answer.
+const LEXER_STATES_MAX: usize = 20_000;
+
 /// Why an answer cannot have a form.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -73,7 +77,9 @@ impl Grammars {
         let environment: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
         let mut factory = ParserFactory::new_simple(&environment).map_err(GrammarError::new)?;
         factory.quiet();
-        factory.limits_mut().verbose_errors = false;
+        let limits = factory.limits_mut();
+        limits.verbose_errors = false;
+        limits.max_lexer_states = LEXER_STATES_MAX;
         Ok(Self { factory })
     }
 
