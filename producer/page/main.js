@@ -60,7 +60,7 @@ function warn(text) {
 
 const VIEWS = [
   [/^#\/batches\/([\w-]+)$/, (id) => batchView(id, app)],
-  [/^#\/results\/([\w-]+)$/, (id) => resultView(id, app)],
+  [/^#\/results\/([\w-]+(?:\?[\w=&-]+)?)$/, (name) => resultView(name, app)],
   [/^#\/dead\/([\w-]+)$/, (id) => letterView(id, app)],
   [/^#\/dead$/, () => deadView(app)],
   [/^/, () => overviewView(app)],

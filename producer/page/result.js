@@ -64,6 +64,9 @@ function flags(result) {
   );
 }
 
+/** Where in its batch a result is: an older one is found only there. */
+const place = ({ batch_id: batch, item }) => (batch && item !== undefined ? `?batch_id=${batch}&item=${item}` : "");
+
 /** A result in a list. */
 export function resultCard(result) {
   return h(
@@ -71,7 +74,7 @@ export function resultCard(result) {
     { class: "result", "data-id": result.id },
     h(
       "a",
-      { href: `#/results/${result.id}` },
+      { href: `#/results/${result.id}${place(result)}` },
       h("span", { class: "thumbnail" }, thumbnail(result)),
       h("span", { class: "answer" },
         h("strong", {}, result.custom_id ?? result.id),
@@ -112,8 +115,8 @@ function verdictRows(result) {
   return h("div", { class: "wide" }, h("table", {}, h("thead", {}, head), h("tbody", {}, rows)));
 }
 
-/** The view of one result. */
-export function resultView(id, app) {
+/** The view of one result, named as in its address. */
+export function resultView(name, app) {
   const element = h("article", {}, h("p", { class: "soft" }, "…"));
 
   function show(result) {
@@ -155,7 +158,7 @@ export function resultView(id, app) {
     element,
     title: "Result",
     async start() {
-      show(await ask(`v1/results/${id}`));
+      show(await ask(`v1/results/${name}`));
     },
     overview() {},
   };

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use lapidary_schemas::limits::{MESSAGE_CHARS_MAX, OUTPUT_TOKENS_MAX};
+use lapidary_schemas::limits::{HOT_RESULTS, MESSAGE_CHARS_MAX, OUTPUT_TOKENS_MAX};
 use lapidary_schemas::{BatchId, JobId};
 
 use crate::isolate::Task;
@@ -427,6 +427,15 @@ pub struct Serve {
         help_heading = "Limits"
     )]
     pub requests_per_hour: u64,
+    /// Results of a batch that stay in Redis; older ones move to the media store
+    #[arg(
+        long,
+        value_name = "N",
+        env = "LAPIDARY_HOT_RESULTS",
+        default_value_t = HOT_RESULTS,
+        help_heading = "Limits"
+    )]
+    pub hot_results: usize,
     /// Send webhooks to these hosts, each HOST or HOST:PORT; `*` is every public host on the ports of
     /// http and https. An address that is not public is sent to if it is listed here as such, by
     /// number. By default none are sent

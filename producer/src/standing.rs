@@ -20,14 +20,19 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
-    /// Stands for election from now on. `report` hears of every tick.
+    /// Stands for election from now on; `hot_results` of a batch may take memory. `report` hears of
+    /// every tick.
     pub(crate) fn start(
         stores: &Stores,
         tasks: &TaskTracker,
+        hot_results: usize,
         report: impl Fn(&TickReport) + Send + Sync + 'static,
     ) -> Self {
         let stop = CancellationToken::new();
-        let options = StewardOptions::new(format!("lapidary-{}", std::process::id()));
+        let options = StewardOptions {
+            hot_results,
+            ..StewardOptions::new(format!("lapidary-{}", std::process::id()))
+        };
         let Stores {
             queue,
             results,

@@ -59,6 +59,9 @@ pub const RECORD_BYTES_MAX: usize = 64 * 1024;
 
 /// Items of one manifest shard; one hash slot of the results store holds one shard.
 pub const SHARD_ITEMS_MAX: usize = 10_000;
+/// Results of one batch that stay in the memory of a results store when nobody says otherwise; older
+/// ones move to the media store.
+pub const HOT_RESULTS: usize = 20_000;
 /// Items of one batch.
 pub const BATCH_ITEMS_MAX: u64 = 1_000_000_000;
 /// Jobs of one tenant that wait on the queue or run at once, for one model and class; more where

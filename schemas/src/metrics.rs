@@ -227,6 +227,7 @@ const SWEEP: Label = Label {
         "worker_lost",
         "refused",
         "dropped",
+        "packed",
         "unpinned",
         "collected",
     ]),

@@ -13,6 +13,7 @@ mod hurried;
 mod media;
 mod observed;
 mod operators;
+mod packed;
 mod page;
 mod pictures;
 mod place;

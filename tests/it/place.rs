@@ -10,6 +10,7 @@ use lapidary_schemas::worker::DEMONSTRATION;
 use lapidary_schemas::{BatchId, BatchState, JobResult, Progress, Status};
 use lapidary_tests::{Program, own};
 use lapidary_transport::Results as _;
+use lapidary_transport::media::AnyMedia;
 use lapidary_transport::results::AnyResults;
 use serde_json::json;
 
@@ -100,7 +101,9 @@ impl Place {
 
     /// The results store, opened from here.
     pub(crate) async fn results(&self) -> AnyResults {
-        AnyResults::open(&self.results, false).await.unwrap()
+        let media = AnyMedia::open(&self.media).unwrap();
+        let results = AnyResults::open(&self.results, false).await.unwrap();
+        results.with_archive(&media)
     }
 }
 

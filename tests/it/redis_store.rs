@@ -62,9 +62,9 @@ async fn a_batch_is_counted_in_step(results: &RedisResults) {
     let again = results.put_once(&[other]).await.unwrap();
     assert_eq!(
         again,
-        [Put::Already(Box::new(
+        [Put::Already(Some(Box::new(
             done_as_stored(results, &items[0]).await
-        ))]
+        )))]
     );
     results
         .put_once(&[done(&items[1]), done(&items[3])])

@@ -17,13 +17,15 @@ async fn run(place: &Place) -> BTreeMap<String, String> {
     let folder = TempDir::new().unwrap();
     let batch = place.submit(&requests(folder.path(), DOCUMENTS));
     let results = place.results().await;
-    let mut steady = place.worker(&["--exit-when-idle", "1s"]);
-    let mut killed = place.worker(&[]);
+    // Whichever is the steward moves results on while others read them.
+    let few = ["--hot-results", "100"];
+    let mut steady = place.worker(&[&few[..], &["--exit-when-idle", "1s"]].concat());
+    let mut killed = place.worker(&few);
     let mut followed = Followed::new(&results, batch);
     for count in KILL_AT {
         followed.until(count).await;
         killed.kill();
-        killed = place.worker(&[]);
+        killed = place.worker(&few);
     }
     let texts = followed.texts(DOCUMENTS).await;
     assert_eq!(steady.wait(RUN_MAX).code(), Some(0));

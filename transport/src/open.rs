@@ -147,15 +147,16 @@ impl Place {
         };
         let as_queue = |error: StoreError| error.into_queue(&urls.broker);
         let file = EmbeddedFile::open(&path).await.map_err(as_queue)?;
-        let results = match &urls.results {
-            Some(url) if file_path(url) != Some(path.clone()) => {
-                AnyResults::open(url, urls.lossy_allowed).await?
-            }
-            _ => AnyResults::Embedded(EmbeddedResults::new(&file)),
-        };
         let media = match &urls.media {
             Some(url) => AnyMedia::open(url)?,
             None => AnyMedia::beside(file.path())?,
+        };
+        let results = match &urls.results {
+            Some(url) if file_path(url) != Some(path.clone()) => {
+                let results = AnyResults::open(url, urls.lossy_allowed).await?;
+                results.with_archive(&media)
+            }
+            _ => AnyResults::Embedded(EmbeddedResults::new(&file)),
         };
         let queue = AnyQueue::Embedded(EmbeddedQueue::open(&file).await?);
         Ok(Self {
@@ -181,7 +182,7 @@ impl Place {
         let results = AnyResults::open(results, urls.lossy_allowed).await?;
         Ok(Self {
             queue,
-            results,
+            results: results.with_archive(&media),
             media,
         })
     }

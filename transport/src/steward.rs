@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use lapidary_schemas::limits::{FEED_WINDOW, FEED_WINDOW_PER_SLOT};
+use lapidary_schemas::limits::{FEED_WINDOW, FEED_WINDOW_PER_SLOT, HOT_RESULTS};
 use lapidary_schemas::{BatchId, JobId};
 use tokio_util::sync::CancellationToken;
 
@@ -66,6 +66,8 @@ pub struct StewardOptions {
     pub lost_after: Duration,
     /// Pause between two collections of media.
     pub collect_every: Duration,
+    /// Results of a batch that stay in a store whose room is memory; older ones move to the media store.
+    pub hot_results: usize,
 }
 
 impl StewardOptions {
@@ -80,6 +82,7 @@ impl StewardOptions {
             sweep_every: Duration::from_secs(2),
             lost_after: Duration::from_secs(30),
             collect_every: Duration::from_hours(1),
+            hot_results: HOT_RESULTS,
         }
     }
 }
@@ -109,6 +112,8 @@ pub struct TickReport {
     pub worker_lost: u64,
     /// Messages taken in that the broker gave up on, since the tick before.
     pub dropped: u64,
+    /// Results that moved to the media store.
+    pub packed: u64,
     /// Batches whose media is pinned no longer.
     pub unpinned: u64,
     /// Media objects removed.
@@ -276,6 +281,7 @@ impl<Q: Queue, R: Results, M: Media> Steward<Q, R, M> {
         if sweeps {
             self.swept_at = Some(now);
             self.sweep_batches(&positions, now, &mut report).await;
+            self.pack_batches(&positions, &mut report).await;
             self.sweep_single_jobs(now, &mut report).await;
         }
         if is_due(self.collected_at, self.options.collect_every, now) {

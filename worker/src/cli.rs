@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use lapidary_schemas::limits::HOT_RESULTS;
 
 use crate::filter::Stage;
 use crate::hub::Token;
@@ -211,6 +212,9 @@ pub struct RunArgs {
     /// Accept a results store that may lose what it has confirmed.
     #[arg(long, env = "LAPIDARY_ALLOW_LOSSY")]
     pub allow_lossy: bool,
+    /// Results of a batch that stay in Redis; older ones move to the media store.
+    #[arg(long, env = "LAPIDARY_HOT_RESULTS", value_name = "N", default_value_t = HOT_RESULTS)]
+    pub hot_results: usize,
     /// Do not stand for election as the steward, who feeds batches and sweeps up.
     #[arg(long, env = "LAPIDARY_NO_STEWARD")]
     pub no_steward: bool,

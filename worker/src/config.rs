@@ -44,6 +44,8 @@ pub struct Config {
     pub exit_when_idle: Option<Duration>,
     /// Whose end is this worker's end.
     pub parent_pid: Option<i32>,
+    /// Results of a batch that a steward leaves in the memory of a results store.
+    pub hot_results: usize,
     /// Whether to stand for election as the steward.
     pub steward: bool,
 }
@@ -101,6 +103,7 @@ impl Config {
             soft_stop: args.soft_stop,
             exit_when_idle: args.exit_when_idle,
             parent_pid: args.parent_pid,
+            hot_results: args.hot_results,
             steward: !args.no_steward,
         };
         config.validate()?;
@@ -157,6 +160,7 @@ impl Config {
             store_wait_s = self.store_wait.as_secs_f64(),
             soft_stop_s = self.soft_stop.as_secs_f64(),
             exit_when_idle_s = self.exit_when_idle.map(|idle| idle.as_secs_f64()),
+            hot_results = self.hot_results,
             steward = self.steward,
             "starting"
         );

@@ -363,7 +363,11 @@ async fn serve(
         .set(&metrics::MODEL_LOADED, &[&line.model.name], 1.0);
     line.metrics.set(&metrics::UP, &[], 1.0);
     if config.steward {
-        stand(&line, &info.id, background);
+        let options = StewardOptions {
+            hot_results: config.hot_results,
+            ..StewardOptions::new(&info.id)
+        };
+        stand(&line, options, background);
     }
     background.spawn(announce(line.clone(), info));
     let upkeep = async {
@@ -389,14 +393,13 @@ async fn serve(
 }
 
 /// Stands for election as the steward, and looks at what there is at the place, until told to stop.
-fn stand(line: &Arc<Line>, holder: &str, background: &TaskTracker) {
+fn stand(line: &Arc<Line>, options: StewardOptions, background: &TaskTracker) {
     let Stores {
         queue,
         results,
         media,
     } = line.stores.clone();
     let (metrics, stop) = (line.metrics.clone(), line.stop.fetching.clone());
-    let options = StewardOptions::new(holder);
     let steward = Steward::new(queue.clone(), results.clone(), media, options);
     background.spawn(async move {
         let counted = |tick: &TickReport| tick.count(&metrics);

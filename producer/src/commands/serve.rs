@@ -56,7 +56,9 @@ pub(super) async fn run(args: Serve, stop: CancellationToken) -> Result<Exit, St
     operate(args.ops_listen, &stores, &metrics, &tasks, &ended).await?;
     let steward = {
         let metrics = Arc::clone(&metrics);
-        Standing::start(&stores, &tasks, move |tick| tick.count(&metrics))
+        Standing::start(&stores, &tasks, args.hot_results, move |tick| {
+            tick.count(&metrics);
+        })
     };
     gateway::serve(listener, stores, options, tasks, stop).await;
     steward.retire().await;

@@ -59,8 +59,11 @@ async fn lines(
     };
     let items = manifest::items(stores, &batch.tenant, &shard).await?;
     let asked: Vec<_> = items.iter().skip(offset).take(limit).collect();
-    let ids: Vec<_> = asked.iter().map(|item| item.id).collect();
-    let found = results.results_of(batch.id, &ids).await?;
+    let named: Vec<_> = (from..)
+        .zip(&asked)
+        .map(|(item, one)| (item, one.id))
+        .collect();
+    let found = results.results_of(batch.id, &named).await?;
     let unbegun = output::reason(counts).filter(|_| has_ended(counts));
     let line = |(item, result): (&&_, Option<_>)| match (result, unbegun) {
         (Some(result), _) => Some(OutputLine::from(&result)),

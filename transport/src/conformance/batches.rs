@@ -373,10 +373,10 @@ async fn a_replaced_item_reopens_its_batch<E: ResultsEnvironment>(environment: &
         (BatchState::InProgress, [0, 0, 1, 0, 0])
     );
     // One at a time: what was replaced, and changes of state, are no results and end no page.
-    let named = [jobs[0].id, jobs[1].id];
+    let named = [(0, jobs[0].id), (1, jobs[1].id)];
     let of_items = results.results_of(batch.id, &named).await.unwrap();
     assert_eq!(of_items[0], None, "its place is taken");
-    assert_eq!(of_items[1].as_ref().map(|one| one.job_id), Some(named[1]));
+    assert_eq!(of_items[1].as_ref().map(|one| one.job_id), Some(jobs[1].id));
     let first = results.tail(batch.id, "", 1).await.unwrap();
     assert_eq!(first.results[0].job_id, jobs[1].id);
     let rest = results.tail(batch.id, &first.cursor, 1).await.unwrap();

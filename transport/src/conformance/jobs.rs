@@ -125,7 +125,10 @@ async fn a_second_result_returns_the_first<E: ResultsEnvironment>(environment: &
         .unwrap();
     assert_eq!(
         answers,
-        [Put::Already(Box::new(first.result.clone())), Put::Stored]
+        [
+            Put::Already(Some(Box::new(first.result.clone()))),
+            Put::Stored
+        ]
     );
     assert_eq!(
         state(&results, jobs[0].id).await,

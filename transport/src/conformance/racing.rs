@@ -91,7 +91,7 @@ async fn racing_results_have_one_winner<E: ResultsEnvironment>(environment: &E) 
                     stored += 1;
                     firsts.push(result(job, status).status);
                 }
-                Put::Already(first) => firsts.push(first.status),
+                Put::Already(first) => firsts.push(first.as_ref().unwrap().status),
             }
         }
         assert_eq!(stored, 1, "results stored for one job");

@@ -11,6 +11,7 @@ use super::{
     Allowance, Begin, DeadLetter, EmbeddedResults, FeedPosition, Finished, JobState, Lease, Page,
     Put, Record, Results, ResultsError, Taken,
 };
+use crate::media::AnyMedia;
 
 /// The results store that a URL chose.
 #[derive(Debug)]
@@ -19,6 +20,18 @@ pub enum AnyResults {
     Redis(Box<RedisResults>),
     /// In the embedded file.
     Embedded(EmbeddedResults),
+}
+
+impl AnyResults {
+    /// Keeps older results of batches in this media store, where the results store is one whose room is
+    /// memory, and reads them there.
+    #[must_use]
+    pub fn with_archive(self, media: &AnyMedia) -> Self {
+        match self {
+            Self::Redis(results) => Self::Redis(Box::new(results.with_archive(media.clone()))),
+            embedded @ Self::Embedded(_) => embedded,
+        }
+    }
 }
 
 /// Calls a method of the one store there is.
@@ -67,9 +80,13 @@ impl Results for AnyResults {
     async fn results_of(
         &self,
         batch: BatchId,
-        jobs: &[JobId],
+        items: &[(u64, JobId)],
     ) -> Result<Vec<Option<JobResult>>, ResultsError> {
-        chosen!(self, store => store.results_of(batch, jobs))
+        chosen!(self, store => store.results_of(batch, items))
+    }
+
+    async fn pack(&self, batch: BatchId, hot: usize) -> Result<u64, ResultsError> {
+        chosen!(self, store => store.pack(batch, hot))
     }
 
     async fn latest(&self, batch: BatchId, cursor: &str, max: usize) -> Result<Page, ResultsError> {

@@ -80,8 +80,8 @@ pub enum Begin {
 pub enum Put {
     /// This result is the job's result now.
     Stored,
-    /// The job had a result before; here it is, unchanged.
-    Already(Box<JobResult>),
+    /// The job had a result before; here it is, unchanged, unless it has moved to the media store.
+    Already(Option<Box<JobResult>>),
 }
 
 /// A job's result together with its dead letter, if it died; stored in one step.
@@ -226,13 +226,13 @@ pub trait Results: Send + Sync {
         max: usize,
     ) -> impl Future<Output = Result<Page, ResultsError>> + Send;
 
-    /// Results of a batch's items, named by the jobs of its manifest; where one was replaced, it is the
-    /// result of the last that took its place. Answers in order, `None` for items without a result. A
-    /// page: there may be fewer answers than jobs, but one at least.
+    /// Results of a batch's items, named by their positions and the jobs of its manifest; where one was
+    /// replaced, it is the result of the last that took its place. Answers in order, `None` for items
+    /// without a result. A page: there may be fewer answers than items, but one at least.
     fn results_of(
         &self,
         batch: BatchId,
-        jobs: &[JobId],
+        items: &[(u64, JobId)],
     ) -> impl Future<Output = Result<Vec<Option<JobResult>>, ResultsError>> + Send;
 
     /// Results of a batch from the newest back, from `cursor` on (`""`: from the newest), at most
@@ -243,6 +243,16 @@ pub trait Results: Send + Sync {
         cursor: &str,
         max: usize,
     ) -> impl Future<Output = Result<Page, ResultsError>> + Send;
+
+    /// Moves the oldest results of a batch to the media store while many more than `hot` take memory;
+    /// answers how many moved. `tail`, `latest` and `results_of` read on as if nothing had happened,
+    /// [`Results::get`] knows the jobs of results that moved no longer. A store whose results rest on a disk has
+    /// nothing to move.
+    fn pack(
+        &self,
+        batch: BatchId,
+        hot: usize,
+    ) -> impl Future<Output = Result<u64, ResultsError>> + Send;
 
     /// Waits until `tail` from `cursor` would return something or the batch's state changes, at
     /// most `timeout`. A hint: it may return early.

@@ -23,6 +23,7 @@ impl TickReport {
             ("worker_lost", self.worker_lost),
             ("refused", self.refused),
             ("dropped", self.dropped),
+            ("packed", self.packed),
             ("unpinned", self.unpinned),
             ("collected", self.collected),
         ] {

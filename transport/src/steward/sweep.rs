@@ -11,7 +11,7 @@ use super::items::unworked_job;
 use super::{StepError, Steward, TickReport, delta, is_due};
 use crate::media::Media;
 use crate::queue::{Lane, Queue};
-use crate::results::{Finished, Results};
+use crate::results::{FeedPosition, Finished, Results};
 
 /// Pinned batches looked at in one collection.
 const PINNED_MAX: usize = 1_000;
@@ -70,6 +70,21 @@ impl<Q: Queue, R: Results, M: Media> Steward<Q, R, M> {
             .into_iter()
             .filter_map(|(lane, depth)| (depth == 0).then_some(lane))
             .collect())
+    }
+
+    /// Moves older results of unfinished batches to the media store.
+    pub(super) async fn pack_batches(
+        &mut self,
+        positions: &[FeedPosition],
+        report: &mut TickReport,
+    ) {
+        for position in positions {
+            let id = position.batch.id;
+            match self.results.pack(id, self.options.hot_results).await {
+                Ok(packed) => report.packed += packed,
+                Err(error) => report.failed("moving of results", Some(id), &error.into()),
+            }
+        }
     }
 
     /// Unpins the media of batches that are not needed any more, and removes what nobody pins.

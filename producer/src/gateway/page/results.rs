@@ -13,7 +13,7 @@ use futures::stream;
 use image::ImageFormat;
 use lapidary_schemas::limits::MEDIA_BYTES_MAX;
 use lapidary_schemas::request::Content;
-use lapidary_schemas::{Batch, JobResult, MediaRef, Part, Request};
+use lapidary_schemas::{Batch, BatchId, JobResult, MediaRef, Part, Request};
 use lapidary_transport::media::MediaError;
 use lapidary_transport::results::{JobState, ResultsError};
 use lapidary_transport::{Media as _, Results as _};
@@ -62,13 +62,22 @@ pub(super) async fn latest(
     })))
 }
 
-/// One result with its request.
+/// One result with its request. An older one of a large batch is found by its batch and its item only.
 pub(super) async fn show(
     State(gateway): State<Shared>,
     MayRead(tenant): MayRead,
     Id(id): Id,
+    mut query: Query,
 ) -> Result<Json<Value>, ApiError> {
-    let found = find(&gateway, &tenant, &id).await?;
+    let batch = query.take("batch_id");
+    let batch = batch.as_deref().map(ids::batch).transpose()?;
+    let item = query.take("item").map(|written| {
+        let item = written.parse::<u64>();
+        item.map_err(|_| ApiError::parameter("item", format!("`{written}` is no item of a batch")))
+    });
+    let place = batch.zip(item.transpose()?);
+    query.end()?;
+    let found = find(&gateway, &tenant, &id, place).await?;
     let (result, batch) = found.ok_or_else(|| ApiError::unknown("result of", &id))?;
     let request = match batch {
         None => None,
@@ -93,11 +102,20 @@ async fn find(
     gateway: &Gateway,
     tenant: &str,
     written: &str,
+    place: Option<(BatchId, u64)>,
 ) -> Result<Option<(JobResult, Option<Batch>)>, ApiError> {
     let (job, results) = (ids::job(written)?, &gateway.stores.results);
     let state = results.get(&[job]).await?.into_iter().next().flatten();
-    let Some(JobState::Finished(result)) = state else {
-        return Ok(None);
+    let result = match (state, place) {
+        (Some(JobState::Finished(result)), _) => *result,
+        (None, Some((batch, item))) => match results.results_of(batch, &[(item, job)]).await {
+            Err(ResultsError::NoSuchBatch { .. }) => return Ok(None),
+            found => match found?.into_iter().next().flatten() {
+                Some(result) => result,
+                None => return Ok(None),
+            },
+        },
+        _ => return Ok(None),
     };
     let batch = match result.batch_id {
         Some(batch) => results.batch(batch).await?,
@@ -109,7 +127,7 @@ async fn find(
             .await?
             .is_some(),
     };
-    Ok(is_own.then_some((*result, batch)))
+    Ok(is_own.then_some((result, batch)))
 }
 
 /// A result as it is kept, with ids and moments as everywhere here, and the addresses of the pictures

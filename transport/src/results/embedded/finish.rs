@@ -17,7 +17,7 @@ pub(super) fn put_once(db: &Connection, finished: &Finished) -> Result<Put, Stor
     let known = JobRow::find(db, result.job_id)?;
     if let Some(n) = known.as_ref().and_then(|job| job.result) {
         let first = decode("result", &stored_result(db, n)?)?;
-        return Ok(Put::Already(Box::new(first)));
+        return Ok(Put::Already(Some(Box::new(first))));
     }
     let job = match known {
         Some(job) => job,

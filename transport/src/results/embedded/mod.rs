@@ -122,11 +122,16 @@ impl Results for EmbeddedResults {
     async fn results_of(
         &self,
         batch: BatchId,
-        jobs: &[JobId],
+        items: &[(u64, JobId)],
     ) -> Result<Vec<Option<JobResult>>, ResultsError> {
-        let jobs = jobs.to_vec();
+        let jobs: Vec<JobId> = items.iter().map(|(_, job)| *job).collect();
         self.read(move |db| batches::results_of(db, batch, &jobs))
             .await
+    }
+
+    async fn pack(&self, _batch: BatchId, _hot: usize) -> Result<u64, ResultsError> {
+        // They are in a file already.
+        Ok(0)
     }
 
     async fn latest(&self, batch: BatchId, cursor: &str, max: usize) -> Result<Page, ResultsError> {

@@ -8,6 +8,7 @@ use lapidary_schemas::{Batch, BatchId, BatchState, JobId, JobResult, Progress};
 use redis::Script;
 
 use super::RedisResults;
+use super::archive::Direction;
 use super::codec::{read, write};
 use super::keys::{Home, OPEN, lease};
 use crate::results::{FeedPosition, Lease, PAGE_BYTES_MAX, Page, ResultsError};
@@ -99,7 +100,7 @@ impl RedisResults {
         ended.ok_or_else(|| missing(batch))
     }
 
-    async fn field<T: redis::FromRedisValue>(
+    pub(super) async fn field<T: redis::FromRedisValue>(
         &self,
         batch: BatchId,
         field: &str,
@@ -217,7 +218,7 @@ impl RedisResults {
         cursor: &str,
         max: usize,
     ) -> Result<Page, ResultsError> {
-        self.page(batch, (&self.scripts.tail, "-"), cursor, max)
+        self.page(batch, &self.scripts.tail, (cursor, Direction::Onward), max)
             .await
     }
 
@@ -227,58 +228,84 @@ impl RedisResults {
         cursor: &str,
         max: usize,
     ) -> Result<Page, ResultsError> {
-        self.page(batch, (&self.scripts.latest, "+"), cursor, max)
+        self.page(batch, &self.scripts.latest, (cursor, Direction::Back), max)
             .await
     }
 
-    /// What a script reads of a batch's results from a cursor on, or from its own beginning.
+    /// What a script reads of a batch's results from a cursor on, or from its own beginning. Where they
+    /// have moved, they are read where they are; a page of which all was replaced is passed over.
     async fn page(
         &self,
         batch: BatchId,
-        (script, beginning): (&Script, &str),
-        cursor: &str,
+        script: &Script,
+        (cursor, direction): (&str, Direction),
         max: usize,
     ) -> Result<Page, ResultsError> {
-        let start = if cursor.is_empty() {
-            beginning.to_owned()
-        } else {
+        if !cursor.is_empty() {
             check_cursor(cursor)?;
-            format!("({cursor}")
-        };
-        let args = [start, max.max(1).to_string(), PAGE_BYTES_MAX.to_string()];
-        let keys = Home::Batch(batch).keys();
-        let page: Option<Vec<String>> = self.store.run(script, &keys, &args).await?;
-        let mut page = page.ok_or_else(|| missing(batch))?.into_iter();
-        let next = page.next().unwrap_or_default();
-        let results = page
-            .map(|text| read("result", &text))
-            .collect::<Result<_, _>>()?;
-        let cursor = if next.is_empty() {
-            cursor.to_owned()
-        } else {
-            next
-        };
-        Ok(Page { results, cursor })
+        }
+        let (keys, max) = (Home::Batch(batch).keys(), max.max(1));
+        let mut cursor = cursor.to_owned();
+        loop {
+            let start = match (cursor.as_str(), direction) {
+                ("", Direction::Onward) => "-".to_owned(),
+                ("", Direction::Back) => "+".to_owned(),
+                (cursor, _) => format!("({cursor}"),
+            };
+            let args = [start, max.to_string(), PAGE_BYTES_MAX.to_string()];
+            let found: Option<Vec<String>> = self.store.run(script, &keys, &args).await?;
+            let found = found.ok_or_else(|| missing(batch))?;
+            if let [at, part] = found.as_slice()
+                && at == "@"
+            {
+                let page = self
+                    .part_page(batch, part, (&cursor, direction), max)
+                    .await?;
+                if !page.results.is_empty() {
+                    return Ok(page);
+                }
+                cursor = page.cursor;
+                continue;
+            }
+            let mut found = found.into_iter();
+            let next = found.next().unwrap_or_default();
+            let results = found
+                .map(|text| read("result", &text))
+                .collect::<Result<_, _>>()?;
+            if !next.is_empty() {
+                cursor = next;
+            }
+            return Ok(Page { results, cursor });
+        }
     }
 
     pub(super) async fn results_of_(
         &self,
         batch: BatchId,
-        jobs: &[JobId],
+        items: &[(u64, JobId)],
     ) -> Result<Vec<Option<JobResult>>, ResultsError> {
         let mut args = vec![PAGE_BYTES_MAX.to_string()];
-        args.extend(jobs.iter().map(JobId::to_string));
+        for (item, job) in items {
+            args.extend([item.to_string(), job.to_string()]);
+        }
         let keys = Home::Batch(batch).keys();
         let found: Option<Vec<String>> = self
             .store
             .run(&self.scripts.results_of, &keys, &args)
             .await?;
-        let found = found.ok_or_else(|| missing(batch))?.into_iter();
-        let result = |text: String| match text.as_str() {
-            "" => Ok(None),
-            text => read("result", text).map(Some),
-        };
-        found.map(result).collect()
+        let mut results = Vec::new();
+        for text in found.ok_or_else(|| missing(batch))? {
+            results.push(match text.strip_prefix('@') {
+                Some(moved) => {
+                    let (parts, job) = moved.split_once(' ').unwrap_or_default();
+                    let job = job.parse().map_err(|_| missing(batch))?;
+                    self.archived(batch, parts, job).await?
+                }
+                None if text.is_empty() => None,
+                None => Some(read("result", &text)?),
+            });
+        }
+        Ok(results)
     }
 
     pub(super) async fn changed_(

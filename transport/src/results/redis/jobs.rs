@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use futures::future::try_join_all;
-use lapidary_schemas::{Job, JobId, JobResult, Status};
+use lapidary_schemas::{Job, JobId, Status};
 use uuid::Uuid;
 
 use super::RedisResults;
@@ -213,14 +213,12 @@ impl RedisResults {
         };
         self.locate(unknown.into_iter()).await?;
         self.store.replicated().await?;
-        let answers = in_order(&groups, answers).into_iter().map(|answer| {
-            if answer.is_empty() {
-                Ok(Put::Stored)
-            } else {
-                read("result", &answer).map(|result: JobResult| Put::Already(Box::new(result)))
-            }
-        });
-        answers.collect()
+        let put = |answer: String| match answer.as_str() {
+            "" => Ok(Put::Stored),
+            "@" => Ok(Put::Already(None)),
+            result => read("result", result).map(|result| Put::Already(Some(Box::new(result)))),
+        };
+        in_order(&groups, answers).into_iter().map(put).collect()
     }
 
     /// The index first: a letter that is stored can always be listed.
@@ -385,12 +383,16 @@ impl RedisResults {
             batch @ Home::Batch(_) => batch,
         };
         let rows = self.rows(&[(home, old)]).await?;
-        let Some([result, ..]) = rows.into_iter().next().filter(|row| !row[0].is_empty()) else {
+        let result = match rows.into_iter().next() {
+            Some([result, ..]) if !result.is_empty() => Some(read("result", &result)?),
+            _ => self.moved(job.batch_id, job.item, old).await?,
+        };
+        let Some(result) = result else {
             return conflict(format!(
                 "job {old} is not finished, so nothing can replace it"
             ));
         };
-        let about = About::of_result(&read("result", &result)?);
+        let about = About::of_result(&result);
         let is_batch = matches!(home, Home::Batch(_));
         if let Home::Batch(batch) = home {
             let mut open = redis::cmd("ZADD");

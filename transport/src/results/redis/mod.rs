@@ -3,6 +3,7 @@
 //! A single server or a primary with replicas. Everything of a batch lives in one hash slot.
 
 mod allowances;
+mod archive;
 mod batches;
 mod codec;
 mod jobs;
@@ -20,6 +21,7 @@ use chrono::{DateTime, Utc};
 use lapidary_schemas::batch::Shard;
 use lapidary_schemas::{Batch, BatchId, Job, JobId, JobResult, Progress, WorkerInfo};
 
+use self::archive::Archive;
 use self::keys::{Home, location};
 use self::scripts::Scripts;
 use self::store::Store;
@@ -27,6 +29,7 @@ use super::{
     Allowance, Begin, DeadLetter, FeedPosition, Finished, JobState, Lease, Page, Put, Record,
     Results, ResultsError, Taken,
 };
+use crate::media::AnyMedia;
 
 /// Jobs whose batch this process remembers.
 const REMEMBERED_MAX: usize = 50_000;
@@ -39,6 +42,8 @@ pub struct RedisResults {
     store: Store,
     scripts: Scripts,
     remembered: Mutex<HashMap<JobId, Home>>,
+    /// Where older results of a batch go.
+    archive: Option<Archive>,
 }
 
 impl RedisResults {
@@ -60,7 +65,15 @@ impl RedisResults {
             store,
             scripts: Scripts::new(),
             remembered: Mutex::default(),
+            archive: None,
         })
+    }
+
+    /// Keeps and reads older results of batches there.
+    #[must_use]
+    pub fn with_archive(self, media: AnyMedia) -> Self {
+        let archive = Some(Archive::new(media));
+        Self { archive, ..self }
     }
 
     fn remembered(&self) -> MutexGuard<'_, HashMap<JobId, Home>> {
@@ -174,9 +187,13 @@ impl Results for RedisResults {
     async fn results_of(
         &self,
         batch: BatchId,
-        jobs: &[JobId],
+        items: &[(u64, JobId)],
     ) -> Result<Vec<Option<JobResult>>, ResultsError> {
-        self.results_of_(batch, jobs).await
+        self.results_of_(batch, items).await
+    }
+
+    async fn pack(&self, batch: BatchId, hot: usize) -> Result<u64, ResultsError> {
+        self.pack_(batch, hot).await
     }
 
     async fn latest(&self, batch: BatchId, cursor: &str, max: usize) -> Result<Page, ResultsError> {

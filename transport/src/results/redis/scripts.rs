@@ -18,6 +18,7 @@ pub(super) struct Scripts {
     pub(super) lease: Script,
     pub(super) mark_fed: Script,
     pub(super) open_batch: Script,
+    pub(super) pack: Script,
     pub(super) put: Script,
     pub(super) put_record: Script,
     pub(super) records: Script,
@@ -40,6 +41,17 @@ macro_rules! on_home {
     };
 }
 
+/// A script that reads a batch in order.
+macro_rules! in_order {
+    ($file:literal) => {
+        Script::new(concat!(
+            include_str!("lua/common.lua"),
+            include_str!("lua/parts.lua"),
+            include_str!($file)
+        ))
+    };
+}
+
 impl Scripts {
     pub(super) fn new() -> Self {
         Self {
@@ -52,10 +64,11 @@ impl Scripts {
             feed_position: on_home!("lua/feed_position.lua"),
             interrupt: on_home!("lua/interrupt.lua"),
             job: on_home!("lua/job.lua"),
-            latest: on_home!("lua/latest.lua"),
+            latest: in_order!("lua/latest.lua"),
             lease: Script::new(include_str!("lua/lease.lua")),
             mark_fed: on_home!("lua/mark_fed.lua"),
             open_batch: on_home!("lua/open_batch.lua"),
+            pack: on_home!("lua/pack.lua"),
             put: on_home!("lua/put.lua"),
             put_record: Script::new(include_str!("lua/put_record.lua")),
             records: Script::new(include_str!("lua/records.lua")),
@@ -64,7 +77,7 @@ impl Scripts {
             replace: on_home!("lua/replace.lua"),
             results_of: on_home!("lua/results_of.lua"),
             seal_batch: on_home!("lua/seal_batch.lua"),
-            tail: on_home!("lua/tail.lua"),
+            tail: in_order!("lua/tail.lua"),
             take: Script::new(include_str!("lua/take.lua")),
             take_letter: on_home!("lua/take_letter.lua"),
             unfinished: on_home!("lua/unfinished.lua"),

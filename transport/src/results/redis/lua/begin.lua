@@ -6,7 +6,7 @@ local current = state()
 for i = 3, #ARGV, 2 do
   local id = ARGV[i]
   local entry = live(id)
-  if redis.call('HEXISTS', KEYS[2], id) == 1 then
+  if ended(id, ARGV[i + 1]) then
     answers[#answers + 1] = 'F'
   elseif ENDED[current] then
     answers[#answers + 1] = current

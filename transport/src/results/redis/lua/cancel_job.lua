@@ -1,6 +1,6 @@
 -- ARGV: 1 now, 2 job, 3 about (JSON), 4 cancelled result.
 -- Answers 1 if it was unfinished: a waiting job has its result now, a running one is asked to stop.
-if redis.call('HEXISTS', KEYS[2], ARGV[2]) == 1 then return 0 end
+if ended(ARGV[2], ARGV[3]) then return 0 end
 local entry = live(ARGV[2])
 if entry and entry.r then
   entry.x = true

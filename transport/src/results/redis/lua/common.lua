@@ -23,6 +23,28 @@ end
 
 local function save(id, entry) redis.call('HSET', KEYS[3], id, cjson.encode(entry)) end
 
+-- Up to where in the order the results have moved to the media store; false: none have.
+local moved_up_to
+
+local function packed()
+  if moved_up_to == nil then moved_up_to = redis.call('HGET', KEYS[1], 'packed') end
+  return moved_up_to
+end
+
+-- Whether a job has a result that is not here any more. `about` (JSON) says its item.
+local function gone(id, about)
+  if not packed() then return false end
+  if redis.call('HEXISTS', KEYS[1], 'moved:' .. id) == 1 then return true end
+  local r = cjson.decode(about)
+  local item = r.i or r.item
+  return item >= 0 and redis.call('GETBIT', KEYS[6], item) == 1
+end
+
+-- Whether a job has a result, wherever it is.
+local function ended(id, about)
+  return redis.call('HEXISTS', KEYS[2], id) == 1 or gone(id, about)
+end
+
 -- Wakes those who wait for a change of state; a reader of results passes over it.
 local function announce(what) redis.call('XADD', KEYS[4], '*', 's', what) end
 

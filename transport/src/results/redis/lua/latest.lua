@@ -1,5 +1,6 @@
 -- ARGV: 1 start, 2 most results, 3 most bytes. Answers the cursor and then the results, the newest
--- first; changes of state, and results that were replaced, are passed over. nil: no such batch.
+-- first; changes of state, and results that were replaced, are passed over. Where the next ones have moved,
+-- it answers '@' and their part. nil: no such batch.
 if not state() then return false end
 local start, max, left = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local page, full = { '' }, false
@@ -18,4 +19,8 @@ repeat
   end
   start = '(' .. page[1]
 until full or #page > max or #entries == 0
-return page
+if #page > 1 or not packed() then return page end
+local cursor = ARGV[1] ~= '+' and string.sub(ARGV[1], 2)
+local _, first = first_part(function(part) return cursor and not behind(cursor, part.first) end)
+local part = redis.call('HGET', KEYS[1], 'part:' .. first - 1)
+return part and { '@', part } or page

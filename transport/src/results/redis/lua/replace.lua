@@ -1,6 +1,6 @@
 -- ARGV: 1 now, 2 old job, 3 new job, 4 new job (JSON), 5 about the old result (JSON), 6 '1' for a batch.
 -- Puts the new job in the place of the old, finished one. Answers 'OK' or what contradicts it.
-if redis.call('HEXISTS', KEYS[2], ARGV[2]) == 0 then return 'is not finished' end
+if not ended(ARGV[2], ARGV[5]) then return 'is not finished' end
 local moved = redis.call('HGET', KEYS[1], 'moved:' .. ARGV[2])
 if moved == ARGV[3] then return 'OK' end
 if moved then return 'is already replaced by ' .. moved end
