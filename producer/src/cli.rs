@@ -90,7 +90,7 @@ pub struct PlaceArgs {
         hide_env_values = true
     )]
     pub results: Option<String>,
-    /// Media: `file:///DIR` or `file:PATH` [default: a folder beside the broker's file]
+    /// Media: `file:///DIR`, `s3://BUCKET/DIR` or `file:PATH` [default: a folder beside the broker's file]
     #[arg(
         long,
         value_name = "URL",

@@ -12,10 +12,7 @@ const SILENCE_MAX: Duration = Duration::from_mins(1);
 /// # Errors
 /// If nobody answers.
 pub fn get(port: u16, path: &str) -> std::io::Result<(u16, String)> {
-    ask(
-        port,
-        &format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n"),
-    )
+    ask(port, ("GET", path), "text/plain", b"")
 }
 
 /// What `port` answers to a body of JSON that is posted to `path`: status and body.
@@ -23,14 +20,15 @@ pub fn get(port: u16, path: &str) -> std::io::Result<(u16, String)> {
 /// # Errors
 /// If nobody answers.
 pub fn post(port: u16, path: &str, json: &str) -> std::io::Result<(u16, String)> {
-    let length = json.len();
-    ask(
-        port,
-        &format!(
-            "POST {path} HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\n\
-             Content-Length: {length}\r\n\r\n{json}"
-        ),
-    )
+    ask(port, ("POST", path), "application/json", json.as_bytes())
+}
+
+/// What `port` answers to bytes that are put at `path`: status and body.
+///
+/// # Errors
+/// If nobody answers.
+pub fn put(port: u16, path: &str, bytes: &[u8]) -> std::io::Result<(u16, String)> {
+    ask(port, ("PUT", path), "application/octet-stream", bytes)
 }
 
 /// A text as a value in a query.
@@ -42,10 +40,20 @@ pub fn encoded(text: &str) -> String {
     text.bytes().map(encode).collect()
 }
 
-fn ask(port: u16, request: &str) -> std::io::Result<(u16, String)> {
+fn ask(
+    port: u16,
+    (method, path): (&str, &str),
+    kind: &str,
+    body: &[u8],
+) -> std::io::Result<(u16, String)> {
+    let length = body.len();
+    let head = format!(
+        "{method} {path} HTTP/1.0\r\nHost: localhost\r\nContent-Type: {kind}\r\n\
+         Content-Length: {length}\r\n\r\n"
+    );
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_read_timeout(Some(SILENCE_MAX))?;
-    stream.write_all(request.as_bytes())?;
+    stream.write_all(&[head.as_bytes(), body].concat())?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     let answer = String::from_utf8_lossy(&answer);

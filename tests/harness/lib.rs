@@ -7,6 +7,7 @@ mod programs;
 mod prometheus;
 mod proxy;
 mod redis;
+mod s3;
 
 pub use broker::Broker;
 pub use process::{Program, free_port};
@@ -14,3 +15,4 @@ pub use programs::own;
 pub use prometheus::Prometheus;
 pub use proxy::{Proxy, Wire};
 pub use redis::Redis;
+pub use s3::S3;

@@ -1,16 +1,59 @@
-//! Media in a folder of the file system.
+//! Media in a folder of the file system, and in a bucket of S3.
 
 use chrono::{TimeDelta, Utc};
 use lapidary_schemas::BatchId;
+use lapidary_tests::{Broker, Redis, S3};
 use lapidary_transport::Media;
 use lapidary_transport::media::MediaError;
 use lapidary_transport::media::object_store::ObjectMedia;
 
+use crate::place::Place;
+
 #[tokio::test]
-async fn bytes_rest_until_nobody_pins_them() {
+async fn bytes_rest_in_a_folder_until_nobody_pins_them() {
     let folder = tempfile::TempDir::new().unwrap();
     let url = format!("file://{}/media", folder.path().display());
-    let media = ObjectMedia::open(&url).unwrap();
+    bytes_rest_until_nobody_pins_them(&ObjectMedia::open(&url).unwrap()).await;
+}
+
+#[tokio::test]
+async fn bytes_rest_in_a_bucket_until_nobody_pins_them() {
+    let s3 = S3::start();
+    let media = |place: &str| ObjectMedia::open_s3(place, s3.variables()).unwrap();
+    let there = media(&format!("{}/media", s3.bucket()));
+    bytes_rest_until_nobody_pins_them(&there).await;
+
+    // A folder is not another's, and what was changed is not given out.
+    let (one, two) = (b"one".to_vec(), b"two".to_vec());
+    let stored = there.put("t", one.clone()).await.unwrap();
+    let beside = media(&format!("{}/other", s3.bucket()));
+    let missing = beside.get("t", &stored).await;
+    assert!(
+        matches!(missing, Err(MediaError::Missing { .. })),
+        "{missing:?}"
+    );
+    let (begins, sha256) = (&stored.sha256[..2], &stored.sha256);
+    s3.write(&format!("media/objects/t/{begins}/{sha256}"), &two);
+    let changed = there.get("t", &stored).await;
+    assert!(
+        matches!(changed, Err(MediaError::Damaged { .. })),
+        "{changed:?}"
+    );
+
+    let nowhere = media("no-such-bucket").put("t", one.clone()).await;
+    let Err(MediaError::Unusable { message }) = nowhere else {
+        panic!("{nowhere:?}")
+    };
+    assert!(message.contains("no-such-bucket"), "{message}");
+    drop(s3);
+    let away = there.put("t", one).await;
+    assert!(
+        matches!(away, Err(MediaError::Unreachable { .. })),
+        "{away:?}"
+    );
+}
+
+async fn bytes_rest_until_nobody_pins_them(media: &ObjectMedia) {
     let (kept, loose) = (b"kept".to_vec(), b"loose".to_vec());
     let tenant = "../odd/tenant";
     let a = media.put(tenant, kept.clone()).await.unwrap();
@@ -48,11 +91,36 @@ async fn bytes_rest_until_nobody_pins_them() {
 #[test]
 fn an_address_that_cannot_work_says_why() {
     for (url, part) in [
-        ("s3://bucket", "`s3` is not supported"),
+        ("s3://", "names no bucket"),
+        ("gs://bucket", "`gs` is not supported"),
         ("file://relative", "is no absolute path"),
-        ("nonsense", "must read `file:///folder`"),
+        (
+            "nonsense",
+            "must read `file:///folder` or `s3://bucket/folder`",
+        ),
     ] {
         let message = ObjectMedia::open(url).unwrap_err().to_string();
         assert!(message.contains(part), "{message}");
     }
+}
+
+#[test]
+fn a_batch_of_pictures_goes_through_a_bucket() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let (broker, redis, s3) = (Broker::start(), Redis::start(), S3::start());
+    let place = Place {
+        media: format!("s3://{}", s3.bucket()),
+        variables: s3.variables().to_vec(),
+        ..Place::on_servers(broker.url(), redis.url(), folder.path())
+    };
+    let mut worker = place.demonstration();
+    let pictures = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/pictures");
+    let said = place.ask(&["caption", pictures, "--model", "demonstration"]);
+    let is_well = |line: &str| {
+        let row: serde_json::Value = serde_json::from_str(line).unwrap();
+        row["status"] == "succeeded" && row["text"].as_str().unwrap().contains("background")
+    };
+    assert_eq!(said.lines().count(), 24, "{said}");
+    assert!(said.lines().all(is_well), "{said}");
+    worker.stop();
 }

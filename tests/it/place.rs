@@ -25,6 +25,8 @@ pub(crate) struct Place {
     pub(crate) broker: String,
     pub(crate) results: String,
     pub(crate) media: String,
+    /// Variables of the environment that lead there.
+    pub(crate) variables: Vec<(String, String)>,
 }
 
 impl Place {
@@ -35,6 +37,7 @@ impl Place {
             broker: file.clone(),
             results: file.clone(),
             media: file,
+            variables: Vec::new(),
         }
     }
 
@@ -45,6 +48,7 @@ impl Place {
             broker,
             results,
             media,
+            variables: Vec::new(),
         }
     }
 
@@ -53,6 +57,7 @@ impl Place {
             broker,
             results,
             media,
+            ..
         } = self;
         ["--broker", broker, "--results", results, "--media", media]
     }
@@ -74,14 +79,18 @@ impl Place {
         command
             .args(["--name", name])
             .args(self.arguments())
-            .args(more);
+            .args(more)
+            .envs(self.variables.iter().cloned());
         Program::start(&mut command, "lapidary-worker")
     }
 
     /// What `lapidary` says to this command.
     pub(crate) fn say(&self, command: &[&str]) -> Output {
         let mut program = own("lapidary");
-        program.args(command).args(self.arguments());
+        program
+            .args(command)
+            .args(self.arguments())
+            .envs(self.variables.iter().cloned());
         program.output().unwrap()
     }
 

@@ -17,6 +17,7 @@ pub mod media;
 pub mod queue;
 pub mod results;
 pub mod steward;
+pub mod tls;
 
 pub use embedded::EmbeddedFile;
 pub use media::{AnyMedia, Media};

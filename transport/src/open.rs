@@ -17,7 +17,7 @@ pub struct PlaceUrls {
     pub broker: String,
     /// `redis://…` or `file:PATH`; absent: the broker's file.
     pub results: Option<String>,
-    /// `file:///folder`, or `file:PATH` for the folder beside that file; absent: the broker's file.
+    /// `file:///folder`, `s3://bucket/folder`, or `file:PATH` for the folder beside that file; absent: the broker's file.
     pub media: Option<String>,
     /// Whether a Redis that may lose what it confirmed will do.
     pub lossy_allowed: bool,
@@ -125,7 +125,7 @@ impl AnyResults {
 }
 
 impl AnyMedia {
-    /// Opens the media store at `file:///folder`, or beside the embedded file at `file:PATH`.
+    /// Opens the media store at `file:///folder` or `s3://bucket/folder`, or beside the embedded file at `file:PATH`.
     pub fn open(url: &str) -> Result<Self, MediaError> {
         match file_path(url) {
             Some(path) if !url.starts_with("file://") => Self::beside(&path),

@@ -136,7 +136,7 @@ pub struct RunArgs {
     /// Where results rest: `redis://…` or `file:PATH`; by default the broker's file.
     #[arg(long, env = "LAPIDARY_RESULTS", value_name = "URL")]
     pub results: Option<String>,
-    /// Where documents rest: `file:///FOLDER`; by default a folder beside the broker's file.
+    /// Where documents rest: `file:///FOLDER` or `s3://BUCKET/FOLDER`; by default a folder beside the broker's file.
     #[arg(long, env = "LAPIDARY_MEDIA", value_name = "URL")]
     pub media: Option<String>,
     /// Address of the operations endpoint (/metrics, /health); port 0 takes a free one. By default

@@ -40,7 +40,6 @@ mod store;
 mod straight_line;
 mod stream;
 pub mod telemetry;
-mod tls;
 mod tools;
 mod translate;
 pub mod worker;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lapidary_transport::tls;
 use url::Url;
 
 /// Longest time until an answer is whole.
@@ -51,8 +52,7 @@ pub(super) async fn ask(
             return Err(AskError::Address { address });
         }
     };
-    // Fails where it was done before, which is as well.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    tls::provide();
     let away = |source: reqwest::Error| AskError::Away {
         address: address.to_owned(),
         source: source.without_url(),

@@ -16,11 +16,10 @@ use std::time::Duration;
 
 use lapidary_schemas::limits::MEDIA_BYTES_MAX;
 use lapidary_schemas::remote;
+use lapidary_transport::tls;
 use reqwest::header::LOCATION;
 use reqwest::{Client, Response, StatusCode, redirect};
 use url::Url;
-
-use crate::tls;
 
 pub(crate) use error::FetchError;
 use resolver::PublicAddresses;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use lapidary_schemas::hub::RepoRef;
 use lapidary_schemas::remote::origin;
 use lapidary_schemas::worker::DOWNLOAD_LOG;
+use lapidary_transport::tls;
 use reqwest::header::{AUTHORIZATION, HeaderValue, RANGE};
 use reqwest::redirect::Policy;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
@@ -13,7 +14,6 @@ use url::Url;
 use super::error::HubError;
 use super::listing::Listing;
 use super::{HubLimits, HubOptions, revision_of};
-use crate::tls;
 
 /// Redirects that are followed: to the servers that hold large files.
 const REDIRECTS_MAX: usize = 5;

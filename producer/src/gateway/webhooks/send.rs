@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use lapidary_schemas::remote;
+use lapidary_transport::tls;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, Url, header, redirect};
 
@@ -38,8 +39,7 @@ impl Sender {
     /// To `hosts`, as [`remote::parse_host`] writes them. Nothing but the delivery is sent: no
     /// credentials, no referrer, through no proxy, and no redirect is followed.
     pub(crate) fn new(hosts: Vec<String>) -> Result<Self, reqwest::Error> {
-        // Whichever part of the process comes first provides.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        tls::provide();
         let client = Client::builder()
             .user_agent(concat!("lapidary/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())

@@ -1,7 +1,9 @@
-//! Media in an object store: today a folder of the file system, shared or not.
+//! Media in an object store: a folder of the file system, shared or not, or a bucket of S3.
 //!
 //! `objects/<tenant>/<first two digits>/<sha256>` holds the bytes, `pins/<batch>/<tenant>/<sha256>`
 //! is an empty object for each pin. Writes are atomic and synced; storing again renews the age.
+
+mod s3;
 
 use std::collections::HashSet;
 use std::path::Path as FilePath;
@@ -29,20 +31,37 @@ pub struct ObjectMedia {
 }
 
 impl ObjectMedia {
-    /// Opens the store at `file:///folder`, which is made if it does not exist.
+    /// Opens the store at `file:///folder`, which is made if it does not exist, or at
+    /// `s3://bucket/folder`.
     pub fn open(url: &str) -> Result<Self, MediaError> {
         match url.split_once("://") {
             Some(("file", path)) if path.starts_with('/') => Self::open_folder(FilePath::new(path)),
             Some(("file", path)) => Err(MediaError::Unusable {
                 message: format!("`file://{path}` is no absolute path: write `file:///folder`"),
             }),
-            Some((scheme @ ("s3" | "gs" | "az"), _)) => Err(MediaError::Unusable {
-                message: format!("`{scheme}` is not supported by this build: use `file:///folder`"),
+            Some(("s3", place)) => Ok(Self {
+                store: s3::open(place, s3::variables())?,
+            }),
+            Some((scheme @ ("gs" | "az"), _)) => Err(MediaError::Unusable {
+                message: format!(
+                    "`{scheme}` is not supported by this build: use `s3://bucket/folder` or \
+                     `file:///folder`"
+                ),
             }),
             _ => Err(MediaError::Unusable {
-                message: "media address must read `file:///folder`".to_owned(),
+                message: "media address must read `file:///folder` or `s3://bucket/folder`"
+                    .to_owned(),
             }),
         }
+    }
+
+    /// Opens the store at `BUCKET[/FOLDER]` of S3, as these variables of AWS's tools say.
+    pub fn open_s3(
+        place: &str,
+        variables: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, MediaError> {
+        let store = s3::open(place, variables.into_iter())?;
+        Ok(Self { store })
     }
 
     /// Opens the store in a folder, which is made if it does not exist.
@@ -140,7 +159,13 @@ fn fault(error: &object_store::Error) -> MediaError {
         }
         source = cause.source();
     }
-    MediaError::Unreachable { message }
+    match error {
+        // Of a bucket: what may be missing is asked for in other ways.
+        object_store::Error::NotFound { .. }
+        | object_store::Error::PermissionDenied { .. }
+        | object_store::Error::Unauthenticated { .. } => MediaError::Unusable { message },
+        _ => MediaError::Unreachable { message },
+    }
 }
 
 impl Media for ObjectMedia {
