@@ -24,6 +24,15 @@ pub use embedded::EmbeddedResults;
 
 /// Bytes of results in one page.
 const PAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Shortest time results are kept: longer than any redelivery of their jobs.
+const RETENTION_MIN_S: u64 = 24 * 3_600;
+/// How long a batch's record outlives its results, so that whoever unpins its media finds it.
+const RECORD_KEPT_S: u64 = 3 * 3_600;
+
+/// Seconds the results of a batch are kept, counted from its completion.
+pub(crate) fn kept_s(batch: &Batch) -> u64 {
+    batch.retention_s.max(RETENTION_MIN_S)
+}
 
 /// Why the results store did not do as told.
 #[derive(Debug, thiserror::Error)]

@@ -11,7 +11,7 @@ use super::items::unworked_job;
 use super::{StepError, Steward, TickReport, delta, is_due};
 use crate::media::Media;
 use crate::queue::{Lane, Queue};
-use crate::results::{FeedPosition, Finished, Results};
+use crate::results::{FeedPosition, Finished, Results, kept_s};
 
 /// Pinned batches looked at in one collection.
 const PINNED_MAX: usize = 1_000;
@@ -129,13 +129,8 @@ impl<Q: Queue, R: Results, M: Media> Steward<Q, R, M> {
         let Some(finished_at) = self.results.progress(id).await?.finished_at else {
             return Ok(true);
         };
-        let kept = std::time::Duration::from_secs(batch.retention_s);
-        // A little early, since the store forgets the record itself when the time has come.
-        Ok(!is_due(
-            Some(finished_at),
-            kept.saturating_sub(self.options.collect_every * 2),
-            now,
-        ))
+        let kept = std::time::Duration::from_secs(kept_s(&batch));
+        Ok(!is_due(Some(finished_at), kept, now))
     }
 }
 

@@ -9,10 +9,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::jobs::{JobRow, stored_result};
 use super::{decode, encode, limit, position};
 use crate::embedded::{StoreError, now_ms};
-use crate::results::{PAGE_BYTES_MAX, Page};
-
-/// Shortest time results are kept: longer than any redelivery of their jobs.
-const RETENTION_S_MIN: u64 = 24 * 3600;
+use crate::results::{PAGE_BYTES_MAX, Page, RECORD_KEPT_S, RETENTION_MIN_S, kept_s};
 
 /// What the steps on a batch need to know of it.
 pub(super) struct BatchRow {
@@ -227,15 +224,13 @@ pub(super) fn complete_if_done(db: &Connection, n: i64) -> Result<(), StoreError
     let record: Option<String> = db
         .prepare_cached("SELECT record FROM batch WHERE n = ?1")?
         .query_row([n], |row| row.get(0))?;
-    let retention_s = match record {
-        Some(record) => decode::<Batch>("batch", &record)?
-            .retention_s
-            .max(RETENTION_S_MIN),
-        None => RETENTION_S_MIN,
+    let kept_s = match record {
+        Some(record) => kept_s(&decode("batch", &record)?),
+        None => RETENTION_MIN_S,
     };
     let now = now_ms();
     let forget = now.saturating_add(
-        i64::try_from(retention_s)
+        i64::try_from(kept_s.saturating_add(RECORD_KEPT_S))
             .unwrap_or(i64::MAX)
             .saturating_mul(1000),
     );

@@ -11,10 +11,10 @@ use super::RedisResults;
 use super::archive::Direction;
 use super::codec::{read, write};
 use super::keys::{Home, OPEN, lease};
-use crate::results::{FeedPosition, Lease, PAGE_BYTES_MAX, Page, ResultsError};
+use crate::results::{
+    FeedPosition, Lease, PAGE_BYTES_MAX, Page, RECORD_KEPT_S, ResultsError, kept_s,
+};
 
-/// Shortest time results are kept: longer than any redelivery of their jobs.
-const RETENTION_MIN_S: u64 = 24 * 3600;
 /// Batches looked at in one step when listing the open ones.
 const LOOK: isize = 256;
 
@@ -57,7 +57,7 @@ impl RedisResults {
             .arg(batch.created_at.timestamp_millis());
         index.arg(batch.id.to_string());
         self.store.query::<()>(&index).await?;
-        let retention = batch.retention_s.max(RETENTION_MIN_S).to_string();
+        let retention = kept_s(batch).saturating_add(RECORD_KEPT_S).to_string();
         let args = [write("batch", batch)?, retention];
         let keys = Home::Batch(batch.id).keys();
         self.store.run(&self.scripts.open_batch, &keys, &args).await
