@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use lapidary_transport::{Steward, StewardOptions, TickReport};
+use lapidary_transport::{Steward, StewardOptions, TickReport, Traces};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -20,9 +20,10 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
-    /// Stands for election from now on. `report` hears of every tick.
+    /// Stands for election from now on; tells the traces of what it feeds. `report` hears of every tick.
     pub(crate) fn start(
         stores: &Stores,
+        traces: Traces,
         tasks: &TaskTracker,
         report: impl Fn(&TickReport) + Send + Sync + 'static,
     ) -> Self {
@@ -33,7 +34,7 @@ impl Standing {
             results,
             media,
         } = stores.clone();
-        let steward = Steward::new(queue, results, media, options);
+        let steward = Steward::new(queue, results, media, options).traced(traces);
         let ended = tasks.spawn(steward.run(stop.clone(), report));
         Self { stop, ended }
     }

@@ -231,6 +231,10 @@ const SWEEP: Label = Label {
         "collected",
     ]),
 };
+const SPAN: Label = Label {
+    name: "outcome",
+    values: Values::Listed(&["sent", "dropped"]),
+};
 const MODEL: Label = Label {
     name: "model",
     values: Values::Configured("models the deployment serves"),
@@ -260,6 +264,7 @@ use Kind::{Counter, Gauge, Histogram};
 
 table! {
     BUILD_INFO: Process Gauge, "lapidary_build_info", "boolean", [PROGRAM, VERSION], "1; the labels say which program it is.";
+    SPANS: Process Counter, "lapidary_spans_total", "spans", [SPAN], "Spans of traces, by whether the collector took them; dropped are those that it did not take in time, and those that came while too many waited for it.";
     UP: Worker Gauge, "lapidary_worker_up", "boolean", [], "1 while the worker serves, 0 while it starts or stops.";
     MODEL_LOADED: Worker Gauge, "lapidary_model_loaded", "boolean", [MODEL], "1 once the model's weights are loaded and it has answered.";
     STARTUP: Worker Gauge, "lapidary_startup_seconds", "seconds", [], "From the start of the process until it served; 0 while it starts.";

@@ -23,12 +23,29 @@ pub fn get(port: u16, path: &str) -> std::io::Result<(u16, String)> {
 /// # Errors
 /// If nobody answers.
 pub fn post(port: u16, path: &str, json: &str) -> std::io::Result<(u16, String)> {
+    post_with(port, path, &[], json)
+}
+
+/// As [`post`], with more headers.
+///
+/// # Errors
+/// If nobody answers.
+pub fn post_with(
+    port: u16,
+    path: &str,
+    headers: &[(&str, &str)],
+    json: &str,
+) -> std::io::Result<(u16, String)> {
+    let more = headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}\r\n"));
+    let more = more.collect::<Vec<_>>().concat();
     let length = json.len();
     ask(
         port,
         &format!(
             "POST {path} HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\n\
-             Content-Length: {length}\r\n\r\n{json}"
+             {more}Content-Length: {length}\r\n\r\n{json}"
         ),
     )
 }

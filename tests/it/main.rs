@@ -4,6 +4,7 @@
 
 mod amqp;
 mod boards;
+mod collector;
 mod compose;
 mod conformance;
 mod faults;
@@ -22,5 +23,6 @@ mod start;
 mod straight_line;
 mod tidy;
 mod told;
+mod traced;
 mod wired;
 mod wires;

@@ -62,6 +62,7 @@ pub(crate) fn batch() -> Batch {
         deadline: None,
         retention_s: 3_600,
         metadata: std::collections::BTreeMap::new(),
+        traceparent: None,
     }
 }
 

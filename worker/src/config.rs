@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use lapidary_engine::{EngineOptions, LoadOptions};
 use lapidary_transport::PlaceUrls;
+use lapidary_transport::traces::TraceOptions;
 
 use crate::cli::{HubArgs, ModelArgs, Quantization, RunArgs};
 use crate::filter::Filters;
@@ -46,6 +47,8 @@ pub struct Config {
     pub parent_pid: Option<i32>,
     /// Whether to stand for election as the steward.
     pub steward: bool,
+    /// Whom traces are told to, if anyone.
+    pub traces: Option<TraceOptions>,
 }
 
 /// How images are read, by a model that reads any.
@@ -102,6 +105,10 @@ impl Config {
             exit_when_idle: args.exit_when_idle,
             parent_pid: args.parent_pid,
             steward: !args.no_steward,
+            traces: args.otlp.clone().map(|collector| TraceOptions {
+                collector,
+                share: args.trace_share,
+            }),
         };
         config.validate()?;
         Ok(config)
@@ -158,6 +165,8 @@ impl Config {
             soft_stop_s = self.soft_stop.as_secs_f64(),
             exit_when_idle_s = self.exit_when_idle.map(|idle| idle.as_secs_f64()),
             steward = self.steward,
+            otlp = self.traces.as_ref().map(|traces| shown(&traces.collector)),
+            trace_share = self.traces.as_ref().map(|traces| traces.share),
             "starting"
         );
     }

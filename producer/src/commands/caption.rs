@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use lapidary_schemas::ModelInfo;
 use lapidary_schemas::worker::{DEMONSTRATION, INSTANT};
+use lapidary_transport::Traces;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -37,7 +38,7 @@ pub(super) async fn run(args: Caption, stop: CancellationToken) -> Result<Exit, 
     let place = Config::resolve(&args.place)?;
     let opened = place.open().await?;
     let tasks = TaskTracker::new();
-    let steward = Standing::start(&opened, &tasks, |_| ());
+    let steward = Standing::start(&opened, Traces::off(), &tasks, |_| ());
     let wait = Duration::from_secs(args.worker_wait);
     let choice = ModelChoice::parse(args.model.as_deref());
     let mut workers = Workers::new(

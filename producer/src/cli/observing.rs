@@ -1,0 +1,58 @@
+//! How an installation is observed.
+
+use std::time::Duration;
+
+use clap::Args;
+
+/// Shortest time that a report can be about: figures are taken every few seconds.
+const WINDOW_MIN: Duration = Duration::from_secs(1);
+
+/// Whom traces are told to.
+#[derive(Debug, Args)]
+pub struct TraceArgs {
+    /// Tell the traces of jobs to the collector at this base address, which takes OTLP over HTTP, such
+    /// as `http://127.0.0.1:4318`. By default nobody is told
+    #[arg(long, value_name = "URL", env = "LAPIDARY_OTLP")]
+    pub otlp: Option<String>,
+    /// The share of jobs whose traces are told, from 0 to 1, where the client does not decide it
+    #[arg(
+        long,
+        value_name = "SHARE",
+        env = "LAPIDARY_TRACE_SHARE",
+        default_value = "1",
+        value_parser = lapidary_transport::traces::parse_share
+    )]
+    pub trace_share: f64,
+}
+
+/// `report`.
+#[derive(Debug, Args)]
+#[command(after_help = "The exit code is 1 while an alert fires.")]
+pub struct ReportArgs {
+    /// The Prometheus that scrapes workers and gateways, with the rules of dashboards/
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "LAPIDARY_PROMETHEUS",
+        default_value = "http://127.0.0.1:9090"
+    )]
+    pub prometheus: String,
+    /// Ask a worker's operations endpoint (`http://HOST:PORT`) instead, about the time since its start
+    #[arg(long, value_name = "URL", conflicts_with = "window")]
+    pub worker: Option<String>,
+    /// The time that the report is about, such as 15m, 1h or 7d
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = window)]
+    pub window: Duration,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A time of whole seconds.
+fn window(written: &str) -> Result<Duration, String> {
+    let window = humantime::parse_duration(written).map_err(|error| error.to_string())?;
+    if window < WINDOW_MIN {
+        return Err(format!("it must be {} s at least", WINDOW_MIN.as_secs()));
+    }
+    Ok(window)
+}
