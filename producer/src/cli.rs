@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use lapidary_schemas::limits::{MESSAGE_CHARS_MAX, OUTPUT_TOKENS_MAX};
 use lapidary_schemas::{BatchId, JobId};
 
-pub use observing::{ReportArgs, TraceArgs};
+pub use observing::{ReportArgs, TopArgs, TraceArgs};
 
 use crate::isolate::Task;
 use crate::keys::Scope;
@@ -63,6 +63,8 @@ pub enum Command {
     Status(PlaceArgs),
     /// Summarise how an installation has been, and which alerts fire
     Report(ReportArgs),
+    /// Show how the place does, live: queues, workers, batches, and what deserves attention
+    Top(TopArgs),
     /// List the prompt templates, or print one
     Templates(Templates),
     /// Read a document, or a page of one, within limits (used by `caption` for its own child processes)

@@ -1,5 +1,6 @@
 //! What every job of this worker goes through, and how each ends.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -103,6 +104,10 @@ impl Line {
             let attempt = begun.number;
             tracing::warn!(job_id = %job.id, %trace_id, attempt, %failure, ?settle, "attempt failed");
             begun.trace.failed(failure.code);
+        }
+        if let Some(is_better) = outcome.is_second_better() {
+            let word = if is_better { "better" } else { "poor" };
+            self.metrics.add(&metrics::SECOND_ANSWERS, &[word], 1.0);
         }
         if result {
             let finished = self.finished(&begun, outcome, dead_letter);
@@ -300,6 +305,13 @@ impl Line {
             let mode = if verdict.shadow { "shadow" } else { "enforced" };
             let labels = [&*verdict.stage, &*verdict.detector, &*verdict.action, mode];
             self.metrics.add(&metrics::FILTER_VERDICTS, &labels, 1.0);
+        }
+        let verdicts = result.filter.iter();
+        let flaws: BTreeSet<&str> = verdicts
+            .flat_map(|verdict| self.filters.flaws(verdict))
+            .collect();
+        for flaw in flaws {
+            self.metrics.add(&metrics::POOR_ANSWERS, &[flaw], 1.0);
         }
     }
 }

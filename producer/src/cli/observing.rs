@@ -1,11 +1,16 @@
 //! How an installation is observed.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use clap::Args;
 
+use super::PlaceArgs;
+
 /// Shortest time that a report can be about: figures are taken every few seconds.
 const WINDOW_MIN: Duration = Duration::from_secs(1);
+/// Pauses between two looks: the stores are asked in each.
+const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(200)..=Duration::from_mins(10);
 
 /// Whom traces are told to.
 #[derive(Debug, Args)]
@@ -55,4 +60,33 @@ fn window(written: &str) -> Result<Duration, String> {
         return Err(format!("it must be {} s at least", WINDOW_MIN.as_secs()));
     }
     Ok(window)
+}
+
+/// `top`.
+#[derive(Debug, Args)]
+#[command(after_help = "Keys: q ends, arrows move.")]
+pub struct TopArgs {
+    /// Look again after so long
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = interval)]
+    pub interval: Duration,
+    /// Print one frame, after two looks, and end; also where there is no terminal
+    #[arg(long)]
+    pub once: bool,
+    /// Show the alerts that fire in this Prometheus, too
+    #[arg(long, value_name = "URL", env = "LAPIDARY_PROMETHEUS")]
+    pub prometheus: Option<String>,
+    /// Where jobs wait and results rest.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
+
+/// A pause between two looks.
+fn interval(written: &str) -> Result<Duration, String> {
+    let interval = humantime::parse_duration(written).map_err(|error| error.to_string())?;
+    if INTERVALS.contains(&interval) {
+        return Ok(interval);
+    }
+    let [least, most] =
+        [INTERVALS.start(), INTERVALS.end()].map(|end| humantime::format_duration(*end));
+    Err(format!("it must be from {least} to {most}"))
 }

@@ -59,6 +59,7 @@ use crate::submission::Ceiling;
 use error::ApiError;
 pub(crate) use ops::serve as serve_ops;
 use page::Page;
+pub(crate) use page::{Look, Seen, Watcher, concerns};
 use waiting::Waiting;
 pub(crate) use webhooks::Sender;
 
