@@ -364,7 +364,7 @@ BOARDS_MADE = {
                 "Time to drain",
                 "s",
                 "What unfinished batches need at the present rate; nothing while there are none. Over the limit: LapidaryDrainLong.",
-                [("lapidary:drain_seconds:estimate or vector(0)", "estimate")],
+                [("sum(lapidary:drain_seconds:estimate) or vector(0)", "estimate")],
                 limit="lapidary:threshold:drain_seconds",
             ),
             graph("Workers", "short", "Workers that are announced, by model.", [("lapidary:live_workers:max", "{{model}}")]),

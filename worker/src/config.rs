@@ -105,10 +105,14 @@ impl Config {
             exit_when_idle: args.exit_when_idle,
             parent_pid: args.parent_pid,
             steward: !args.no_steward,
-            traces: args.otlp.clone().map(|collector| TraceOptions {
-                collector,
-                share: args.trace_share,
-            }),
+            traces: args
+                .otlp
+                .clone()
+                .filter(|url| !url.is_empty())
+                .map(|collector| TraceOptions {
+                    collector,
+                    share: args.trace_share,
+                }),
         };
         config.validate()?;
         Ok(config)

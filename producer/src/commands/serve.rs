@@ -80,7 +80,7 @@ pub(super) async fn run(args: Serve, stop: CancellationToken) -> Result<Exit, St
 
 /// Where traces are told, and what sends them if they are.
 fn traces(args: &TraceArgs, metrics: &Arc<Metrics>) -> Result<(Traces, Option<Export>), Stop> {
-    let Some(collector) = args.otlp.clone() else {
+    let Some(collector) = args.otlp.clone().filter(|url| !url.is_empty()) else {
         return Ok((Traces::off(), None));
     };
     let options = TraceOptions {
