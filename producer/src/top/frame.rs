@@ -97,7 +97,7 @@ fn is_open(batch: &BatchRow) -> bool {
 
 fn queues(rows: &[QueueRow], width: usize) -> Vec<String> {
     let columns = [
-        text("QUEUE", u8::MAX),
+        text("QUEUE", 0),
         number("INTERACTIVE", 2),
         number("BULK", 3),
     ];
@@ -113,7 +113,7 @@ fn queues(rows: &[QueueRow], width: usize) -> Vec<String> {
 
 fn workers(rows: &[WorkerRow], width: usize) -> Vec<String> {
     let columns = [
-        text("WORKER", u8::MAX),
+        text("WORKER", 0),
         text("MODEL", 3),
         number("RUN", 7),
         number("SLOTS", 4),
@@ -147,7 +147,7 @@ fn workers(rows: &[WorkerRow], width: usize) -> Vec<String> {
 
 fn batches(rows: &[BatchRow], width: usize) -> Vec<String> {
     let columns = [
-        text("BATCH", u8::MAX),
+        text("BATCH", 0),
         text("MODEL", 2),
         text("STATE", 4),
         text("PROGRESS", 1),

@@ -10,10 +10,12 @@ pub(super) struct Column {
     pub(super) rank: u8,
 }
 
+/// Characters that the first column, which has names, keeps as long as there are others.
+const NAME_MIN: usize = 12;
 /// What stands for what was cut off.
 const CUT: char = '…';
 
-/// Rows under their titles, each line of at most `width` characters.
+/// Rows under their titles, each line of at most `width` characters. The first column is never left out.
 pub(super) fn table(columns: &[Column], rows: &[Vec<String>], width: usize) -> Vec<String> {
     let natural = |index: usize| {
         let cells = rows.iter().map(|row| length(&row[index]));
@@ -22,22 +24,17 @@ pub(super) fn table(columns: &[Column], rows: &[Vec<String>], width: usize) -> V
     let mut kept: Vec<(usize, usize)> = (0..columns.len())
         .map(|index| (index, natural(index)))
         .collect();
-    let total = |kept: &[(usize, usize)]| {
-        let widths: usize = kept.iter().map(|(_, width)| width).sum();
-        widths + kept.len().saturating_sub(1)
-    };
-    while total(&kept) > width && kept.len() > 1 {
-        let least = kept.iter().min_by_key(|(index, _)| columns[*index].rank);
-        let least = least.map(|(index, _)| *index);
-        if least.is_some_and(|index| columns[index].rank == u8::MAX) {
-            break;
-        }
-        kept.retain(|(index, _)| Some(*index) != least);
+    let others = |kept: &[(usize, usize)]| kept.iter().skip(1).map(|(_, width)| 1 + width).sum();
+    let name = natural(0).min(NAME_MIN);
+    while kept.len() > 1 && name + others(&kept) > width {
+        let ranks = kept.iter().enumerate().skip(1);
+        let least = ranks.min_by_key(|(_, (index, _))| columns[*index].rank);
+        let least = least.map_or(1, |(position, _)| position);
+        kept.remove(least);
     }
-    // What is left over is taken from the first column, which is a name.
-    let over = total(&kept).saturating_sub(width);
+    let room = width.saturating_sub(others(&kept)).max(1);
     if let Some((_, first)) = kept.first_mut() {
-        *first = first.saturating_sub(over).max(1);
+        *first = room.min(*first);
     }
     let line = |cell: &dyn Fn(usize) -> String| {
         let cells: Vec<String> = kept
@@ -95,7 +92,7 @@ mod tests {
         Column {
             title: "name",
             is_number: false,
-            rank: u8::MAX,
+            rank: 0,
         },
         Column {
             title: "extra",
@@ -127,6 +124,13 @@ mod tests {
         );
         assert_eq!(lines(9), ["name", "opal", "tourmali…"]);
         assert_eq!(lines(4)[2], "tou…");
+        let long = [vec![
+            "a-name-that-is-long".to_owned(),
+            "1".to_owned(),
+            "12".to_owned(),
+        ]];
+        assert_eq!(table(&COLUMNS, &long, 18)[1], "a-name-that…    12");
+        assert_eq!(table(&COLUMNS, &long, 24)[1], "a-name-tha…     1    12");
     }
 
     #[test]
