@@ -1,12 +1,15 @@
 //! What a user can write on the command line. Types only.
 
+mod observing;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lapidary_schemas::limits::{HOT_RESULTS, MESSAGE_CHARS_MAX, OUTPUT_TOKENS_MAX};
 use lapidary_schemas::{BatchId, JobId};
+
+pub use observing::{ReportArgs, TopArgs, TraceArgs};
 
 use crate::isolate::Task;
 use crate::keys::Scope;
@@ -14,9 +17,6 @@ use crate::plan::Long;
 use crate::rows::Format as RowFormat;
 use crate::sources::Pdf;
 use crate::templates::{Audience, Tone};
-
-/// Shortest time that a report can be about: figures are taken every few seconds.
-const WINDOW_MIN: Duration = Duration::from_secs(1);
 
 /// Captions pictures and documents in bulk with Gemma.
 #[derive(Debug, Parser)]
@@ -63,6 +63,8 @@ pub enum Command {
     Status(PlaceArgs),
     /// Summarise how an installation has been, and which alerts fire
     Report(ReportArgs),
+    /// Show how the place does, live: queues, workers, batches, and what deserves attention
+    Top(TopArgs),
     /// List the prompt templates, or print one
     Templates(Templates),
     /// Read a document, or a page of one, within limits (used by `caption` for its own child processes)
@@ -447,41 +449,12 @@ pub struct Serve {
         value_parser = lapidary_schemas::remote::parse_host
     )]
     pub webhooks: Vec<String>,
+    /// Whom traces are told to.
+    #[command(flatten)]
+    pub traces: TraceArgs,
     /// Where jobs wait and results rest.
     #[command(flatten)]
     pub place: PlaceArgs,
-}
-
-/// `report`.
-#[derive(Debug, Args)]
-#[command(after_help = "The exit code is 1 while an alert fires.")]
-pub struct ReportArgs {
-    /// The Prometheus that scrapes workers and gateways, with the rules of dashboards/
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "LAPIDARY_PROMETHEUS",
-        default_value = "http://127.0.0.1:9090"
-    )]
-    pub prometheus: String,
-    /// Ask a worker's operations endpoint (`http://HOST:PORT`) instead, about the time since its start
-    #[arg(long, value_name = "URL", conflicts_with = "window")]
-    pub worker: Option<String>,
-    /// The time that the report is about, such as 15m, 1h or 7d
-    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = window)]
-    pub window: Duration,
-    /// Print one JSON object
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// A time of whole seconds.
-fn window(written: &str) -> Result<Duration, String> {
-    let window = humantime::parse_duration(written).map_err(|error| error.to_string())?;
-    if window < WINDOW_MIN {
-        return Err(format!("it must be {} s at least", WINDOW_MIN.as_secs()));
-    }
-    Ok(window)
 }
 
 /// `keys`.

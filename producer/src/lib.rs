@@ -31,3 +31,4 @@ mod standing;
 mod submission;
 pub mod templates;
 pub mod text;
+mod top;

@@ -154,7 +154,7 @@ fn line(reached: Reached, rates: &Rates) -> String {
 }
 
 /// A duration in its two largest units.
-fn duration(seconds: f64) -> String {
+pub(crate) fn duration(seconds: f64) -> String {
     let whole = Duration::from_secs_f64(seconds.clamp(0.0, 1e9)).as_secs();
     match (
         whole / 86_400,

@@ -12,9 +12,10 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub(crate) use ask::AskError;
+pub(crate) use exposition::Exposition;
 
 /// Bytes of a megabyte, as memory is counted.
-const MEGABYTE: f64 = 1_048_576.0;
+pub(crate) const MEGABYTE: f64 = 1_048_576.0;
 
 /// Jobs whose result was stored, by status.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -24,6 +25,26 @@ pub(crate) struct Jobs {
     pub(crate) failed: f64,
     pub(crate) cancelled: f64,
     pub(crate) expired: f64,
+}
+
+/// How good answers were, as far as the content policy's detectors of quality say: shares of the jobs with an
+/// answer.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub(crate) struct Quality {
+    /// Nothing was said.
+    pub(crate) empty: f64,
+    /// It went round in circles.
+    #[serde(rename = "loop")]
+    pub(crate) circling: f64,
+    /// The model declined.
+    pub(crate) refusal: f64,
+    /// It broke off.
+    pub(crate) unfinished: f64,
+    /// Answers that were made once more because the first one was poor.
+    pub(crate) second_answers: f64,
+    /// The share of those that were better; absent where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) second_answers_better: Option<f64>,
 }
 
 /// Something that is wrong now.
@@ -52,6 +73,9 @@ pub(crate) struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) tokens_per_second: Option<f64>,
     pub(crate) tokens_generated: f64,
+    /// Absent where no job had an answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) quality: Option<Quality>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) memory_mb: Option<f64>,
     pub(crate) alerts: Vec<Alert>,
@@ -76,6 +100,36 @@ impl Jobs {
     }
 }
 
+impl Quality {
+    /// Of counts: jobs with an answer, poor ones by flaw, second answers by outcome.
+    fn of<'a>(
+        answered: f64,
+        flaws: impl IntoIterator<Item = (&'a str, f64)>,
+        seconds: impl IntoIterator<Item = (&'a str, f64)>,
+    ) -> Option<Self> {
+        let mut quality = Self::default();
+        for (flaw, count) in flaws {
+            let share = ratio(count, answered)?;
+            match flaw {
+                "empty" => quality.empty += share,
+                "loop" => quality.circling += share,
+                "refusal" => quality.refusal += share,
+                "unfinished" => quality.unfinished += share,
+                _ => {}
+            }
+        }
+        let mut better = 0.0;
+        for (outcome, count) in seconds {
+            quality.second_answers += count;
+            if outcome == "better" {
+                better += count;
+            }
+        }
+        quality.second_answers_better = ratio(better, quality.second_answers);
+        (answered > 0.0).then_some(quality)
+    }
+}
+
 /// A quotient, if there is one.
 fn ratio(part: f64, whole: f64) -> Option<f64> {
     let ratio = part / whole;
@@ -90,6 +144,38 @@ pub(crate) async fn of_prometheus(address: &str, window: Duration) -> Result<Rep
 /// Asks a worker about the time since its start.
 pub(crate) async fn of_worker(address: &str) -> Result<Report, AskError> {
     worker::report(address).await
+}
+
+/// What a program exports now.
+pub(crate) async fn exposition(address: &str) -> Result<Exposition, AskError> {
+    let text = ask::ask(address, "metrics", &[]).await?;
+    Ok(Exposition::read(&String::from_utf8_lossy(&text)))
+}
+
+/// The alerts that fire, as a Prometheus says.
+pub(crate) async fn alerts(address: &str) -> Result<Vec<Alert>, AskError> {
+    prometheus::alerts(address).await
+}
+
+impl Display for Quality {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let [empty, circling, refusal, unfinished] =
+            [self.empty, self.circling, self.refusal, self.unfinished].map(|share| share * 100.0);
+        writeln!(
+            f,
+            "poor answers       {empty:.2} % empty, {circling:.2} % loops, {refusal:.2} % refusals, \
+             {unfinished:.2} % unfinished"
+        )?;
+        match self.second_answers_better {
+            Some(better) => writeln!(
+                f,
+                "second answers     {:.0}, {:.2} % of them better",
+                self.second_answers,
+                better * 100.0
+            ),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Display for Report {
@@ -134,6 +220,9 @@ impl Display for Report {
                 None if name.is_empty() => {}
                 None => writeln!(f, "{name:<18} none")?,
             }
+        }
+        if let Some(quality) = &self.quality {
+            write!(f, "{quality}")?;
         }
         if self.alerts.is_empty() {
             return writeln!(f, "no alerts");
@@ -183,6 +272,11 @@ mod tests {
             response_time_mean_s: Some(1.234),
             response_time_p95_s: Some(2.5),
             tokens_generated: 4_321.0,
+            quality: Quality::of(
+                200.0,
+                [("loop", 3.0), ("refusal", 1.0)],
+                [("better", 3.0), ("poor", 1.0)],
+            ),
             alerts: vec![Alert {
                 name: "LapidaryWorkerGone".to_owned(),
                 severity: "critical".to_owned(),
@@ -199,11 +293,16 @@ response time      1.23 s on average
 tokens a second    none
 tokens generated   4321
 memory             none
+poor answers       0.00 % empty, 1.50 % loops, 0.50 % refusals, 0.00 % unfinished
+second answers     4, 75.00 % of them better
 alert              critical: LapidaryWorkerGone: Worker a cannot be scraped.
 ";
         assert_eq!(report.to_string(), expected);
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!(json["jobs"]["succeeded"], 19.0);
         assert_eq!(json.get("memory_mb"), None);
+        assert_eq!(json["quality"]["loop"], 0.015);
+        assert_eq!(json["quality"]["second_answers_better"], 0.75);
+        assert_eq!(Quality::of(0.0, [("loop", 0.0)], []), None);
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use lapidary_transport::{Steward, StewardOptions, TickReport};
+use lapidary_transport::{Steward, StewardOptions, TickReport, Traces};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -20,10 +20,11 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
-    /// Stands for election from now on; `hot_results` of a batch may take memory. `report` hears of
-    /// every tick.
+    /// Stands for election from now on; tells the traces of what it feeds, and leaves `hot_results` of a
+    /// batch in memory. `report` hears of every tick.
     pub(crate) fn start(
         stores: &Stores,
+        traces: Traces,
         tasks: &TaskTracker,
         hot_results: usize,
         report: impl Fn(&TickReport) + Send + Sync + 'static,
@@ -38,7 +39,7 @@ impl Standing {
             results,
             media,
         } = stores.clone();
-        let steward = Steward::new(queue, results, media, options);
+        let steward = Steward::new(queue, results, media, options).traced(traces);
         let ended = tasks.spawn(steward.run(stop.clone(), report));
         Self { stop, ended }
     }

@@ -76,6 +76,9 @@ pub struct Batch {
     /// The submitter's own notes, returned as given.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub metadata: std::collections::BTreeMap<String, String>,
+    /// W3C trace context of the submission; each item has a trace of its own, which links to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
 }
 
 /// One shard of a batch's manifest: up to [`crate::limits::SHARD_ITEMS_MAX`] items, stored as JSON

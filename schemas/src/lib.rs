@@ -22,6 +22,7 @@ pub mod request;
 pub mod result;
 pub mod resume;
 pub mod tool;
+pub mod trace;
 pub mod validate;
 pub mod worker;
 
@@ -31,5 +32,6 @@ pub use job::{Class, Job, JobId, Work};
 pub use media::MediaRef;
 pub use request::{Message, Part, Request};
 pub use result::{FinishReason, JobResult, Status};
+pub use trace::{TraceContext, TraceId};
 pub use validate::{Feature, Policy, ValidRequest};
 pub use worker::{ModelInfo, WorkerInfo};

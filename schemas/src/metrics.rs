@@ -232,6 +232,19 @@ const SWEEP: Label = Label {
         "collected",
     ]),
 };
+/// What is poor about an answer, as the detectors of quality name it.
+const FLAW: Label = Label {
+    name: "flaw",
+    values: Values::Listed(&["empty", "loop", "refusal", "unfinished"]),
+};
+const SECOND: Label = Label {
+    name: "outcome",
+    values: Values::Listed(&["better", "poor"]),
+};
+const SPAN: Label = Label {
+    name: "outcome",
+    values: Values::Listed(&["sent", "dropped"]),
+};
 const MODEL: Label = Label {
     name: "model",
     values: Values::Configured("models the deployment serves"),
@@ -261,6 +274,7 @@ use Kind::{Counter, Gauge, Histogram};
 
 table! {
     BUILD_INFO: Process Gauge, "lapidary_build_info", "boolean", [PROGRAM, VERSION], "1; the labels say which program it is.";
+    SPANS: Process Counter, "lapidary_spans_total", "spans", [SPAN], "Spans of traces, by whether the collector took them; dropped are those that it did not take in time, and those that came while too many waited for it.";
     UP: Worker Gauge, "lapidary_worker_up", "boolean", [], "1 while the worker serves, 0 while it starts or stops.";
     MODEL_LOADED: Worker Gauge, "lapidary_model_loaded", "boolean", [MODEL], "1 once the model's weights are loaded and it has answered.";
     STARTUP: Worker Gauge, "lapidary_startup_seconds", "seconds", [], "From the start of the process until it served; 0 while it starts.";
@@ -306,6 +320,8 @@ table! {
     FILTER_VERDICTS: Worker Counter, "lapidary_filter_verdicts_total", "verdicts", [FILTER_STAGE, DETECTOR, ACTION, MODE], "Decisions of the content filter about jobs whose result this worker stored; in shadow mode nothing follows from them.";
     FILTER_ERRORS: Worker Counter, "lapidary_filter_errors_total", "errors", [FILTER_STAGE, DETECTOR], "Looks of a detector that took too long or broke down.";
     FILTER_DURATION: Worker Histogram(STAGE_SECONDS), "lapidary_filter_duration_seconds", "seconds", [FILTER_STAGE, DETECTOR], "Time of one look of a detector at the texts of a job.";
+    POOR_ANSWERS: Worker Counter, "lapidary_poor_answers_total", "jobs", [FLAW], "Jobs among whose answers a detector of quality found this, whatever followed from it; those whose second answer was better included.";
+    SECOND_ANSWERS: Worker Counter, "lapidary_second_answers_total", "answers", [SECOND], "Answers that were made once more because the first one was poor, by whether they were better.";
     RESIDENT_MEMORY: Worker Gauge, "lapidary_resident_memory_bytes", "bytes", [], "Physical memory the process holds.";
     PEAK_MEMORY: Worker Gauge, "lapidary_peak_resident_memory_bytes", "bytes", [], "The most physical memory the process ever held.";
     REQUESTS: Gateway Counter, "lapidary_gateway_requests_total", "requests", [ROUTE, METHOD, HTTP_STATUS], "Requests answered, by address, method and status.";

@@ -12,7 +12,7 @@ const SILENCE_MAX: Duration = Duration::from_mins(1);
 /// # Errors
 /// If nobody answers.
 pub fn get(port: u16, path: &str) -> std::io::Result<(u16, String)> {
-    ask(port, ("GET", path), "text/plain", b"")
+    ask(port, ("GET", path), &[], b"")
 }
 
 /// What `port` answers to a body of JSON that is posted to `path`: status and body.
@@ -20,7 +20,22 @@ pub fn get(port: u16, path: &str) -> std::io::Result<(u16, String)> {
 /// # Errors
 /// If nobody answers.
 pub fn post(port: u16, path: &str, json: &str) -> std::io::Result<(u16, String)> {
-    ask(port, ("POST", path), "application/json", json.as_bytes())
+    post_with(port, path, &[], json)
+}
+
+/// As [`post`], with more headers.
+///
+/// # Errors
+/// If nobody answers.
+pub fn post_with(
+    port: u16,
+    path: &str,
+    headers: &[(&str, &str)],
+    json: &str,
+) -> std::io::Result<(u16, String)> {
+    let kind = ("Content-Type", "application/json");
+    let headers = [&[kind], headers].concat();
+    ask(port, ("POST", path), &headers, json.as_bytes())
 }
 
 /// What `port` answers to bytes that are put at `path`: status and body.
@@ -28,7 +43,8 @@ pub fn post(port: u16, path: &str, json: &str) -> std::io::Result<(u16, String)>
 /// # Errors
 /// If nobody answers.
 pub fn put(port: u16, path: &str, bytes: &[u8]) -> std::io::Result<(u16, String)> {
-    ask(port, ("PUT", path), "application/octet-stream", bytes)
+    let kind = ("Content-Type", "application/octet-stream");
+    ask(port, ("PUT", path), &[kind], bytes)
 }
 
 /// A text as a value in a query.
@@ -43,13 +59,16 @@ pub fn encoded(text: &str) -> String {
 fn ask(
     port: u16,
     (method, path): (&str, &str),
-    kind: &str,
+    headers: &[(&str, &str)],
     body: &[u8],
 ) -> std::io::Result<(u16, String)> {
+    let headers = headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}\r\n"));
+    let headers = headers.collect::<Vec<_>>().concat();
     let length = body.len();
     let head = format!(
-        "{method} {path} HTTP/1.0\r\nHost: localhost\r\nContent-Type: {kind}\r\n\
-         Content-Length: {length}\r\n\r\n"
+        "{method} {path} HTTP/1.0\r\nHost: localhost\r\n{headers}Content-Length: {length}\r\n\r\n"
     );
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_read_timeout(Some(SILENCE_MAX))?;

@@ -130,6 +130,13 @@ impl Program {
         self.child.wait().expect("a child can be waited for")
     }
 
+    /// Asks it to end and waits for that; what it has printed since it was last waited for.
+    pub fn stop_and_read(&mut self) -> Vec<String> {
+        self.stop();
+        // Its output ends with it.
+        self.lines.iter().collect()
+    }
+
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -171,6 +172,30 @@ fn rules_name_only_what_is_exported() {
             );
         }
     }
+}
+
+#[test]
+fn what_scales_workers_goes_by_what_is_exported() {
+    let (known, page) = (known(), read("docs/DEPLOY.md"));
+    let queries = page
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("query: "));
+    let mut count = 0;
+    for query in queries {
+        let names = names(query);
+        assert!(!names.is_empty(), "{query}");
+        for name in names {
+            assert!(known.contains(&name), "nobody exports {name}: {query}");
+        }
+        // A rule of it parses if the expression does.
+        let rule = format!("groups: [{{name: t, rules: [{{record: t, expr: '{query}'}}]}}]");
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(rule.as_bytes()).unwrap();
+        let path = file.path().to_str().unwrap();
+        run(Path::new("promtool"), &["check", "rules", path]);
+        count += 1;
+    }
+    assert!(count >= 2, "{count} queries");
 }
 
 #[test]

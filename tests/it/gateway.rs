@@ -27,7 +27,7 @@ impl Gateway {
     }
 
     /// `more` are further arguments.
-    fn start_with(place: &Place, more: &[&str]) -> Self {
+    pub(crate) fn start_with(place: &Place, more: &[&str]) -> Self {
         let port = free_port();
         let mut command = own("lapidary");
         command
@@ -37,6 +37,10 @@ impl Gateway {
         let mut program = Program::start(&mut command, "lapidary");
         program.wait_for("listening on http://", SAY_MAX);
         Self { program, port }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     pub(crate) fn url(&self) -> String {
@@ -66,7 +70,7 @@ pub(crate) fn python() -> PathBuf {
 }
 
 /// What a client's script prints, which ends well.
-fn client(script: &str, arguments: &[&str]) -> String {
+pub(crate) fn client(script: &str, arguments: &[&str]) -> String {
     let mut command = Command::new(python());
     command.arg(below("clients").join(script)).args(arguments);
     let output = command.output().unwrap();

@@ -4,12 +4,14 @@
 
 mod amqp;
 mod boards;
+mod collector;
 mod compose;
 mod conformance;
 mod faults;
 mod gateway;
 mod hub;
 mod hurried;
+mod live;
 mod media;
 mod observed;
 mod operators;
@@ -23,5 +25,6 @@ mod start;
 mod straight_line;
 mod tidy;
 mod told;
+mod traced;
 mod wired;
 mod wires;

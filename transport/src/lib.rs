@@ -4,6 +4,9 @@
 //! file, [`Results`] on Redis or on the same file, [`Media`] on an object store or on a folder
 //! beside the file. The steward, who feeds and sweeps, uses only those three.
 //!
+//! Two things that every program needs are here too: what there is at the place ([`census`]), and telling
+//! traces ([`traces`]).
+//!
 //! Knows nothing of what a job asks for, and decides no retry policy.
 
 mod embedded;
@@ -18,6 +21,7 @@ pub mod queue;
 pub mod results;
 pub mod steward;
 pub mod tls;
+pub mod traces;
 
 pub use embedded::EmbeddedFile;
 pub use media::{AnyMedia, Media};
@@ -25,3 +29,4 @@ pub use open::{OpenError, Place, PlaceUrls};
 pub use queue::{AnyQueue, Delivery, Lane, Queue, Receipt, Settle};
 pub use results::{AnyResults, Results};
 pub use steward::{Steward, StewardOptions, TickReport};
+pub use traces::Traces;

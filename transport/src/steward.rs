@@ -34,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use crate::media::{Media, MediaError};
 use crate::queue::{Queue, QueueError};
 use crate::results::{FeedPosition, Lease, Results, ResultsError};
+use crate::traces::Traces;
 
 use dropped::Intake;
 use items::ShardCache;
@@ -179,6 +180,7 @@ pub struct Steward<Q, R, M> {
     results: Arc<R>,
     media: Arc<M>,
     options: StewardOptions,
+    traces: Traces,
     held: Option<Held>,
     /// What is remembered of unfinished batches.
     watches: HashMap<BatchId, Watch>,
@@ -203,6 +205,7 @@ impl<Q: Queue, R: Results, M: Media> Steward<Q, R, M> {
             results,
             media,
             options,
+            traces: Traces::off(),
             held: None,
             watches: HashMap::new(),
             shards: ShardCache::default(),
@@ -213,6 +216,12 @@ impl<Q: Queue, R: Results, M: Media> Steward<Q, R, M> {
             pinned_after: None,
             republished: HashMap::new(),
         }
+    }
+
+    /// Items get traces, whose beginning is told here.
+    #[must_use]
+    pub fn traced(self, traces: Traces) -> Self {
+        Self { traces, ..self }
     }
 
     /// Works until `stop`, then gives the election up. `report` hears of every tick.

@@ -218,6 +218,14 @@ pub struct RunArgs {
     /// Do not stand for election as the steward, who feeds batches and sweeps up.
     #[arg(long, env = "LAPIDARY_NO_STEWARD")]
     pub no_steward: bool,
+    /// Tell the traces of jobs to the collector at this base address, which takes OTLP over HTTP, such as
+    /// `http://127.0.0.1:4318`. By default nobody is told.
+    #[arg(long, env = "LAPIDARY_OTLP", value_name = "URL")]
+    pub otlp: Option<String>,
+    /// The share of jobs whose traces are told, from 0 to 1, where who submits them does not decide it.
+    #[arg(long, env = "LAPIDARY_TRACE_SHARE", value_name = "SHARE", default_value = "1",
+          value_parser = lapidary_transport::traces::parse_share)]
+    pub trace_share: f64,
 }
 
 /// Arguments of `bench`.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use lapidary_engine::{EngineOptions, LoadOptions};
 use lapidary_transport::PlaceUrls;
+use lapidary_transport::traces::TraceOptions;
 
 use crate::cli::{HubArgs, ModelArgs, Quantization, RunArgs};
 use crate::filter::Filters;
@@ -48,6 +49,8 @@ pub struct Config {
     pub hot_results: usize,
     /// Whether to stand for election as the steward.
     pub steward: bool,
+    /// Whom traces are told to, if anyone.
+    pub traces: Option<TraceOptions>,
 }
 
 /// How images are read, by a model that reads any.
@@ -105,6 +108,14 @@ impl Config {
             parent_pid: args.parent_pid,
             hot_results: args.hot_results,
             steward: !args.no_steward,
+            traces: args
+                .otlp
+                .clone()
+                .filter(|url| !url.is_empty())
+                .map(|collector| TraceOptions {
+                    collector,
+                    share: args.trace_share,
+                }),
         };
         config.validate()?;
         Ok(config)
@@ -162,6 +173,8 @@ impl Config {
             exit_when_idle_s = self.exit_when_idle.map(|idle| idle.as_secs_f64()),
             hot_results = self.hot_results,
             steward = self.steward,
+            otlp = self.traces.as_ref().map(|traces| shown(&traces.collector)),
+            trace_share = self.traces.as_ref().map(|traces| traces.share),
             "starting"
         );
     }

@@ -9,6 +9,7 @@ use lapidary_engine::{GenerateInput, Prompt, SubmitError};
 use lapidary_schemas::validate::validate_job;
 use lapidary_schemas::{Class, Failure, FailureCode, Job, ValidRequest, metrics};
 use lapidary_transport::results::Begin;
+use lapidary_transport::traces::KeyValue;
 use lapidary_transport::{Delivery, Settle};
 
 use crate::filter::{Decision, Ruling, Stage};
@@ -16,6 +17,7 @@ use crate::line::{Ended, Line, RUNNING_HERE_DELAY};
 use crate::media::Loaded;
 use crate::outcome::{Answer, Outcome};
 use crate::settle::{Attempt, settle_for};
+use crate::trace::Begun;
 use crate::{stream, translate};
 
 /// Works on one delivery until it is settled.
@@ -39,14 +41,13 @@ pub(crate) async fn work_job(line: &Line, class: Class, delivery: Delivery) {
         }
         Err(refused) => return line.hand_back(&job, receipt, &refused).await,
     };
-    let begun_at = Utc::now();
-    line.begun(&job, number, begun_at);
+    let begun = line.begun(&job, number, Utc::now());
     let outcome = tokio::select! {
         biased;
         () = watch.cancelled.cancelled() => Outcome::Cancelled,
         () = passed(job.deadline) => Outcome::Expired,
         () = line.stop.working.cancelled() => Outcome::Interrupted,
-        outcome = attempt(line, &job, number) => outcome,
+        outcome = attempt(line, &begun) => outcome,
     };
     let which = Attempt {
         job: job.id,
@@ -54,28 +55,23 @@ pub(crate) async fn work_job(line: &Line, class: Class, delivery: Delivery) {
         max: job.attempts_max,
     };
     let decision = settle_for(&outcome, which, &line.policy);
-    line.end(
-        Ended {
-            job: &job,
-            attempt: number,
-            begun_at,
-            outcome,
-            decision,
-        },
-        receipt,
-    )
-    .await;
+    let ended = Ended {
+        begun,
+        outcome,
+        decision,
+    };
+    line.end(ended, receipt).await;
 }
 
 /// One attempt: preparation, filters, generation.
-async fn attempt(line: &Line, job: &Job, number: u32) -> Outcome {
-    if number > job.attempts_max {
+async fn attempt(line: &Line, begun: &Begun<'_>) -> Outcome {
+    if begun.number > begun.job.attempts_max {
         // Each of them ended with its worker's death: one more would end this one.
-        let message = format!("workers died on it in {} attempts", number - 1);
+        let message = format!("workers died on it in {} attempts", begun.number - 1);
         return Outcome::Failed(Failure::new(FailureCode::WorkerLost, message));
     }
     // The one place where a panic is caught: it is one job's, and the queue serves others too.
-    match AssertUnwindSafe(answer(line, job)).catch_unwind().await {
+    match AssertUnwindSafe(answer(line, begun)).catch_unwind().await {
         Ok(Ok(answer)) => Outcome::Answered(Box::new(answer)),
         Ok(Err(outcome)) => outcome,
         Err(panic) => Outcome::Failed(panicked(panic.as_ref())),
@@ -83,10 +79,11 @@ async fn attempt(line: &Line, job: &Job, number: u32) -> Outcome {
 }
 
 /// The answer to a job.
-async fn answer(line: &Line, job: &Job) -> Result<Answer, Outcome> {
-    let started = Instant::now();
+async fn answer(line: &Line, begun: &Begun<'_>) -> Result<Answer, Outcome> {
+    let (job, started) = (begun.job, Instant::now());
     let request = validate_job(job, &line.request_policy).map_err(Outcome::Failed)?;
     let loaded = line.media.load(job, request.messages()).await;
+    begun.trace.stage("media", started, []);
     let Loaded { media, held: _held } = loaded.map_err(Outcome::Failed)?;
     let mut answer = Answer {
         media: started.elapsed(),
@@ -94,7 +91,7 @@ async fn answer(line: &Line, job: &Job) -> Result<Answer, Outcome> {
     };
     let mut prompt = translate::prompt(&request, media, line.filters.fences_documents());
     let texts = translate::take_texts(&mut prompt);
-    let passed = check(line, job, (Stage::InputText, texts), &mut answer).await?;
+    let passed = check(line, begun, (Stage::InputText, texts), &mut answer).await?;
     translate::put_texts(&mut prompt, passed.texts);
     let input = prepare(line, job, &request, prompt)
         .await
@@ -102,10 +99,10 @@ async fn answer(line: &Line, job: &Job) -> Result<Answer, Outcome> {
     answer.prepared = started.elapsed();
     let again = line.filters.tries_again();
     let second = again.then(|| translate::once_more(job, input.clone()));
-    let mut poor = generate(line, job, input, &mut answer).await?;
+    let mut poor = generate(line, begun, input, &mut answer).await?;
     if let (Some(Poor { again: true, .. }), Some(input)) = (&poor, second) {
         answer.second = true;
-        poor = generate(line, job, input, &mut answer).await?;
+        poor = generate(line, begun, input, &mut answer).await?;
     }
     match poor {
         Some(poor) => Err(Outcome::Poor(Box::new((poor.failure, answer)))),
@@ -123,17 +120,19 @@ struct Poor {
 /// Makes an answer, and shows it to the filters.
 async fn generate(
     line: &Line,
-    job: &Job,
+    begun: &Begun<'_>,
     input: GenerateInput,
     answer: &mut Answer,
 ) -> Result<Option<Poor>, Outcome> {
+    let (job, submitted) = (begun.job, Instant::now());
     let refused = |error| Outcome::Failed(translate::refused(&error, &line.model.name));
     let generation = line.engine.submit(input).map_err(refused)?;
     let generated = stream::finish(line, job, generation).await;
     let generated = generated.map_err(|error| Outcome::Failed(translate::ungenerated(&error)))?;
+    begun.trace.generated(submitted, &generated);
     let text = generated.text.clone();
     answer.generated = Some(generated);
-    let mut passed = check(line, job, (Stage::OutputText, vec![text]), answer).await?;
+    let mut passed = check(line, begun, (Stage::OutputText, vec![text]), answer).await?;
     if let Ruling::Poor { failure, again } = passed.ruling {
         return Ok(Some(Poor { failure, again }));
     }
@@ -160,13 +159,15 @@ async fn generate(
 /// Shows texts to the filters of a stage.
 async fn check(
     line: &Line,
-    job: &Job,
+    begun: &Begun<'_>,
     (stage, texts): (Stage, Vec<String>),
     answer: &mut Answer,
 ) -> Result<Decision, Outcome> {
-    let started = Instant::now();
+    let (job, started) = (begun.job, Instant::now());
     let mut decision = line.filters.check(&line.compute, stage, texts).await;
     answer.filter += started.elapsed();
+    let said = KeyValue::new("lapidary.filter.stage", stage.as_str());
+    begun.trace.stage("filter", started, [said]);
     for (detector, took) in &decision.looks {
         let labels = [stage.as_str(), detector];
         line.metrics

@@ -2,7 +2,8 @@
 //!
 //! A job goes through these modules in order: `consumer` receives its delivery, `job` is the straight
 //! line (validate, begin, `media`, `filter`, engine, `filter`, store the result, settle), `settle`
-//! decides what becomes of it, and `store` makes the calls, many at once. [`worker`] wires the parts,
+//! decides what becomes of it, `store` makes the calls, many at once, and `trace` tells how long each stage
+//! took. [`worker`] wires the parts,
 //! [`shutdown`] ends them in two steps, [`ops`] shows how they are.
 //!
 //! No tensors, and no types of a broker or of a store: those are behind the engine and the transport.
@@ -41,5 +42,6 @@ mod straight_line;
 mod stream;
 pub mod telemetry;
 mod tools;
+mod trace;
 mod translate;
 pub mod worker;

@@ -1,14 +1,18 @@
 //! What every job of this worker goes through, and how each ends.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use lapidary_engine::Engine;
 use lapidary_schemas::metrics::{self, Metrics};
-use lapidary_schemas::{Class, Failure, FailureCode, Job, JobId, JobResult, ModelInfo, Policy};
+use lapidary_schemas::{
+    Class, Failure, FailureCode, Job, JobId, JobResult, ModelInfo, Policy, TraceId,
+};
 use lapidary_transport::queue::{QueueError, Undecodable};
 use lapidary_transport::results::{DeadLetter, Finished, Put};
+use lapidary_transport::traces::{KeyValue, Traces};
 use lapidary_transport::{Receipt, Settle};
 
 use crate::compute::Compute;
@@ -20,6 +24,7 @@ use crate::running::Running;
 use crate::settle::{Decision, RetryPolicy};
 use crate::shutdown::Stop;
 use crate::store::{Refused, Store, Stores};
+use crate::trace::{Begun, Trace};
 use crate::translate::{self, Made};
 
 /// When a job comes back that was delivered while it runs here.
@@ -48,23 +53,21 @@ pub(crate) struct Line {
     pub(crate) policy: RetryPolicy,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) health: Arc<Health>,
+    pub(crate) traces: Traces,
     pub(crate) stop: Stop,
 }
 
 /// An attempt that ended, and what becomes of the job.
 #[derive(Debug)]
 pub(crate) struct Ended<'a> {
-    pub(crate) job: &'a Job,
-    /// Which attempt, from 1.
-    pub(crate) attempt: u32,
-    pub(crate) begun_at: DateTime<Utc>,
+    pub(crate) begun: Begun<'a>,
     pub(crate) outcome: Outcome,
     pub(crate) decision: Decision,
 }
 
 impl Line {
     /// A job's attempt has begun.
-    pub(crate) fn begun(&self, job: &Job, number: u32, at: DateTime<Utc>) {
+    pub(crate) fn begun<'a>(&self, job: &'a Job, number: u32, at: DateTime<Utc>) -> Begun<'a> {
         let class = job.class.as_str();
         self.metrics.add(&metrics::ATTEMPTS, &[class], 1.0);
         if number > 1 {
@@ -73,14 +76,18 @@ impl Line {
         let waited = (at - job.created_at).to_std().unwrap_or_default();
         self.metrics
             .observe(&metrics::QUEUE_WAIT, &[class], waited.as_secs_f64());
+        Begun {
+            job,
+            number,
+            at,
+            trace: Trace::begin(&self.traces, job, number, at),
+        }
     }
 
     /// Ends an attempt: result first, settle second.
     pub(crate) async fn end(&self, ended: Ended<'_>, receipt: Receipt) {
         let Ended {
-            job,
-            attempt,
-            begun_at,
+            mut begun,
             outcome,
             decision,
         } = ended;
@@ -89,47 +96,71 @@ impl Line {
             result,
             dead_letter,
         } = decision;
+        let (job, trace_id) = (begun.job, begun.trace.id);
         if matches!(outcome, Outcome::Interrupted) {
             self.store.interrupt(job.id).await;
         }
         if let (Outcome::Failed(failure), false) = (&outcome, result) {
-            tracing::warn!(job_id = %job.id, attempt, %failure, ?settle, "attempt failed");
+            let attempt = begun.number;
+            tracing::warn!(job_id = %job.id, %trace_id, attempt, %failure, ?settle, "attempt failed");
+            begun.trace.failed(failure.code);
+        }
+        if let Some(is_better) = outcome.is_second_better() {
+            let word = if is_better { "better" } else { "poor" };
+            self.metrics.add(&metrics::SECOND_ANSWERS, &[word], 1.0);
         }
         if result {
-            let now = Utc::now();
-            let made = Made {
-                worker: &self.worker,
-                model: &self.model,
-                attempt,
-                begun_at,
-                now,
-            };
-            let result = translate::result(job, outcome, &made);
-            let dead_letter = dead_letter.map(|reason| DeadLetter {
+            let finished = self.finished(&begun, outcome, dead_letter);
+            begun.trace.answered(&finished.result);
+            let started = Instant::now();
+            let stored = self.put(job.class, trace_id, finished).await;
+            begun.trace.stage("store", started, []);
+            if let Err(refused) = stored {
+                self.hand_back(job, receipt, &refused).await;
+                return begun.end(&self.worker);
+            }
+        }
+        let started = Instant::now();
+        let said = KeyValue::new("lapidary.settle", settle_word(&settle));
+        self.settle(job.class, receipt, settle).await;
+        begun.trace.stage("settle", started, [said]);
+        begun.end(&self.worker);
+    }
+
+    /// What is stored of an attempt whose outcome is the job's result.
+    fn finished(
+        &self,
+        begun: &Begun<'_>,
+        outcome: Outcome,
+        dead_letter: Option<String>,
+    ) -> Finished {
+        let (job, now) = (begun.job, Utc::now());
+        let made = Made {
+            worker: &self.worker,
+            model: &self.model,
+            attempt: begun.number,
+            begun_at: begun.at,
+            now,
+        };
+        Finished {
+            result: translate::result(job, outcome, &made),
+            dead_letter: dead_letter.map(|reason| DeadLetter {
                 job_id: job.id,
                 job: Some(job.clone()),
                 body: None,
                 reason,
-                attempts: attempt,
+                attempts: begun.number,
                 at: now,
-            });
-            if let Err(refused) = self
-                .put(
-                    job.class,
-                    Finished {
-                        result,
-                        dead_letter,
-                    },
-                )
-                .await
-            {
-                return self.hand_back(job, receipt, &refused).await;
-            }
+            }),
         }
-        self.settle(job.class, receipt, settle).await;
     }
 
-    async fn put(&self, class: Class, finished: Finished) -> Result<(), Refused> {
+    async fn put(
+        &self,
+        class: Class,
+        trace_id: TraceId,
+        finished: Finished,
+    ) -> Result<(), Refused> {
         let started = Instant::now();
         let stored = self.store.put_once(finished.clone()).await?;
         self.metrics.observe(
@@ -138,9 +169,9 @@ impl Line {
             started.elapsed().as_secs_f64(),
         );
         match stored {
-            Put::Stored => self.count(class, &finished.result),
+            Put::Stored => self.count(class, trace_id, &finished.result),
             Put::Already(_) => {
-                tracing::info!(job_id = %finished.result.job_id, "had its result already");
+                tracing::info!(job_id = %finished.result.job_id, %trace_id, "had its result already");
             }
         }
         Ok(())
@@ -152,7 +183,8 @@ impl Line {
             self.store.interrupt(job.id).await;
             return self.settle(job.class, receipt, Settle::Interrupted).await;
         }
-        tracing::error!(job_id = %job.id, error = %refused, "the results store refuses this job");
+        let trace_id = TraceId::of(job);
+        tracing::error!(job_id = %job.id, %trace_id, error = %refused, "the results store refuses this job");
         self.health
             .error(Instant::now(), format!("job {}: {refused}", job.id));
         self.settle(
@@ -184,7 +216,7 @@ impl Line {
                 at: now,
             }),
         };
-        let settle = match self.put(class, finished).await {
+        let settle = match self.put(class, TraceId(job_id.0.as_u128()), finished).await {
             Ok(()) => Settle::Dead { reason },
             Err(_) if self.stop.working.is_cancelled() => Settle::Interrupted,
             Err(_) => Settle::Retry {
@@ -196,12 +228,7 @@ impl Line {
 
     /// Ends a loan. Too late or out of reach is no fault: the job comes back and finds its result.
     pub(crate) async fn settle(&self, class: Class, receipt: Receipt, settle: Settle) {
-        let kind = match settle {
-            Settle::Done => "done",
-            Settle::Retry { .. } => "retry",
-            Settle::Interrupted => "interrupted",
-            Settle::Dead { .. } => "dead",
-        };
+        let kind = settle_word(&settle);
         match self.store.settle(receipt, settle).await {
             Ok(()) => self
                 .metrics
@@ -217,7 +244,7 @@ impl Line {
         }
     }
 
-    fn count(&self, class: Class, result: &JobResult) {
+    fn count(&self, class: Class, trace_id: TraceId, result: &JobResult) {
         let metrics = &self.metrics;
         let class = class.as_str();
         let code = result
@@ -227,6 +254,7 @@ impl Line {
         metrics.add(&metrics::JOBS, &[class, result.status.as_str(), code], 1.0);
         tracing::debug!(
             job_id = %result.job_id,
+            %trace_id,
             status = result.status.as_str(),
             code,
             attempt = result.attempt,
@@ -278,10 +306,27 @@ impl Line {
             let labels = [&*verdict.stage, &*verdict.detector, &*verdict.action, mode];
             self.metrics.add(&metrics::FILTER_VERDICTS, &labels, 1.0);
         }
+        let verdicts = result.filter.iter();
+        let flaws: BTreeSet<&str> = verdicts
+            .flat_map(|verdict| self.filters.flaws(verdict))
+            .collect();
+        for flaw in flaws {
+            self.metrics.add(&metrics::POOR_ANSWERS, &[flaw], 1.0);
+        }
     }
 }
 
-fn finish_word(reason: lapidary_schemas::FinishReason) -> &'static str {
+fn settle_word(settle: &Settle) -> &'static str {
+    match settle {
+        Settle::Done => "done",
+        Settle::Retry { .. } => "retry",
+        Settle::Interrupted => "interrupted",
+        Settle::Dead { .. } => "dead",
+    }
+}
+
+/// The name of a reason on the wire.
+pub(crate) fn finish_word(reason: lapidary_schemas::FinishReason) -> &'static str {
     use lapidary_schemas::FinishReason;
     match reason {
         FinishReason::Stop => "stop",

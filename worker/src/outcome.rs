@@ -25,6 +25,18 @@ pub enum Outcome {
     Interrupted,
 }
 
+impl Outcome {
+    /// Whether its answer, if that is a second one, was better than the first.
+    pub(crate) fn is_second_better(&self) -> Option<bool> {
+        let (answer, is_better) = match self {
+            Self::Answered(answer) => (&**answer, true),
+            Self::Poor(refused) => (&refused.1, false),
+            _ => return None,
+        };
+        answer.second.then_some(is_better)
+    }
+}
+
 /// What an attempt brought forth, as far as it came.
 #[derive(Debug, Default)]
 pub struct Answer {

@@ -9,6 +9,7 @@ use lapidary_engine::image::ImageSpec;
 use lapidary_engine::{Engine, EngineError, Prompter};
 use lapidary_schemas::metrics::{self, Metrics, MetricsError, Source};
 use lapidary_schemas::{Class, JobId, ModelInfo, Policy, WorkerInfo};
+use lapidary_transport::traces::{ExportError, Traces};
 use lapidary_transport::{OpenError, Results, Steward, StewardOptions, TickReport, census};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
@@ -80,6 +81,9 @@ pub enum WorkerError {
         /// What happened.
         message: String,
     },
+    /// Traces cannot be told.
+    #[error("--otlp: {0}")]
+    Traces(#[from] ExportError),
     /// Images cannot be fetched.
     #[error(transparent)]
     Fetch(#[from] ClientError),
@@ -160,10 +164,12 @@ pub async fn run(config: Config) -> Result<(), WorkerError> {
     tracing::info!(worker = info.id, model = ?info.model, listen = info.listen, "serving");
     // The endpoint is ready from here on.
     let _ = ops.engine.set(engine.clone());
+    let traces = traces(&config, &info.id, &ops.metrics, &background, &end)?;
     let parts = LineParts {
         stores,
         engine,
         filters: config.filters.clone(),
+        traces,
     };
     let line = line(parts, &info, &ops, &background)?;
     let served = serve(&config, line, info, signals, &background).await;
@@ -183,6 +189,22 @@ pub(crate) fn metrics(model: &str, filters: &Filters) -> Result<Metrics, Metrics
         &[Source::Worker, Source::Steward],
         &[("model", &[model]), ("detector", &detectors)],
     )
+}
+
+/// Starts telling traces, if they shall be told.
+fn traces(
+    config: &Config,
+    worker: &str,
+    metrics: &Arc<Metrics>,
+    background: &TaskTracker,
+    end: &CancellationToken,
+) -> Result<Traces, WorkerError> {
+    let Some(options) = &config.traces else {
+        return Ok(Traces::off());
+    };
+    let (traces, export) = Traces::new(options, "lapidary-worker", worker, metrics)?;
+    background.spawn(export.run(end.clone()));
+    Ok(traces)
 }
 
 /// Starts the operations endpoint; returns where it listens.
@@ -284,6 +306,7 @@ pub(crate) struct LineParts {
     pub(crate) stores: Stores,
     pub(crate) engine: Engine,
     pub(crate) filters: Filters,
+    pub(crate) traces: Traces,
 }
 
 /// What every job goes through.
@@ -297,6 +320,7 @@ pub(crate) fn line(
         stores,
         engine,
         filters,
+        traces,
     } = parts;
     let worker: Arc<str> = info.id.as_str().into();
     let model = info.model.clone();
@@ -337,6 +361,7 @@ pub(crate) fn line(
         policy: RetryPolicy::default(),
         metrics: ops.metrics.clone(),
         health: ops.health.clone(),
+        traces,
         stop: ops.stop.clone(),
     }))
 }
@@ -401,6 +426,7 @@ fn stand(line: &Arc<Line>, options: StewardOptions, background: &TaskTracker) {
     } = line.stores.clone();
     let (metrics, stop) = (line.metrics.clone(), line.stop.fetching.clone());
     let steward = Steward::new(queue.clone(), results.clone(), media, options);
+    let steward = steward.traced(line.traces.clone());
     background.spawn(async move {
         let counted = |tick: &TickReport| tick.count(&metrics);
         tokio::join!(

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use lapidary_schemas::ModelInfo;
 use lapidary_schemas::limits::HOT_RESULTS;
 use lapidary_schemas::worker::{DEMONSTRATION, INSTANT};
+use lapidary_transport::Traces;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -38,7 +39,7 @@ pub(super) async fn run(args: Caption, stop: CancellationToken) -> Result<Exit, 
     let place = Config::resolve(&args.place)?;
     let opened = place.open().await?;
     let tasks = TaskTracker::new();
-    let steward = Standing::start(&opened, &tasks, HOT_RESULTS, |_| ());
+    let steward = Standing::start(&opened, Traces::off(), &tasks, HOT_RESULTS, |_| ());
     let wait = Duration::from_secs(args.worker_wait);
     let choice = ModelChoice::parse(args.model.as_deref());
     let mut workers = Workers::new(

@@ -9,6 +9,7 @@ mod serve;
 mod status;
 mod submit;
 mod templates;
+mod top;
 
 use std::process::ExitCode;
 
@@ -63,6 +64,7 @@ async fn carry_out(command: Command) -> Result<Exit, Stop> {
         Command::Status(args) => status::run(args).await,
         Command::Dead(args) => dead::run(args).await,
         Command::Report(args) => report::run(args).await,
+        Command::Top(args) => top::run(args, stop).await,
         Command::Templates(args) => templates::run(&args),
         // Answered before there was a runtime.
         Command::ReadDocument(_) => Ok(Exit::Usage),

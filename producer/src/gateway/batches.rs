@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use chrono::{TimeDelta, Utc};
 use lapidary_schemas::batch_line::BATCH_URL;
-use lapidary_schemas::{Batch, BatchId, BatchState};
+use lapidary_schemas::{Batch, BatchId, BatchState, TraceContext};
 use lapidary_transport::Results as _;
 use serde::Deserialize;
 use serde_json::Value;
@@ -23,6 +23,7 @@ use super::found::{self, named_batch};
 use super::ids::{self, FileId};
 use super::limits::{FILE_ITEMS_MAX, LIST_ITEMS_DEFAULT, LIST_ITEMS_MAX, WINDOW_H};
 use super::once::{Key, Made};
+use super::traced::Traced;
 use super::{Gateway, Shared, pieces};
 use crate::catalogue::{self, BatchRecord, FileRecord};
 use crate::submission::{self, Submission, SubmitError, Terms};
@@ -43,6 +44,7 @@ pub(super) async fn create(
     State(gateway): State<Shared>,
     MaySubmit(tenant): MaySubmit,
     key: Key,
+    Traced(submitter): Traced,
     body: JsonBody,
 ) -> Result<Json<BatchObject>, ApiError> {
     let wanted: NewBatch = body.read()?;
@@ -61,12 +63,14 @@ pub(super) async fn create(
     };
     let mut batch = submission::bulk(&tenant, Utc::now(), Some(window));
     batch.metadata = wanted.metadata.unwrap_or_default();
+    let place = gateway.traces.submission(batch.id.0, submitter);
+    batch.traceparent = place.map(|place| place.to_string());
     let record = BatchRecord {
         input_file: Some(file),
         completion_window: Some(wanted.completion_window),
         cancelling_at: None,
     };
-    let making = make(Arc::clone(&gateway), batch, file, record);
+    let making = make(Arc::clone(&gateway), batch, (file, record), submitter);
     match gateway.once(bound, making).await? {
         Made::Now(object) => Ok(Json(object)),
         Made::Before(id) => {
@@ -80,13 +84,14 @@ pub(super) async fn create(
 async fn make(
     gateway: Shared,
     batch: Batch,
-    file: Uuid,
-    record: BatchRecord,
+    (file, record): (Uuid, BatchRecord),
+    submitter: Option<TraceContext>,
 ) -> Result<(String, BatchObject), ApiError> {
     let input = found::file(&gateway, &batch.tenant, file).await?;
     let _turn = gateway.turn().await?;
     gateway.notice(&batch.tenant, batch.id).await?;
     let batch = submit(&gateway, batch, &input, &record).await?;
+    gateway.traces.batch_submitted(&batch, submitter);
     let counts = gateway.stores.results.progress(batch.id).await?;
     let id = ids::of_batch(batch.id);
     Ok((id, BatchObject::new(batch, &record, &counts)))

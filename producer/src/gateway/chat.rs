@@ -26,6 +26,7 @@ use super::limits::ANSWER_TIME_MAX;
 use super::once::{self, Key, Made};
 use super::single::{Asked, Awaited, Leaving};
 use super::telling::{Telling, failure};
+use super::traced::Traced;
 
 /// What ends a stream.
 const DONE: &str = "[DONE]";
@@ -35,9 +36,10 @@ pub(super) async fn create(
     State(gateway): State<Shared>,
     MaySubmit(tenant): MaySubmit,
     key: Key,
+    traced: Traced,
     body: JsonBody,
 ) -> Result<Response, ApiError> {
-    let asked = Asked::read(&body)?;
+    let asked = Asked::read(&body, traced)?;
     let bound = key.bind(&tenant, "chat/completions", &body.bytes);
     drop(body);
     let until = Instant::now() + ANSWER_TIME_MAX;

@@ -21,6 +21,7 @@ use super::ids;
 use super::limits::JOB_TIME_MAX;
 use super::once::{Key, Made};
 use super::single::Asked;
+use super::traced::Traced;
 use super::{Gateway, Shared};
 use crate::catalogue::{self, JobRecord};
 
@@ -29,9 +30,10 @@ pub(super) async fn create(
     State(gateway): State<Shared>,
     MaySubmit(tenant): MaySubmit,
     key: Key,
+    traced: Traced,
     body: JsonBody,
 ) -> Result<Response, ApiError> {
-    let asked = Asked::read(&body)?;
+    let asked = Asked::read(&body, traced)?;
     let bound = key.bind(&tenant, "jobs", &body.bytes);
     drop(body);
     if asked.stream {

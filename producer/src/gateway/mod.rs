@@ -34,6 +34,7 @@ mod retry;
 mod server;
 mod single;
 mod telling;
+mod traced;
 mod upload;
 mod waiting;
 mod webhooks;
@@ -47,6 +48,7 @@ use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{delete, get, post};
 use lapidary_schemas::metrics::Metrics;
+use lapidary_transport::Traces;
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -57,6 +59,7 @@ use crate::submission::Ceiling;
 use error::ApiError;
 pub(crate) use ops::serve as serve_ops;
 use page::Page;
+pub(crate) use page::{Look, Seen, Watcher, concerns};
 use waiting::Waiting;
 pub(crate) use webhooks::Sender;
 
@@ -77,6 +80,8 @@ pub(crate) struct Options {
     pub(crate) requests_per_hour: Option<NonZeroU64>,
     /// Who sends webhooks; without it, none are sent.
     pub(crate) sender: Option<Arc<Sender>>,
+    /// Where traces are told.
+    pub(crate) traces: Traces,
 }
 
 /// What all requests share.
@@ -90,6 +95,7 @@ struct Gateway {
     metrics: Arc<Metrics>,
     requests_per_hour: Option<NonZeroU64>,
     sender: Option<Arc<Sender>>,
+    traces: Traces,
     /// Room for bodies of JSON.
     bodies: Arc<Semaphore>,
     /// Turns in reading files of requests.
@@ -136,6 +142,7 @@ pub(crate) async fn serve(
         metrics: options.metrics,
         requests_per_hour: options.requests_per_hour,
         sender: options.sender,
+        traces: options.traces,
         bodies: Arc::new(Semaphore::new(body::ROOM_PIECES)),
         reading: Arc::new(Semaphore::new(limits::READING_MAX)),
         followers: Arc::new(Semaphore::new(limits::FOLLOWERS_MAX)),

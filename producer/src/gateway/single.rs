@@ -8,7 +8,9 @@ use lapidary_schemas::chat_body::read_chat_body;
 use lapidary_schemas::job::ENVELOPE_VERSION;
 use lapidary_schemas::limits::ATTEMPTS_DEFAULT;
 use lapidary_schemas::validate::validate_job;
-use lapidary_schemas::{BatchId, Class, Failure, FailureCode, Job, JobId, MediaRef, Request, Work};
+use lapidary_schemas::{
+    BatchId, Class, Failure, FailureCode, Job, JobId, MediaRef, Request, TraceContext, Work,
+};
 use lapidary_transport::media::MediaError;
 use lapidary_transport::results::JobState;
 use lapidary_transport::{Lane, Media as _, Queue as _, Results as _};
@@ -17,6 +19,7 @@ use tokio::sync::watch;
 
 use super::body::JsonBody;
 use super::error::ApiError;
+use super::traced::Traced;
 use super::{Gateway, Shared};
 use crate::submission::{INLINE_REQUEST_BYTES_MAX, Keeper, named_media, served};
 
@@ -30,11 +33,12 @@ pub(super) struct Asked {
     /// And in the end, how many tokens it took.
     pub(super) include_usage: bool,
     is_heavy: bool,
+    trace: Option<TraceContext>,
 }
 
 impl Asked {
-    /// Reads the body of a chat completion.
-    pub(super) fn read(body: &JsonBody) -> Result<Self, ApiError> {
+    /// Reads the body of a chat completion, which is part of a trace.
+    pub(super) fn read(body: &JsonBody, Traced(trace): Traced) -> Result<Self, ApiError> {
         let mut value: Value = body.read()?;
         let (stream, options) = match value.as_object_mut() {
             Some(fields) => (fields.remove("stream"), fields.remove("stream_options")),
@@ -50,6 +54,7 @@ impl Asked {
             stream,
             include_usage,
             is_heavy: body.bytes.len() > INLINE_REQUEST_BYTES_MAX,
+            trace,
         })
     }
 }
@@ -74,6 +79,7 @@ impl Gateway {
         now: DateTime<Utc>,
         within: TimeDelta,
     ) -> Result<Job, ApiError> {
+        let submitter = asked.trace;
         let job = self.job(tenant, asked, now, within).await?;
         self.refuse_if_full(&job.model, Class::Interactive, self.queue_max)
             .await?;
@@ -86,6 +92,7 @@ impl Gateway {
             }
             return Err(error.into());
         }
+        self.traces.submitted(&job, submitter, None);
         Ok(job)
     }
 
@@ -109,6 +116,7 @@ impl Gateway {
             let keeper = Keeper::new(Some(&self.stores.media), tenant);
             request = keeper.lighten(request, &policy).await??;
         }
+        let place = self.traces.submission(id.0, asked.trace);
         let job = Job {
             version: ENVELOPE_VERSION,
             id,
@@ -123,7 +131,7 @@ impl Gateway {
             attempts_max: ATTEMPTS_DEFAULT,
             created_at: now,
             deadline: Some(now + within),
-            traceparent: None,
+            traceparent: place.map(|place| place.to_string()),
             request,
         };
         validate_job(&job, &policy)?;

@@ -12,13 +12,13 @@ struct Series {
 
 /// All lines of an exposition.
 #[derive(Debug, Default)]
-pub(super) struct Exposition {
+pub(crate) struct Exposition {
     series: Vec<Series>,
 }
 
 impl Exposition {
     /// Reads one; a line that cannot be read is passed over, as Prometheus' format may grow.
-    pub(super) fn read(text: &str) -> Self {
+    pub(crate) fn read(text: &str) -> Self {
         let lines = text.lines().filter(|line| !line.starts_with('#'));
         Self {
             series: lines.filter_map(Series::read).collect(),
@@ -26,7 +26,7 @@ impl Exposition {
     }
 
     /// The sum over all series of this name; 0, not −0, if there is none.
-    pub(super) fn sum(&self, name: &str) -> f64 {
+    pub(crate) fn sum(&self, name: &str) -> f64 {
         self.of(name).fold(0.0, |sum, series| sum + series.value)
     }
 

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::ask::{AskError, ask};
-use super::{Alert, Jobs, MEGABYTE, Report, ratio};
+use super::{Alert, Jobs, MEGABYTE, Quality, Report, ratio};
 
 /// Alerts of Lapidary begin with it.
 const ALERT_PREFIX: &str = "Lapidary";
@@ -32,6 +32,8 @@ struct Sample {
 #[serde(default)]
 struct Labels {
     status: String,
+    flaw: String,
+    outcome: String,
     alertname: String,
     severity: String,
 }
@@ -93,6 +95,11 @@ impl Sample {
         let number: f64 = self.value.1.parse().ok()?;
         number.is_finite().then_some(number)
     }
+
+    /// The number, where none is none.
+    fn count(&self) -> f64 {
+        self.number().unwrap_or_default()
+    }
 }
 
 /// Asks about the time until now.
@@ -100,11 +107,16 @@ pub(super) async fn report(address: &str, window: Duration) -> Result<Report, As
     let prometheus = Prometheus { address };
     let seconds = window.as_secs();
     let since = |metric: &str| format!("sum(increase({metric}[{seconds}s]))");
+    let by = async |label: &str, metric: &str| {
+        let counts = format!("sum by ({label}) (increase({metric}[{seconds}s]))");
+        prometheus.samples(&counts).await
+    };
     let mut jobs = Jobs::default();
-    let by_status = format!("sum by (status) (increase(lapidary_jobs_total[{seconds}s]))");
-    for sample in prometheus.samples(&by_status).await? {
-        jobs.add(&sample.metric.status, sample.number().unwrap_or_default());
+    for sample in by("status", "lapidary_jobs_total").await? {
+        jobs.add(&sample.metric.status, sample.count());
     }
+    let flaws = by("flaw", "lapidary_poor_answers_total").await?;
+    let seconds_made = by("outcome", "lapidary_second_answers_total").await?;
     let response = "lapidary_response_time_seconds";
     let p95 =
         format!("histogram_quantile(0.95, sum by (le) (increase({response}_bucket[{seconds}s])))");
@@ -116,9 +128,9 @@ pub(super) async fn report(address: &str, window: Duration) -> Result<Report, As
     let took = total(&format!("{response}_sum")).await?;
     let decoded = total("lapidary_engine_decode_tokens_total").await?;
     let busy = total("lapidary_engine_busy_seconds_total").await?;
+    let with_answer = total("lapidary_answer_length_tokens_count").await?;
     let largest = format!("max(max_over_time(lapidary_resident_memory_bytes[{seconds}s]))");
     let memory = prometheus.number(&largest).await?;
-    let told: Alerts = prometheus.get("api/v1/alerts", &[]).await?;
     Ok(Report {
         source: address.to_owned(),
         window_s: Some(seconds),
@@ -128,9 +140,22 @@ pub(super) async fn report(address: &str, window: Duration) -> Result<Report, As
         response_time_p95_s: prometheus.number(&p95).await?,
         tokens_per_second: ratio(decoded, busy),
         tokens_generated: total("lapidary_generated_tokens_total").await?,
+        quality: Quality::of(
+            with_answer,
+            flaws.iter().map(|one| (&*one.metric.flaw, one.count())),
+            seconds_made
+                .iter()
+                .map(|one| (&*one.metric.outcome, one.count())),
+        ),
         memory_mb: memory.map(|bytes| bytes / MEGABYTE),
-        alerts: firing(told),
+        alerts: alerts(address).await?,
     })
+}
+
+/// The alerts that fire now.
+pub(super) async fn alerts(address: &str) -> Result<Vec<Alert>, AskError> {
+    let told: Alerts = Prometheus { address }.get("api/v1/alerts", &[]).await?;
+    Ok(firing(told))
 }
 
 /// Those that fire, of Lapidary alone.

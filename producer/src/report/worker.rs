@@ -4,17 +4,17 @@ use lapidary_schemas::metrics::thresholds::{
     DECODE_RATE_MIN, MEMORY_MAX, RESPONSE_TIME_MAX, SUCCESS_MIN,
 };
 use lapidary_schemas::metrics::{
-    BUSY, DECODE_TOKENS, GENERATED_TOKENS, JOBS, RESIDENT_MEMORY, RESPONSE_TIME,
+    ANSWER_LENGTH, BUSY, DECODE_TOKENS, GENERATED_TOKENS, JOBS, POOR_ANSWERS, RESIDENT_MEMORY,
+    RESPONSE_TIME, SECOND_ANSWERS,
 };
 
-use super::ask::{AskError, ask};
+use super::ask::AskError;
 use super::exposition::Exposition;
-use super::{Alert, Jobs, MEGABYTE, Report, ratio};
+use super::{Alert, Jobs, MEGABYTE, Quality, Report, ratio};
 
 /// Asks a worker's operations endpoint.
 pub(super) async fn report(address: &str) -> Result<Report, AskError> {
-    let text = ask(address, "metrics", &[]).await?;
-    let exposition = Exposition::read(&String::from_utf8_lossy(&text));
+    let exposition = super::exposition(address).await?;
     if exposition.by(RESIDENT_MEMORY.name, "").next().is_none() {
         return Err(AskError::Answer {
             address: address.to_owned(),
@@ -45,6 +45,11 @@ fn of(address: &str, exposition: &Exposition) -> Report {
             exposition.sum(BUSY.name),
         ),
         tokens_generated: exposition.sum(GENERATED_TOKENS.name),
+        quality: Quality::of(
+            exposition.sum(&format!("{}_count", ANSWER_LENGTH.name)),
+            exposition.by(POOR_ANSWERS.name, "flaw"),
+            exposition.by(SECOND_ANSWERS.name, "outcome"),
+        ),
         memory_mb: Some(exposition.sum(RESIDENT_MEMORY.name) / MEGABYTE),
         alerts: Vec::new(),
     };

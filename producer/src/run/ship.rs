@@ -72,6 +72,7 @@ impl Sender {
             deadline: None,
             retention_s: RETENTION_S,
             metadata: [(RUN.to_owned(), self.run.clone())].into(),
+            traceparent: None,
         }
     }
 

@@ -86,6 +86,7 @@ pub(crate) fn bulk(tenant: &str, now: DateTime<Utc>, deadline: Option<TimeDelta>
         deadline: deadline.map(|deadline| now + deadline),
         retention_s: RETENTION_DEFAULT_S,
         metadata: BTreeMap::default(),
+        traceparent: None,
     }
 }
 

@@ -149,6 +149,7 @@ fn rules_of_a_batch() {
         deadline: Some(at(1)),
         retention_s: limits::RETENTION_DEFAULT_S,
         metadata: [("run".to_owned(), "7".to_owned())].into(),
+        traceparent: None,
     };
     assert_eq!(validate_batch(&good), Ok(()));
     let metadata = |key: &str, value: &str| [(key.to_owned(), value.to_owned())].into();

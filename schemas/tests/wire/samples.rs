@@ -284,6 +284,7 @@ pub(crate) fn batch() -> Batch {
         deadline: Some(at(86_400)),
         retention_s: 2_592_000,
         metadata: [("run".to_owned(), "7".to_owned())].into(),
+        traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned()),
     }
 }
 

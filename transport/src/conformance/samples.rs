@@ -69,6 +69,7 @@ pub fn batch() -> Batch {
         deadline: None,
         retention_s: 3_600,
         metadata: std::collections::BTreeMap::new(),
+        traceparent: None,
     }
 }
 

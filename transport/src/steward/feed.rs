@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use chrono::{DateTime, Utc};
 use lapidary_schemas::limits::CALL_ITEMS_MAX;
+use lapidary_schemas::{Job, TraceContext};
 
 use super::items::is_gone;
 use super::{StepError, Steward, TickReport};
@@ -133,6 +134,15 @@ impl<Q: Queue, R: Results, M: Media> Steward<Q, R, M> {
         }
     }
 
+    /// An item's job with a trace of its own, the same one however often it is published.
+    pub(super) fn traced_item(&self, job: Job) -> Job {
+        let context = self.traces.submission(job.id.0, None);
+        Job {
+            traceparent: context.map(|context| context.to_string()),
+            ..job
+        }
+    }
+
     /// Publishes the next items and moves the position behind them. A crash between the two feeds
     /// them again, under the same job ids.
     async fn feed_items(
@@ -153,12 +163,16 @@ impl<Q: Queue, R: Results, M: Media> Steward<Q, R, M> {
         let (mut jobs, mut refused) = (Vec::new(), Vec::new());
         for offset in position.offset..position.offset + items {
             match lines.job(batch, offset, round.now) {
-                Ok(job) => jobs.push(job),
+                Ok(job) => jobs.push(self.traced_item(job)),
                 Err(finished) => refused.push(*finished),
             }
         }
         if !jobs.is_empty() {
             self.queue.publish(&jobs).await?;
+            let link = batch.traceparent.as_deref().and_then(TraceContext::parse);
+            for job in &jobs {
+                self.traces.submitted(job, None, link);
+            }
         }
         if !refused.is_empty() {
             self.results.put_once(&refused).await?;

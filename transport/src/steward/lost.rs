@@ -127,7 +127,7 @@ impl<Q: Queue, R: Results, M: Media> Steward<Q, R, M> {
             let (mut jobs, mut refused) = (Vec::new(), Vec::new());
             for offset in offsets {
                 match lines.job(batch, *offset, now) {
-                    Ok(job) => jobs.push(job),
+                    Ok(job) => jobs.push(self.traced_item(job)),
                     Err(finished) => refused.push(*finished),
                 }
             }

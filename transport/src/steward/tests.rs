@@ -156,6 +156,7 @@ fn batch(tenant: &str) -> Batch {
         deadline: None,
         retention_s: 7 * 24 * 3_600,
         metadata: BTreeMap::new(),
+        traceparent: None,
     }
 }
 

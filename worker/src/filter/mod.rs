@@ -178,6 +178,16 @@ impl Filters {
         detectors.any(|detector| !detector.shadow && detector.action == Action::Retry)
     }
 
+    /// What is poor about an answer, by the verdict of a detector of quality.
+    pub fn flaws<'a>(&self, verdict: &'a Verdict) -> impl Iterator<Item = &'a str> {
+        let mut detectors = self.policy.detectors.iter();
+        let judges = detectors
+            .any(|detector| detector.kind == Kind::Quality && detector.name == verdict.detector);
+        let found = verdict.detail["categories"].as_object().filter(|_| judges);
+        let found = found.into_iter().flatten();
+        found.filter_map(|(flaw, is_found)| is_found.as_bool()?.then_some(flaw.as_str()))
+    }
+
     /// Whether an answer that goes round in circles may end where it does.
     pub fn refuses_loops(&self) -> bool {
         let mut detectors = self.policy.detectors.iter();

@@ -17,7 +17,7 @@ use lapidary_schemas::{
     Class, FailureCode, FinishReason, Job, JobId, JobResult, Message, Request, Status, Work,
 };
 use lapidary_transport::results::JobState;
-use lapidary_transport::{Media, Place, PlaceUrls, Queue, Results};
+use lapidary_transport::{Media, Place, PlaceUrls, Queue, Results, Traces};
 use tokio_util::task::TaskTracker;
 
 use crate::config::ImageOptions;
@@ -94,6 +94,7 @@ impl Bench {
             stores,
             engine,
             filters,
+            traces: Traces::off(),
         };
         let line = line(parts, &info, &ops, &TaskTracker::new()).unwrap();
         Self {

@@ -18,7 +18,7 @@ const FAILURES_PERCENT: [u64; 2] = [5, 50];
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Level {
+pub(crate) enum Level {
     /// Work stands still or is lost.
     Problem,
     /// Worth a look.
@@ -28,7 +28,7 @@ pub(super) enum Level {
 /// What it is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// A store does not answer.
     StoreAway,
     /// No worker serves a model that is asked for.
@@ -43,10 +43,10 @@ pub(super) enum Kind {
 
 /// One thing to look at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Concern {
+pub(crate) struct Concern {
     pub(super) kind: Kind,
     pub(super) level: Level,
-    pub(super) message: String,
+    pub(crate) message: String,
     /// The batch that it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) batch_id: Option<String>,
@@ -65,7 +65,7 @@ impl Concern {
 
 /// What one who sees these batches should look at; an operator also sees what waits besides them, and
 /// what has died.
-pub(super) fn concerns(look: &Look, batches: &[&Seen], is_operator: bool) -> Vec<Concern> {
+pub(crate) fn concerns(look: &Look, batches: &[&Seen], is_operator: bool) -> Vec<Concern> {
     let away = look.away.iter();
     let mut found: Vec<Concern> = away
         .map(|away| Concern::new(Kind::StoreAway, Level::Problem, away.clone()))

@@ -20,8 +20,10 @@ use tokio_util::sync::CancellationToken;
 use super::Shared;
 use super::limits::WATCHERS_MAX;
 use crate::config::Stores;
+pub(crate) use concerns::concerns;
 use manifests::Manifests;
 use pulse::Pulse;
+pub(crate) use pulse::{Look, Seen, Watcher};
 
 /// What those who look at the page share.
 #[derive(Debug)]

@@ -35,18 +35,18 @@ enum LookError {
 
 /// Jobs that wait on a lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Depth {
-    pub(super) model: String,
-    pub(super) class: Class,
-    pub(super) waiting: u64,
+pub(crate) struct Depth {
+    pub(crate) model: String,
+    pub(crate) class: Class,
+    pub(crate) waiting: u64,
 }
 
 /// A batch as it was seen last.
 #[derive(Debug, Clone)]
-pub(super) struct Seen {
-    pub(super) batch: Batch,
+pub(crate) struct Seen {
+    pub(crate) batch: Batch,
     pub(super) record: BatchRecord,
-    pub(super) counts: Progress,
+    pub(crate) counts: Progress,
     /// When it last moved.
     pub(super) moved_at: DateTime<Utc>,
     /// How many were finished when, of late; the oldest first.
@@ -107,16 +107,16 @@ impl Seen {
         flow
     }
 
-    pub(super) fn ended_at(&self) -> Option<DateTime<Utc>> {
+    pub(crate) fn ended_at(&self) -> Option<DateTime<Utc>> {
         Standing::of(&self.counts).ended_at
     }
 
-    pub(super) fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         self.ended_at().is_some()
     }
 
     /// Requests that end a second, of late; unknown where it is too new to say, or over.
-    pub(super) fn per_second(&self) -> Option<f64> {
+    pub(crate) fn per_second(&self) -> Option<f64> {
         let ((then, before), (now, after)) = (self.marks.front()?, self.marks.back()?);
         let passed = (*now - *then).as_seconds_f64();
         if passed < 1.0 || self.has_ended() {
@@ -127,7 +127,7 @@ impl Seen {
     }
 
     /// Seconds until it is through, if it goes on like this.
-    pub(super) fn seconds_left(&self) -> Option<f64> {
+    pub(crate) fn seconds_left(&self) -> Option<f64> {
         let rate = self.per_second().filter(|rate| *rate > 0.0)?;
         let left = self.counts.total.saturating_sub(self.counts.finished());
         Some(f64::from(u32::try_from(left).unwrap_or(u32::MAX)) / rate)
@@ -136,14 +136,14 @@ impl Seen {
 
 /// One look at the place.
 #[derive(Debug, Clone)]
-pub(super) struct Look {
-    pub(super) at: DateTime<Utc>,
+pub(crate) struct Look {
+    pub(crate) at: DateTime<Utc>,
     /// Why the rest is of an earlier one.
     pub(super) away: Option<String>,
-    pub(super) workers: Vec<WorkerInfo>,
-    pub(super) queues: Vec<Depth>,
+    pub(crate) workers: Vec<WorkerInfo>,
+    pub(crate) queues: Vec<Depth>,
     /// Unfinished batches and those that have just ended, the newest first.
-    pub(super) batches: Vec<Seen>,
+    pub(crate) batches: Vec<Seen>,
     /// The newest dead letter.
     pub(super) dead: Option<DeadLetter>,
     pub(super) history: History,
@@ -194,14 +194,15 @@ impl Pulse {
 
 /// What is known from one look to the next.
 #[derive(Debug)]
-struct Watcher {
+pub(crate) struct Watcher {
     /// Unfinished batches, and those that have just ended.
     known: BTreeMap<BatchId, Seen>,
     last: Look,
 }
 
 impl Watcher {
-    fn new(now: DateTime<Utc>) -> Self {
+    /// Nothing has been seen before `now`.
+    pub(crate) fn new(now: DateTime<Utc>) -> Self {
         let last = Look {
             at: now,
             away: None,
@@ -218,7 +219,7 @@ impl Watcher {
     }
 
     /// Looks at everything; where that fails, the last look and why.
-    async fn look(&mut self, stores: &Stores, at: DateTime<Utc>) -> Look {
+    pub(crate) async fn look(&mut self, stores: &Stores, at: DateTime<Utc>) -> Look {
         self.last.history.look(at);
         let looked = tokio::time::timeout(OVERVIEW_TIME_MAX, self.try_look(stores, at)).await;
         let away = match looked {

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use lapidary_schemas::job::ENVELOPE_VERSION;
 use lapidary_schemas::limits::QUEUE_MESSAGE_BYTES_MAX;
+use lapidary_schemas::trace::TRACEPARENT;
 use lapidary_schemas::{Job, JobId};
 use lapin::BasicProperties;
 use lapin::types::AMQPValue;
@@ -87,14 +88,26 @@ fn version_of(body: &[u8]) -> Option<u64> {
         .as_u64()
 }
 
-/// Durable, JSON, and named by the job.
-pub(super) fn properties(message_id: Option<JobId>) -> BasicProperties {
-    let properties = BasicProperties::default()
+/// Durable, JSON, and named by the job; with the job's place in a trace, where tools that look at
+/// messages look for it.
+pub(super) fn properties(message_id: Option<JobId>, traceparent: Option<&str>) -> BasicProperties {
+    let mut properties = BasicProperties::default()
         .with_delivery_mode(2)
         .with_content_type("application/json".into());
-    match message_id {
-        Some(id) => properties.with_message_id(id.to_string().into()),
+    if let Some(id) = message_id {
+        properties = properties.with_message_id(id.to_string().into());
+    }
+    match traceparent {
+        Some(place) => with_header(properties, TRACEPARENT, AMQPValue::LongString(place.into())),
         None => properties,
+    }
+}
+
+/// The job's place in a trace, as the message's properties have it.
+pub(super) fn traceparent(properties: &BasicProperties) -> Option<String> {
+    match properties.headers().as_ref()?.inner().get(TRACEPARENT)? {
+        AMQPValue::LongString(place) => Some(place.to_string()),
+        _ => None,
     }
 }
 
@@ -158,10 +171,13 @@ mod tests {
     }
 
     #[test]
-    fn properties_carry_id_due_and_reason() {
+    fn properties_carry_id_trace_due_and_reason() {
         let (id, now) = (JobId::new(Utc::now()), Utc::now());
-        let properties = with_reason(with_due(properties(Some(id)), now), &"é".repeat(2_000));
+        let place = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let properties = properties(Some(id), Some(place));
+        let properties = with_reason(with_due(properties, now), &"é".repeat(2_000));
         assert_eq!(message_id(&properties), Some(id));
+        assert_eq!(traceparent(&properties).as_deref(), Some(place));
         assert_eq!(
             due(&properties).unwrap().timestamp_millis(),
             now.timestamp_millis()

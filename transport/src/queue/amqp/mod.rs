@@ -153,7 +153,7 @@ impl Queue for AmqpQueue {
                 exchange: "",
                 queue: names::queue_of(&lane),
                 body: message::encode(job)?,
-                properties: message::properties(Some(job.id)),
+                properties: message::properties(Some(job.id), job.traceparent.as_deref()),
             });
         }
         let answers = publish::publish(&self.publishing, self.patience, &messages).await;

@@ -53,7 +53,8 @@ impl AmqpLoan {
 
     /// What must be on the broker before this loan may end.
     fn successor(&self, settle: &Settle) -> Option<Outgoing> {
-        let properties = message::properties(self.message_id);
+        let traceparent = message::traceparent(&self.message.properties);
+        let properties = message::properties(self.message_id, traceparent.as_deref());
         let (exchange, queue, properties) = match settle {
             Settle::Done | Settle::Interrupted => return None,
             Settle::Dead { reason } => (
