@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use clap::ValueEnum;
 use lapidary_transport::results::{Record, ResultsError};
 use lapidary_transport::{AnyResults, Results as _};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
@@ -22,7 +23,7 @@ const SECRET_BYTES: usize = 32;
 const PAGE_ITEMS_MAX: usize = 100;
 
 /// What a key allows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
     /// Files, batches and jobs are made, cancelled and deleted.

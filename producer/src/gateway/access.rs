@@ -6,7 +6,8 @@ use axum::http::{HeaderMap, StatusCode, header};
 use url::Url;
 
 use super::Shared;
-use super::error::ApiError;
+use super::describe::{Input, Operation};
+use super::error::{ApiError, Code};
 use crate::keys::{self, Key, Scope};
 
 /// The tenant of a request that looks at things.
@@ -52,6 +53,51 @@ impl FromRequestParts<Shared> for MayOperate {
     }
 }
 
+/// Who looks at how the place does: at their own, or at all of it.
+#[derive(Debug)]
+pub(super) struct MaySee(pub(super) Caller);
+
+impl MaySee {
+    const ANY_OF: [Scope; 2] = [Scope::Read, Scope::Operate];
+
+    /// Whose headers these are.
+    pub(super) async fn check(headers: &HeaderMap, gateway: &Shared) -> Result<Caller, ApiError> {
+        caller(headers, gateway, &Self::ANY_OF).await
+    }
+}
+
+impl FromRequestParts<Shared> for MaySee {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, gateway: &Shared) -> Result<Self, ApiError> {
+        Self::check(&parts.headers, gateway).await.map(Self)
+    }
+}
+
+impl Input for MayRead {
+    fn describe(operation: &mut Operation<'_>) {
+        operation.needs(&[Scope::Read]);
+    }
+}
+
+impl Input for MaySubmit {
+    fn describe(operation: &mut Operation<'_>) {
+        operation.needs(&[Scope::Submit]);
+    }
+}
+
+impl Input for MayOperate {
+    fn describe(operation: &mut Operation<'_>) {
+        operation.needs(&[Scope::Operate]);
+    }
+}
+
+impl Input for MaySee {
+    fn describe(operation: &mut Operation<'_>) {
+        operation.needs(&Self::ANY_OF);
+    }
+}
+
 /// Who asks.
 #[derive(Debug)]
 pub(super) struct Caller {
@@ -65,7 +111,7 @@ async fn tenant(headers: &HeaderMap, gateway: &Shared, scope: Scope) -> Result<S
 
 /// Whose request this is, who may do one of these things. While there are no keys, everyone on this
 /// machine is the one tenant, and may do everything.
-pub(super) async fn caller(
+async fn caller(
     headers: &HeaderMap,
     gateway: &Shared,
     any_of: &[Scope],
@@ -84,7 +130,7 @@ pub(super) async fn caller(
         );
         return Err(ApiError::new(
             StatusCode::FORBIDDEN,
-            "missing_scope",
+            Code::MissingScope,
             message,
         ));
     }
@@ -97,7 +143,7 @@ pub(super) async fn caller(
     }
     Err(ApiError::new(
         StatusCode::UNAUTHORIZED,
-        "invalid_api_key",
+        Code::InvalidApiKey,
         "there is no such key: send one as `Authorization: Bearer KEY`",
     ))
 }
@@ -128,7 +174,7 @@ fn refuse_pages_of_others(headers: &HeaderMap) -> Result<(), ApiError> {
     }
     Err(ApiError::new(
         StatusCode::FORBIDDEN,
-        "foreign_origin",
+        Code::ForeignOrigin,
         "without keys, only programs on this machine are served, and no pages of other origins",
     ))
 }

@@ -10,9 +10,12 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use lapidary_transport::Results as _;
 use lapidary_transport::results::{Allowance, Taken};
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::json;
 
 use super::access::{MayRead, MaySubmit};
+use super::describe::Operation;
 use super::error::{ApiError, whole_seconds};
 use super::{Gateway, Shared};
 
@@ -85,25 +88,63 @@ fn span(time: Duration) -> String {
     }
 }
 
+/// What an operation says of it.
+pub(super) fn describe(operation: &mut Operation<'_>) {
+    operation.refuses(
+        "429",
+        "The tenant has asked for as much as it may, or there is no room now.",
+    );
+    let count = json!({"type": "integer", "minimum": 0});
+    operation.tells(LIMIT.as_str(), "Submissions an hour.", &count);
+    operation.tells(REMAINING.as_str(), "Submissions that are left.", &count);
+    let span = json!({"type": "string", "pattern": r"^(\d+h)?(\d+m)?\d+s$"});
+    operation.tells(RESET.as_str(), "Time until all are there again.", &span);
+}
+
+/// What a tenant has left.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct UsageObject {
+    object: &'static str,
+    requests: Left,
+}
+
+/// What is left of something.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Left {
+    /// How much there may be in the window; `null`: as much as wanted.
+    limit: Option<u64>,
+    remaining: Option<u64>,
+    /// Until all of it is there again.
+    reset_seconds: u64,
+    window_seconds: u64,
+}
+
 /// What the tenant has left.
 pub(super) async fn usage(
     State(gateway): State<Shared>,
     MayRead(tenant): MayRead,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<UsageObject>, ApiError> {
     let requests = match gateway.allowance(&tenant) {
-        None => json!({"limit": null, "remaining": null, "reset_seconds": 0}),
+        None => Left {
+            limit: None,
+            remaining: None,
+            reset_seconds: 0,
+            window_seconds: WINDOW.as_secs(),
+        },
         Some(allowance) => {
             let seen = gateway.stores.results.take(&allowance, 0).await?;
-            json!({
-                "limit": allowance.limit,
-                "remaining": seen.remaining,
-                "reset_seconds": whole_seconds(seen.whole_after),
-            })
+            Left {
+                limit: Some(allowance.limit),
+                remaining: Some(seen.remaining),
+                reset_seconds: whole_seconds(seen.whole_after),
+                window_seconds: WINDOW.as_secs(),
+            }
         }
     };
-    let mut usage = json!({"object": "usage", "requests": requests});
-    usage["requests"]["window_seconds"] = json!(WINDOW.as_secs());
-    Ok(Json(usage))
+    Ok(Json(UsageObject {
+        object: "usage",
+        requests,
+    }))
 }
 
 #[cfg(test)]

@@ -10,30 +10,36 @@ use chrono::{TimeDelta, Utc};
 use lapidary_schemas::batch_line::BATCH_URL;
 use lapidary_schemas::{Batch, BatchId, BatchState};
 use lapidary_transport::Results as _;
+use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::Value;
 use tokio_util::io::StreamReader;
 use uuid::Uuid;
 
 use super::access::{MayRead, MaySubmit};
 use super::batch_object::BatchObject;
-use super::body::{Id, JsonBody, Query};
-use super::error::ApiError;
-use super::found::{self, named_batch};
+use super::body::{Id, JsonBody, Paging, Query};
+use super::error::{ApiError, Code};
+use super::found::{self, List, named_batch};
 use super::ids::{self, FileId};
-use super::limits::{FILE_ITEMS_MAX, LIST_ITEMS_DEFAULT, LIST_ITEMS_MAX, WINDOW_H};
+use super::limits::{FILE_ITEMS_MAX, WINDOW_H};
 use super::once::{Key, Made};
 use super::{Gateway, Shared, pieces};
 use crate::catalogue::{self, BatchRecord, FileRecord};
 use crate::submission::{self, Submission, SubmitError, Terms};
 
 /// What a batch is made of.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewBatch {
+    /// An uploaded file.
     input_file_id: String,
+    /// Where its requests would be sent one by one.
+    #[schemars(extend("const" = BATCH_URL))]
     endpoint: String,
+    /// Hours after which what is not done expires, as `24h`.
+    #[schemars(regex(pattern = r"^[1-9][0-9]{0,2}h$"))]
     completion_window: String,
+    /// The submitter's own notes.
     #[serde(default)]
     metadata: Option<BTreeMap<String, String>>,
 }
@@ -43,9 +49,9 @@ pub(super) async fn create(
     State(gateway): State<Shared>,
     MaySubmit(tenant): MaySubmit,
     key: Key,
-    body: JsonBody,
+    body: JsonBody<NewBatch>,
 ) -> Result<Json<BatchObject>, ApiError> {
-    let wanted: NewBatch = body.read()?;
+    let wanted = body.read()?;
     let bound = key.bind(&tenant, "batches", &body.bytes);
     drop(body);
     if wanted.endpoint != BATCH_URL {
@@ -145,11 +151,10 @@ async fn submit(
 pub(super) async fn list(
     State(gateway): State<Shared>,
     MayRead(tenant): MayRead,
-    mut query: Query,
-) -> Result<Json<Value>, ApiError> {
-    let limit = query.limit(LIST_ITEMS_DEFAULT, LIST_ITEMS_MAX)?;
-    let after = query.take("after").map(|id| ids::batch(&id)).transpose()?;
-    query.end()?;
+    Query(wanted): Query<Paging>,
+) -> Result<Json<List<BatchObject>>, ApiError> {
+    let limit = wanted.limit.0;
+    let after = wanted.after.map(|id| ids::batch(&id)).transpose()?;
     let mut before = after.map(|id| id.0);
     let mut objects = Vec::new();
     while objects.len() <= limit {
@@ -167,7 +172,7 @@ pub(super) async fn list(
             }
         }
     }
-    Ok(Json(found::page(&objects, limit)))
+    Ok(Json(List::of(objects, limit)))
 }
 
 /// One batch.
@@ -201,7 +206,7 @@ pub(super) async fn cancel(
     if !cancelled && counts.state != BatchState::Cancelled {
         return Err(ApiError::new(
             StatusCode::CONFLICT,
-            "batch_ended",
+            Code::BatchEnded,
             format!("batch `{id}` has ended already, it cannot be cancelled"),
         ));
     }

@@ -10,7 +10,9 @@ mod batch_object;
 mod batches;
 mod body;
 mod chat;
+mod codes;
 mod counted;
+mod describe;
 mod drain;
 mod error;
 mod files;
@@ -31,6 +33,7 @@ mod pieces;
 mod report;
 mod results;
 mod retry;
+mod routes;
 mod server;
 mod single;
 mod telling;
@@ -41,11 +44,6 @@ mod webhooks;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::http::{Method, StatusCode, Uri};
-use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{delete, get, post};
 use lapidary_schemas::metrics::Metrics;
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -158,61 +156,13 @@ pub(crate) async fn serve(
     let watching = Arc::clone(&gateway);
     tasks.spawn(async move { watching.page.run(&watching.stores).await });
     let metrics = Arc::clone(&gateway.metrics);
-    server::serve(listener, &router(gateway), &metrics, &tasks, (&stop, &end)).await;
-    end.cancel();
-}
-
-fn router(gateway: Shared) -> Router {
-    let submissions = Router::new()
-        .route("/v1/files", post(upload::create))
-        .route("/v1/media", post(media::create))
-        .route("/v1/batches", post(batches::create))
-        .route("/v1/batches/{id}/retry", post(retry::create))
-        .route("/v1/chat/completions", post(chat::create))
-        .route("/v1/jobs", post(jobs::create))
-        .route_layer(from_fn_with_state(Arc::clone(&gateway), admission::admit));
-    submissions
-        .route("/v1/files", get(files::list))
-        .route("/v1/files/{id}", get(files::show).delete(files::delete))
-        .route("/v1/files/{id}/content", get(files::content))
-        .route("/v1/batches", get(batches::list))
-        .route("/v1/batches/{id}", get(batches::show))
-        .route("/v1/batches/{id}/cancel", post(batches::cancel))
-        .route("/v1/batches/{id}/results", get(results::show))
-        .route("/v1/batches/{id}/report", get(report::show))
-        .route("/v1/jobs/{id}", get(jobs::show).delete(jobs::cancel))
-        .route("/v1/models", get(models::list))
-        .route("/v1/models/{*id}", get(models::show))
-        .route("/v1/usage", get(admission::usage))
-        .merge(page::routes())
-        .route("/v1/webhooks", get(webhooks::list).post(webhooks::create))
-        .route("/v1/webhooks/{id}", delete(webhooks::delete))
-        .route("/v1/webhooks/deliveries", get(webhooks::deliveries))
-        .route(
-            "/v1/webhooks/deliveries/{id}/replay",
-            post(webhooks::replay),
-        )
-        .fallback(nowhere)
-        .method_not_allowed_fallback(not_so)
-        // Each reader of a body has limits of its own.
-        .layer(DefaultBodyLimit::disable())
-        .layer(from_fn(drain::refusals_are_heard))
-        .layer(from_fn_with_state(
-            Arc::clone(&gateway.metrics),
-            counted::requests,
-        ))
-        .with_state(gateway)
-}
-
-async fn nowhere(uri: Uri) -> ApiError {
-    ApiError::unknown("address", uri.path())
-}
-
-async fn not_so(method: Method, uri: Uri) -> ApiError {
-    let message = format!("`{}` does not take {method}", uri.path());
-    ApiError::new(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "method_not_allowed",
-        message,
+    server::serve(
+        listener,
+        &routes::router(gateway),
+        &metrics,
+        &tasks,
+        (&stop, &end),
     )
+    .await;
+    end.cancel();
 }

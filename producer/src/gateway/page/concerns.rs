@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::TimeDelta;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::super::ids;
@@ -16,7 +17,7 @@ const ENDED_SPOKEN_OF: TimeDelta = TimeDelta::minutes(15);
 const FAILURES_PERCENT: [u64; 2] = [5, 50];
 
 /// How bad it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Level {
     /// Work stands still or is lost.
@@ -26,8 +27,9 @@ pub(super) enum Level {
 }
 
 /// What it is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "ConcernKind")]
 pub(super) enum Kind {
     /// A store does not answer.
     StoreAway,
@@ -42,7 +44,7 @@ pub(super) enum Kind {
 }
 
 /// One thing to look at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub(super) struct Concern {
     pub(super) kind: Kind,
     pub(super) level: Level,

@@ -165,7 +165,7 @@ fn delivery(
     random.copy_from_slice(&chance[..10]);
     let millis = u64::try_from(ended_at.timestamp_millis()).unwrap_or(0);
     let id = uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid();
-    let event = format!("batch.{}", standing.status);
+    let event = format!("batch.{}", standing.status.as_str());
     let body = json!({
         "type": event,
         "timestamp": ended_at,
@@ -173,7 +173,7 @@ fn delivery(
             "id": ids::of_batch(batch.id),
             "object": "batch",
             "status": standing.status,
-            "request_counts": batch_object::request_counts(counts),
+            "request_counts": batch_object::RequestCounts::from(counts),
         },
     });
     let delivery = Delivery {
