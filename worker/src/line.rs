@@ -105,6 +105,8 @@ impl Line {
                 now,
             };
             let result = translate::result(job, outcome, &made);
+            let (read, written) = (result.usage.prompt_tokens, result.usage.completion_tokens);
+            let tokens = u64::from(read) + u64::from(written);
             let dead_letter = dead_letter.map(|reason| DeadLetter {
                 job_id: job.id,
                 job: Some(job.clone()),
@@ -113,23 +115,26 @@ impl Line {
                 attempts: attempt,
                 at: now,
             });
-            if let Err(refused) = self
-                .put(
-                    job.class,
-                    Finished {
-                        result,
-                        dead_letter,
-                    },
-                )
-                .await
-            {
-                return self.hand_back(job, receipt, &refused).await;
+            let finished = Finished {
+                result,
+                dead_letter,
+            };
+            match self.put(job.class, finished).await {
+                Ok(true) => {
+                    let spending = self.store.spend(&job.tenant, tokens);
+                    let settling = self.settle(job.class, receipt, settle);
+                    tokio::join!(spending, settling);
+                    return;
+                }
+                Ok(false) => {}
+                Err(refused) => return self.hand_back(job, receipt, &refused).await,
             }
         }
         self.settle(job.class, receipt, settle).await;
     }
 
-    async fn put(&self, class: Class, finished: Finished) -> Result<(), Refused> {
+    /// Stores a result; whether it is the job's first one.
+    async fn put(&self, class: Class, finished: Finished) -> Result<bool, Refused> {
         let started = Instant::now();
         let stored = self.store.put_once(finished.clone()).await?;
         self.metrics.observe(
@@ -138,12 +143,15 @@ impl Line {
             started.elapsed().as_secs_f64(),
         );
         match stored {
-            Put::Stored => self.count(class, &finished.result),
+            Put::Stored => {
+                self.count(class, &finished.result);
+                Ok(true)
+            }
             Put::Already(_) => {
                 tracing::info!(job_id = %finished.result.job_id, "had its result already");
+                Ok(false)
             }
         }
-        Ok(())
     }
 
     /// Hands a job back whose attempt could not be counted, or whose result could not be stored.
@@ -185,7 +193,7 @@ impl Line {
             }),
         };
         let settle = match self.put(class, finished).await {
-            Ok(()) => Settle::Dead { reason },
+            Ok(_) => Settle::Dead { reason },
             Err(_) if self.stop.working.is_cancelled() => Settle::Interrupted,
             Err(_) => Settle::Retry {
                 after: REFUSED_DELAY,

@@ -8,7 +8,7 @@ use url::Url;
 use super::Shared;
 use super::describe::{Input, Operation};
 use super::error::{ApiError, Code};
-use crate::keys::{self, Key, Scope};
+use crate::keys::{self, Limits, Scope};
 
 /// The tenant of a request that looks at things.
 #[derive(Debug)]
@@ -103,6 +103,31 @@ impl Input for MaySee {
 pub(super) struct Caller {
     pub(super) tenant: String,
     pub(super) scopes: Vec<Scope>,
+    pub(super) limits: Limits,
+}
+
+/// Who looks at what its tenant has left.
+#[derive(Debug)]
+pub(super) struct Asking(pub(super) Caller);
+
+impl FromRequestParts<Shared> for Asking {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, gateway: &Shared) -> Result<Self, ApiError> {
+        let caller = caller(&parts.headers, gateway, &[Scope::Read]);
+        caller.await.map(Self)
+    }
+}
+
+impl Input for Asking {
+    fn describe(operation: &mut Operation<'_>) {
+        operation.needs(&[Scope::Read]);
+    }
+}
+
+/// Who asks for work.
+pub(super) async fn submitter(headers: &HeaderMap, gateway: &Shared) -> Result<Caller, ApiError> {
+    caller(headers, gateway, &[Scope::Submit]).await
 }
 
 async fn tenant(headers: &HeaderMap, gateway: &Shared, scope: Scope) -> Result<String, ApiError> {
@@ -118,10 +143,14 @@ async fn caller(
 ) -> Result<Caller, ApiError> {
     let results = &*gateway.stores.results;
     if let Some(written) = bearer(headers)
-        && let Some(Key { tenant, scopes, .. }) = keys::check(results, written).await?
+        && let Some(key) = keys::check(results, written).await?
     {
-        if any_of.iter().any(|scope| scopes.contains(scope)) {
-            return Ok(Caller { tenant, scopes });
+        if any_of.iter().any(|scope| key.scopes.contains(scope)) {
+            return Ok(Caller {
+                tenant: key.tenant,
+                scopes: key.scopes,
+                limits: key.limits.or(gateway.limits),
+            });
         }
         let wanted: Vec<_> = any_of.iter().map(|scope| scope.as_str()).collect();
         let message = format!(
@@ -139,6 +168,7 @@ async fn caller(
         return Ok(Caller {
             tenant: gateway.tenant.clone(),
             scopes: Scope::ALL.to_vec(),
+            limits: gateway.limits,
         });
     }
     Err(ApiError::new(

@@ -110,6 +110,8 @@ pub(super) struct BatchObject {
     input_file_id: Option<String>,
     completion_window: Option<String>,
     status: Status,
+    /// None of its requests is begun until it is resumed.
+    paused: bool,
     output_file_id: Option<String>,
     error_file_id: Option<String>,
     created_at: i64,
@@ -204,6 +206,7 @@ impl BatchObject {
             input_file_id: record.input_file.map(|id| FileId::Input(id).to_string()),
             completion_window: record.completion_window.clone(),
             status: standing.status,
+            paused: counts.paused,
             output_file_id: answers.map(|id| id.to_string()),
             error_file_id: failures.map(|id| id.to_string()),
             created_at: unix(batch.created_at),
@@ -248,6 +251,7 @@ mod tests {
     fn counts(state: BatchState, [succeeded, failed, cancelled]: [u64; 3]) -> Progress {
         Progress {
             state,
+            paused: false,
             total: 4,
             fed: 4,
             succeeded,

@@ -213,6 +213,43 @@ pub(super) async fn cancel(
     Ok(Json(BatchObject::new(batch, &record, &counts)))
 }
 
+/// Pauses a batch: what runs goes on, nothing else is begun.
+pub(super) async fn pause(
+    State(gateway): State<Shared>,
+    MaySubmit(tenant): MaySubmit,
+    Id(id): Id,
+) -> Result<Json<BatchObject>, ApiError> {
+    set_paused(&gateway, &tenant, &id, true).await
+}
+
+/// Lets a batch go on.
+pub(super) async fn resume(
+    State(gateway): State<Shared>,
+    MaySubmit(tenant): MaySubmit,
+    Id(id): Id,
+) -> Result<Json<BatchObject>, ApiError> {
+    set_paused(&gateway, &tenant, &id, false).await
+}
+
+async fn set_paused(
+    gateway: &Gateway,
+    tenant: &str,
+    id: &str,
+    paused: bool,
+) -> Result<Json<BatchObject>, ApiError> {
+    let (batch, record, _) = named_batch(gateway, tenant, id).await?;
+    let results = &gateway.stores.results;
+    if !results.pause_batch(batch.id, paused).await? {
+        return Err(ApiError::new(
+            StatusCode::CONFLICT,
+            Code::BatchEnded,
+            format!("batch `{id}` has ended already, it is neither paused nor resumed"),
+        ));
+    }
+    let counts = results.progress(batch.id).await?;
+    Ok(Json(BatchObject::new(batch, &record, &counts)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

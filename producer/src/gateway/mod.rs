@@ -41,7 +41,6 @@ mod upload;
 mod waiting;
 mod webhooks;
 
-use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use lapidary_schemas::metrics::Metrics;
@@ -51,6 +50,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Stores;
+use crate::keys::Limits;
 use crate::submission::Ceiling;
 use error::ApiError;
 pub(crate) use ops::serve as serve_ops;
@@ -71,8 +71,8 @@ pub(crate) struct Options {
     pub(crate) queue_max: u64,
     /// What it counts.
     pub(crate) metrics: Arc<Metrics>,
-    /// Submissions that a tenant may make in an hour; as many as it wants without it.
-    pub(crate) requests_per_hour: Option<NonZeroU64>,
+    /// How much a tenant may ask for, unless its key says otherwise.
+    pub(crate) limits: Limits,
     /// Who sends webhooks; without it, none are sent.
     pub(crate) sender: Option<Arc<Sender>>,
 }
@@ -86,7 +86,7 @@ struct Gateway {
     ceiling: Ceiling,
     queue_max: u64,
     metrics: Arc<Metrics>,
-    requests_per_hour: Option<NonZeroU64>,
+    limits: Limits,
     sender: Option<Arc<Sender>>,
     /// Room for bodies of JSON.
     bodies: Arc<Semaphore>,
@@ -132,7 +132,7 @@ pub(crate) async fn serve(
         ceiling: options.ceiling,
         queue_max: options.queue_max,
         metrics: options.metrics,
-        requests_per_hour: options.requests_per_hour,
+        limits: options.limits,
         sender: options.sender,
         bodies: Arc::new(Semaphore::new(body::ROOM_PIECES)),
         reading: Arc::new(Semaphore::new(limits::READING_MAX)),

@@ -243,6 +243,7 @@ mod tests {
         batch.model = "m".to_owned();
         let mut counts = Progress {
             state: BatchState::InProgress,
+            paused: false,
             total: 33,
             fed: 33,
             succeeded: 12,

@@ -103,6 +103,12 @@ impl Routes {
                 "Cancels a batch",
                 batches::cancel,
             )
+            .post("/v1/batches/{id}/pause", "Pauses a batch", batches::pause)
+            .post(
+                "/v1/batches/{id}/resume",
+                "Lets a paused batch go on",
+                batches::resume,
+            )
             .get(
                 "/v1/batches/{id}/results",
                 "Reads a batch's results as they come",

@@ -88,7 +88,8 @@ pub(super) fn concerns(look: &Look, batches: &[&Seen], is_operator: bool) -> Vec
 /// Requests that are not through, by model.
 fn waiting<'a>(look: &'a Look, batches: &[&'a Seen], is_operator: bool) -> BTreeMap<&'a str, u64> {
     let mut waiting: BTreeMap<&str, u64> = BTreeMap::new();
-    for seen in batches.iter().filter(|seen| !seen.has_ended()) {
+    let going = |seen: &&&Seen| !seen.has_ended() && !seen.counts.paused;
+    for seen in batches.iter().filter(going) {
         let left = seen.counts.total.saturating_sub(seen.counts.finished());
         *waiting.entry(&seen.batch.model).or_default() += left;
     }

@@ -238,6 +238,7 @@ mod tests {
     use super::super::history::History;
     use super::super::pulse::tests::{at, counts, seen};
     use super::*;
+    use crate::keys::Limits;
 
     #[test]
     fn a_tenant_sees_its_own_and_an_operator_all() {
@@ -254,6 +255,7 @@ mod tests {
             let caller = Caller {
                 tenant: tenant.to_owned(),
                 scopes: scopes.to_vec(),
+                limits: Limits::default(),
             };
             let shown = json!(overview(&look, &caller));
             let count = shown["batches"].as_array().unwrap().len();

@@ -43,6 +43,8 @@ pub(super) struct WebhookObject {
     object: &'static str,
     url: String,
     created_at: i64,
+    /// Nothing is sent there any more: it answered 410, which means that it is gone.
+    disabled: bool,
     /// What deliveries are signed with; only when the webhook is made.
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<String>,
@@ -121,6 +123,7 @@ pub(super) async fn create(
         url: wanted.url,
         secret: sign::secret().map_err(|error| ApiError::fault(&error))?,
         created_at: Utc::now(),
+        disabled: false,
     };
     let id = Uuid::now_v7();
     catalogue::keep(results, &tenant, id, &endpoint, ENDPOINT_KEPT).await?;
@@ -135,6 +138,7 @@ fn endpoint_object(id: Uuid, endpoint: &Endpoint) -> WebhookObject {
         object: "webhook",
         url: endpoint.url.clone(),
         created_at: endpoint.created_at.timestamp(),
+        disabled: endpoint.disabled,
         secret: None,
     }
 }

@@ -26,6 +26,9 @@ pub(super) struct Endpoint {
     /// What deliveries are signed with, as it is written.
     pub(super) secret: String,
     pub(super) created_at: DateTime<Utc>,
+    /// Nothing is sent there any more: it said that it is gone.
+    #[serde(default)]
+    pub(super) disabled: bool,
 }
 
 /// How a delivery stands.
