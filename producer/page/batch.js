@@ -86,7 +86,7 @@ function cancelButton(app) {
 /** A button that pauses, and lets go on what is paused. */
 function pauseButton(app) {
   let batch = null;
-  const element = h("button", { type: "button", class: "quiet" }, "Pause");
+  const element = h("button", { type: "button", class: "quiet pause" }, "Pause");
   element.addEventListener("click", async () => {
     const paused = batch.paused;
     try {
