@@ -169,13 +169,15 @@ impl<T: DeserializeOwned> FromRequestParts<Shared> for Query<T> {
         for (name, value) in url::form_urlencoded::parse(written.as_bytes()) {
             let value = Value::String(value.into_owned());
             if pairs.insert(name.clone().into_owned(), value).is_some() {
-                return Err(ApiError::parameter(name, "it is given twice"));
+                let message = format!("`{name}` is given twice");
+                return Err(ApiError::parameter(name, message));
             }
         }
         let read = serde_path_to_error::deserialize(Value::Object(pairs));
         read.map(Self).map_err(|error| {
             let name = error.path().to_string();
-            ApiError::parameter(name, error.into_inner().to_string())
+            let message = format!("`{name}` cannot be read: {}", error.into_inner());
+            ApiError::parameter(name, message)
         })
     }
 }
@@ -202,7 +204,7 @@ impl<'de, const DEFAULT: usize, const MAX: usize> Deserialize<'de> for Limit<DEF
         let limit = written.parse().ok();
         let limit = limit.filter(|limit| (1..=MAX).contains(limit));
         limit.map(Self).ok_or_else(|| {
-            let message = format!("`limit` is `{written}`, it must be from 1 to {MAX}");
+            let message = format!("it is `{written}`, it must be from 1 to {MAX}");
             D::Error::custom(message)
         })
     }
@@ -231,4 +233,28 @@ pub(super) struct Paging {
     pub(super) limit: Limit<LIST_ITEMS_DEFAULT, LIST_ITEMS_MAX>,
     /// The id behind which the list goes on.
     pub(super) after: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_list_is_read_in_parts_within_limits() {
+        let read = |query| serde_json::from_value::<Paging>(query);
+        assert_eq!(read(json!({})).unwrap().limit.0, LIST_ITEMS_DEFAULT);
+        let asked = read(json!({"limit": "100", "after": "x"})).unwrap();
+        assert_eq!((asked.limit.0, asked.after.as_deref()), (100, Some("x")));
+        for (wrong, why) in [
+            (json!({"limit": "0"}), "it is `0`, it must be from 1 to 100"),
+            (json!({"limit": "101"}), "it is `101`, it must be"),
+            (json!({"limit": ""}), "it is ``, it must be"),
+            (json!({"before": "x"}), "unknown field `before`"),
+        ] {
+            let error = read(wrong).unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        }
+    }
 }

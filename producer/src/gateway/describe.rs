@@ -129,11 +129,16 @@ impl Operation<'_> {
         let schema = T::json_schema(self.generator);
         let fields = schema.get("properties").and_then(Value::as_object);
         for (name, schema) in fields.into_iter().flatten() {
+            let mut parameter = json!({"in": "query", "name": name});
             let mut schema = schema.clone();
-            let fields = schema.as_object_mut();
-            let description = fields.and_then(|fields| fields.remove("description"));
-            let parameter =
-                json!({"in": "query", "name": name, "description": description, "schema": schema});
+            if let Some(fields) = schema.as_object_mut() {
+                parameter["description"] = fields.remove("description").unwrap_or_default();
+                // What may be absent is never written as `null` in a query.
+                if let Some(Value::Array(types)) = fields.get_mut("type") {
+                    types.retain(|one| one != "null");
+                }
+            }
+            parameter["schema"] = schema;
             self.parameters.push(parameter);
         }
         self.refuses("400", "The request is wrong.");
