@@ -42,7 +42,7 @@ impl Waiting {
                     self.more.notified().await;
                 }
                 if let Err(error) = self.look_when_told(results).await {
-                    tracing::warn!(%error, "jobs that are waited for cannot be looked at");
+                    tracing::warn!(%error, "nobody tells when jobs change that are waited for");
                     tokio::time::sleep(LOOK_AGAIN_AFTER).await;
                 }
             }
@@ -54,13 +54,11 @@ impl Waiting {
     /// Looks after each notice, until nobody waits, or none has come for long: then what brings them may
     /// be broken.
     async fn look_when_told(&self, results: &AnyResults) -> Result<(), ResultsError> {
-        let mut notices = results.notices().await?;
-        loop {
-            let jobs = self.jobs();
-            if jobs.is_empty() {
-                return Ok(());
-            }
-            self.look(results, &jobs).await?;
+        let notices = results.notices().await;
+        // Listening first: what changes after the look is told.
+        self.look(results, &self.jobs()).await?;
+        let mut notices = notices?;
+        while !self.jobs().is_empty() {
             tokio::time::sleep(LOOK_REST).await;
             tokio::select! {
                 there_are = notices.changed() => if !there_are {
@@ -70,7 +68,9 @@ impl Waiting {
                 () = self.more.notified() => {}
                 () = tokio::time::sleep(NOTICE_WAIT_MAX) => return Ok(()),
             }
+            self.look(results, &self.jobs()).await?;
         }
+        Ok(())
     }
 
     /// Those that are waited for still.

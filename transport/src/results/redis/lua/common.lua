@@ -26,8 +26,8 @@ local function save(id, entry) redis.call('HSET', KEYS[3], id, cjson.encode(entr
 -- Wakes those who wait for a change of state; a reader of results passes over it.
 local function announce(what) redis.call('XADD', KEYS[4], '*', 's', what) end
 
--- Tells those who wait for a job of no batch that it may have changed.
-local function notice(id) redis.call('PUBLISH', 'lapidary:notices', id) end
+-- Tells those who wait for a job of no batch that it may have changed: a hint, without which they look later.
+local function notice(id) redis.pcall('PUBLISH', 'lapidary:notices', id) end
 
 -- Keeps everything of the home for `seconds` from now on.
 local function keep(seconds)
