@@ -118,10 +118,16 @@ for turn in range(2):
         assert well(ask("GET", f"{ONE}/webhooks", key=A))["data"][0]["disabled"], hook
 # The listener hears of the second batch's end by another endpoint alone.
 listener.gone = False
-other = well(ask("POST", f"{ONE}/webhooks", {"url": f"http://127.0.0.1:{PORT}/other"}, A))
-batch = well(ask("POST", f"{ONE}/batches", batch_of(file["id"]), A))
-well(ask("POST", f"{OTHER}/batches/{batch['id']}/cancel", key=A))
-paths = [told.get(timeout=30)[0]]
-while not told.empty():
-    paths.append(told.get()[0])
-assert set(paths) == {"/other"}, paths
+other, quiet = (
+    well(ask("POST", f"{ONE}/webhooks", {"url": f"http://127.0.0.1:{PORT}/{name}"}, A)) for name in ("other", "quiet")
+)
+# A batch may name who is told of its end.
+refused(ask("POST", f"{ONE}/batches", {**batch_of(file["id"]), "webhooks": [other["id"]]}, B), 404, "not_found")
+for named in ([], [other["id"]]):
+    batch = well(ask("POST", f"{ONE}/batches", {**batch_of(file["id"]), "webhooks": named}, A))
+    assert batch["webhooks"] == named, batch
+    well(ask("POST", f"{OTHER}/batches/{batch['id']}/cancel", key=A))
+while json.loads((said := told.get(timeout=30))[2])["data"]["id"] != batch["id"]:
+    pass
+assert said[0] == "/other", said
+assert {one["webhook_id"] for one in delivery() if one["batch_id"] == batch["id"]} == {other["id"]}, delivery()

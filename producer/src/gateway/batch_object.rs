@@ -125,6 +125,8 @@ pub(super) struct BatchObject {
     cancelled_at: Option<i64>,
     request_counts: RequestCounts,
     usage: BatchUsage,
+    /// The webhooks that are told of its end; `null`: all of the tenant's.
+    webhooks: Option<Vec<String>>,
     metadata: BTreeMap<String, String>,
 }
 
@@ -220,6 +222,10 @@ impl BatchObject {
             cancelled_at: ended(Status::Cancelled),
             request_counts: counts.into(),
             usage: counts.into(),
+            webhooks: record.webhooks.as_ref().map(|named| {
+                let written = named.iter().copied().map(ids::of_webhook);
+                written.collect()
+            }),
             metadata: batch.metadata,
             model: batch.model,
         }

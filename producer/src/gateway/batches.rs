@@ -21,7 +21,7 @@ use super::body::{Id, JsonBody, Paging, Query};
 use super::error::{ApiError, Code};
 use super::found::{self, List, named_batch};
 use super::ids::{self, FileId};
-use super::limits::{FILE_ITEMS_MAX, WINDOW_H};
+use super::limits::{ENDPOINTS_MAX, FILE_ITEMS_MAX, WINDOW_H};
 use super::once::{Key, Made};
 use super::{Gateway, Shared, pieces};
 use crate::catalogue::{self, BatchRecord, FileRecord};
@@ -39,6 +39,10 @@ pub(super) struct NewBatch {
     /// Hours after which what is not done expires, as `24h`.
     #[schemars(regex(pattern = r"^[1-9][0-9]{0,2}h$"))]
     completion_window: String,
+    /// Ids of the webhooks that are told of its end; all of the tenant's where it is absent.
+    #[serde(default)]
+    #[schemars(length(max = ENDPOINTS_MAX))]
+    webhooks: Option<Vec<String>>,
     /// The submitter's own notes.
     #[serde(default)]
     metadata: Option<BTreeMap<String, String>>,
@@ -67,10 +71,13 @@ pub(super) async fn create(
     };
     let mut batch = submission::bulk(&tenant, Utc::now(), Some(window));
     batch.metadata = wanted.metadata.unwrap_or_default();
+    let webhooks = wanted.webhooks.as_deref();
+    let webhooks = gateway.named_webhooks(&tenant, webhooks).await?;
     let record = BatchRecord {
         input_file: Some(file),
         completion_window: Some(wanted.completion_window),
         cancelling_at: None,
+        webhooks,
     };
     let making = make(Arc::clone(&gateway), batch, file, record);
     match gateway.once(bound, making).await? {

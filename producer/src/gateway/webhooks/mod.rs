@@ -90,6 +90,31 @@ impl Gateway {
         })
     }
 
+    /// The webhooks that a tenant names, which it must have.
+    pub(super) async fn named_webhooks(
+        &self,
+        tenant: &str,
+        named: Option<&[String]>,
+    ) -> Result<Option<Vec<Uuid>>, ApiError> {
+        let Some(named) = named else {
+            return Ok(None);
+        };
+        if named.len() > ENDPOINTS_MAX {
+            let count = named.len();
+            let message = format!("`webhooks` has {count} ids, the limit is {ENDPOINTS_MAX}");
+            return Err(ApiError::parameter("webhooks", message));
+        }
+        let results = &self.stores.results;
+        let mut found = Vec::with_capacity(named.len());
+        for written in named {
+            let id = ids::webhook(written)?;
+            let there = catalogue::find::<Endpoint>(results, tenant, id).await?;
+            there.ok_or_else(|| ApiError::unknown("webhook", written))?;
+            found.push(id);
+        }
+        Ok(Some(found))
+    }
+
     /// Remembers to tell of a batch's end, if its tenant wants that.
     pub(super) async fn notice(&self, tenant: &str, batch: BatchId) -> Result<(), ApiError> {
         let results = &self.stores.results;

@@ -19,7 +19,7 @@ use super::super::limits::{
 };
 use super::records::{self, Delivery, Due, Endpoint, Standing};
 use super::send::{Sender, Unsent};
-use crate::catalogue;
+use crate::catalogue::{self, BatchRecord};
 
 /// What is elected.
 const ELECTION: &str = "webhooks";
@@ -114,8 +114,13 @@ impl Rounds {
             return Ok(());
         }
         let endpoints = catalogue::list::<Endpoint>(results, tenant, None, ENDPOINTS_MAX).await?;
-        let enabled = endpoints.into_iter().filter(|(_, one)| !one.disabled);
-        for (endpoint, _) in enabled {
+        let record = catalogue::find::<BatchRecord>(results, tenant, id.0).await?;
+        let named = record.and_then(|record| record.webhooks);
+        let is_told = |id: &Uuid| named.as_ref().is_none_or(|named| named.contains(id));
+        let told = endpoints
+            .into_iter()
+            .filter(|(id, endpoint)| !endpoint.disabled && is_told(id));
+        for (endpoint, _) in told {
             let (id, delivery) = delivery(endpoint, &batch, &counts, now);
             // One that is there was made before the notice could be taken down.
             if catalogue::find::<Delivery>(results, tenant, id)
