@@ -37,6 +37,7 @@ function pace(batch) {
   const parts = [`${count(finished(batch))} of ${count(counts.total)}`];
   if (broken(batch)) parts.push(`${count(broken(batch))} failed`);
   for (const kind of ["filtered", "cancelled", "expired"]) if (counts[kind]) parts.push(`${count(counts[kind])} ${kind}`);
+  if (batch.paused) parts.push("paused");
   if (going(batch) && batch.requests_per_second) parts.push(`${about(batch.requests_per_second)} a second`);
   if (going(batch) && batch.seconds_left) parts.push(`${lasting(batch.seconds_left)} left`);
   const ended = batch.completed_at ?? batch.failed_at ?? batch.expired_at ?? batch.cancelled_at;
@@ -48,8 +49,8 @@ function badge() {
   const element = h("span", { class: "badge" });
   return {
     element,
-    update(status) {
-      const { tone, text } = state(status);
+    update(batch) {
+      const { tone, text } = state(batch.paused ? "paused" : batch.status);
       element.dataset.tone = tone;
       say(element, text);
     },
@@ -82,16 +83,41 @@ function cancelButton(app) {
   };
 }
 
+/** A button that pauses, and lets go on what is paused. */
+function pauseButton(app) {
+  let batch = null;
+  const element = h("button", { type: "button", class: "quiet pause" }, "Pause");
+  element.addEventListener("click", async () => {
+    const paused = batch.paused;
+    try {
+      app.know(await ask(`v1/batches/${batch.id}/${paused ? "resume" : "pause"}`, { method: "POST" }));
+      announce(`${batchName(batch)} ${paused ? "goes on" : "is paused"}`);
+    } catch (error) {
+      app.complain(error);
+    }
+  });
+  return {
+    element,
+    update(next) {
+      batch = next;
+      const may = app.may("submit") && app.owns(batch);
+      element.hidden = !may || !["validating", "in_progress"].includes(batch.status);
+      say(element, batch.paused ? "Resume" : "Pause");
+      element.setAttribute("aria-label", `${batch.paused ? "Resume" : "Pause"} ${batchName(batch)}`);
+    },
+  };
+}
+
 /** A row of the list of batches. */
 export function batchRow(batch, app) {
-  const [progress, status, cancel] = [bar(), badge(), cancelButton(app)];
+  const [progress, status, pause, cancel] = [bar(), badge(), pauseButton(app), cancelButton(app)];
   const name = h("a", {}, "");
   const about = h("span", { class: "soft" });
   const how = h("p", { class: "pace" });
   const element = h(
     "li",
     { class: "batch" },
-    h("div", { class: "line" }, h("h3", {}, name), status.element, about, cancel.element),
+    h("div", { class: "line" }, h("h3", {}, name), status.element, about, pause.element, cancel.element),
     progress.element,
     how,
   );
@@ -102,10 +128,11 @@ export function batchRow(batch, app) {
       if (app.owns(batch)) name.setAttribute("href", `#/batches/${batch.id}`);
       else name.removeAttribute("href");
       element.dataset.id = batch.id;
-      status.update(batch.status);
+      status.update(batch);
       const whose = app.owns(batch) ? "" : ` · tenant ${batch.tenant}`;
       say(about, `${batch.model}${whose} · ${ago(batch.created_at)}`);
       progress.update(batch);
+      pause.update(batch);
       cancel.update(batch);
       say(how, pace(batch));
     },
@@ -116,7 +143,7 @@ export function batchRow(batch, app) {
 
 /** The view of one batch. */
 export function batchView(id, app) {
-  const [progress, status, cancel] = [bar(), badge(), cancelButton(app)];
+  const [progress, status, pause, cancel] = [bar(), badge(), pauseButton(app), cancelButton(app)];
   const title = h("h1", {}, "Batch");
   const how = h("p", { class: "pace" });
   const facts = h("dl", { class: "facts" });
@@ -128,7 +155,7 @@ export function batchView(id, app) {
     {},
     h("p", {}, h("a", { href: "#/" }, "← Overview")),
     h("section", { class: "panel" },
-      h("div", { class: "line" }, title, status.element, cancel.element), progress.element, how, facts),
+      h("div", { class: "line" }, title, status.element, pause.element, cancel.element), progress.element, how, facts),
     h("section", { class: "panel" },
       h("h2", {}, "Results, the newest first"), empty, list, h("div", { class: "buttons" }, older)),
   );
@@ -178,8 +205,9 @@ export function batchView(id, app) {
 
   function update(batch) {
     say(title, batchName(batch));
-    status.update(batch.status);
+    status.update(batch);
     progress.update(batch);
+    pause.update(batch);
     cancel.update(batch);
     say(how, pace(batch));
     const usage = batch.usage;

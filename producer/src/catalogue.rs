@@ -38,6 +38,9 @@ pub(crate) struct BatchRecord {
     pub(crate) completion_window: Option<String>,
     /// When its cancellation was asked for.
     pub(crate) cancelling_at: Option<DateTime<Utc>>,
+    /// The webhooks that are told of its end; none named: all of the tenant's.
+    #[serde(default)]
+    pub(crate) webhooks: Option<Vec<Uuid>>,
 }
 
 /// A single job that its tenant asks about later.

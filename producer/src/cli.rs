@@ -50,7 +50,11 @@ pub enum Command {
     /// Print the results of a batch as JSON lines, in order of completion
     Results(Fetch),
     /// Cancel a batch; finished results stay
-    Cancel(Cancel),
+    Cancel(OneBatch),
+    /// Pause a batch: what runs goes on, nothing else is begun
+    Pause(OneBatch),
+    /// Let a paused batch go on
+    Resume(OneBatch),
     /// Serve applications over HTTP, as `OpenAI`'s Files, Batches and Chat Completions do
     Serve(Serve),
     /// Make, list and revoke the API keys that `serve` asks for
@@ -367,9 +371,9 @@ pub struct Fetch {
     pub place: PlaceArgs,
 }
 
-/// `cancel`.
+/// `cancel`, `pause` and `resume`.
 #[derive(Debug, Args)]
-pub struct Cancel {
+pub struct OneBatch {
     /// Id of the batch
     pub batch: BatchId,
     /// Where jobs wait and results rest.
@@ -438,6 +442,16 @@ pub struct Serve {
         help_heading = "Limits"
     )]
     pub hot_results: usize,
+    /// Tokens, read and written, that a tenant may use in a day; over it nothing more is taken. 0: as
+    /// many as it wants
+    #[arg(
+        long,
+        value_name = "N",
+        env = "LAPIDARY_TOKENS_PER_DAY",
+        default_value_t = 0,
+        help_heading = "Limits"
+    )]
+    pub tokens_per_day: u64,
     /// Send webhooks to these hosts, each HOST or HOST:PORT; `*` is every public host on the ports of
     /// http and https. An address that is not public is sent to if it is listed here as such, by
     /// number. By default none are sent
@@ -478,6 +492,14 @@ pub enum KeysCommand {
             default_values_t = [Scope::Submit, Scope::Read]
         )]
         scope: Vec<Scope>,
+        /// Submissions in an hour that its tenant may have made when it comes with this key, in the
+        /// place of the gateway's limit; 0: as many as it wants
+        #[arg(long, value_name = "N")]
+        requests_per_hour: Option<u64>,
+        /// Tokens in a day that its tenant may have used when it comes with this key, in the place of
+        /// the gateway's limit; 0: as many as it wants
+        #[arg(long, value_name = "N")]
+        tokens_per_day: Option<u64>,
         /// Where jobs wait and results rest.
         #[command(flatten)]
         place: PlaceArgs,

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use clap::ValueEnum;
 use lapidary_transport::results::{Record, ResultsError};
 use lapidary_transport::{AnyResults, Results as _};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
@@ -22,7 +23,7 @@ const SECRET_BYTES: usize = 32;
 const PAGE_ITEMS_MAX: usize = 100;
 
 /// What a key allows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
     /// Files, batches and jobs are made, cancelled and deleted.
@@ -47,6 +48,27 @@ impl Scope {
     }
 }
 
+/// How much a tenant may ask for; 0 is as much as it wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Limits {
+    /// Submissions in an hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) requests_per_hour: Option<u64>,
+    /// Tokens read and written in a day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tokens_per_day: Option<u64>,
+}
+
+impl Limits {
+    /// These, and where they say nothing, others.
+    pub(crate) fn or(self, others: Self) -> Self {
+        Self {
+            requests_per_hour: self.requests_per_hour.or(others.requests_per_hour),
+            tokens_per_day: self.tokens_per_day.or(others.tokens_per_day),
+        }
+    }
+}
+
 /// A key as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Key {
@@ -54,6 +76,9 @@ pub(crate) struct Key {
     pub(crate) tenant: String,
     /// What it allows.
     pub(crate) scopes: Vec<Scope>,
+    /// Limits that hold for who comes with it, in the place of the gateway's.
+    #[serde(default)]
+    pub(crate) limits: Limits,
     /// When it was made.
     pub(crate) created_at: DateTime<Utc>,
     /// Hash of the whole key as it is written.
@@ -82,6 +107,7 @@ pub(crate) async fn create(
     results: &AnyResults,
     tenant: &str,
     scopes: &[Scope],
+    limits: Limits,
     now: DateTime<Utc>,
 ) -> Result<String, CreateError> {
     let mut secret = [0; SECRET_BYTES];
@@ -95,6 +121,7 @@ pub(crate) async fn create(
     let key = Key {
         tenant: tenant.to_owned(),
         scopes: scopes.to_vec(),
+        limits,
         created_at: now,
         sha256: sha256_hex(written.as_bytes()),
     };
@@ -175,13 +202,21 @@ mod tests {
         let results = results(&folder).await;
         assert!(!any(&results).await.unwrap());
         let now = Utc::now();
-        let written = create(&results, "a", &[Scope::Read], now).await.unwrap();
-        let other = create(&results, "b", &[Scope::Submit], now).await.unwrap();
+        let none = Limits::default();
+        let limits = Limits {
+            requests_per_hour: Some(7),
+            ..none
+        };
+        let made = create(&results, "a", &[Scope::Read], limits, now).await;
+        let written = made.unwrap();
+        let made = create(&results, "b", &[Scope::Submit], none, now).await;
+        let other = made.unwrap();
         let key = check(&results, &written).await.unwrap().unwrap();
         assert_eq!(
             (key.tenant.as_str(), key.scopes.as_slice()),
             ("a", &[Scope::Read][..])
         );
+        assert_eq!(key.limits, limits);
 
         let listed = list(&results).await.unwrap();
         let tenants: Vec<_> = listed.iter().map(|(_, key)| key.tenant.as_str()).collect();

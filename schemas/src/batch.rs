@@ -117,6 +117,9 @@ pub struct ManifestItem {
 pub struct Progress {
     /// Where the batch stands.
     pub state: BatchState,
+    /// It is paused: none of its items is begun until it is resumed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
     /// Items known so far; final once the state has left `open`.
     pub total: u64,
     /// Items handed to the queue so far.

@@ -5,6 +5,9 @@
 //! absent field, `user`, and every field whose value asks for nothing (`n` of 1, `stream` of
 //! false, …). Anything else is refused by name.
 
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use crate::failure::Failure;
@@ -34,9 +37,44 @@ pub fn read_chat_body(body: Value) -> Result<(String, Request), Failure> {
     Ok((model, read(Value::Object(fields), "`body`")?))
 }
 
-/// Removes fields that ask for what is done anyway, and refuses their other values.
-fn drop_neutral(fields: &mut Map<String, Value>) -> Result<(), Failure> {
-    for (field, neutral) in [
+/// The body as it is written, for its schema: what [`read_chat_body`] takes.
+#[derive(Debug, Clone, Copy)]
+pub struct ChatBody;
+
+impl JsonSchema for ChatBody {
+    fn schema_name() -> Cow<'static, str> {
+        "ChatBody".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = Request::json_schema(generator);
+        let Some(fields) = schema.get_mut("properties").and_then(Value::as_object_mut) else {
+            return schema;
+        };
+        let ceiling = fields.get("max_tokens").cloned().unwrap_or_default();
+        let count = fields.get("logprobs").cloned().unwrap_or_default();
+        let stops = fields.get("stop").cloned().unwrap_or_default();
+        fields.extend(neutral().map(|(field, value)| (field.to_owned(), json!({"const": value}))));
+        let spellings = json!({
+            "max_completion_tokens": ceiling,
+            "logprobs": {"anyOf": [{"type": "boolean"}, count.clone()]},
+            "top_logprobs": count,
+            "stop": {"anyOf": [{"type": "string"}, stops]},
+            "user": {},
+        });
+        fields.extend(spellings.as_object().cloned().unwrap_or_default());
+        for (_, field) in fields.iter_mut().filter(|(name, _)| *name != "messages") {
+            *field = json!({"anyOf": [field, {"type": "null"}]});
+        }
+        fields.insert("model".to_owned(), json!({"type": "string"}));
+        schema.insert("required".to_owned(), json!(["model", "messages"]));
+        schema
+    }
+}
+
+/// Fields that ask for what is done anyway, and the one value that they may have.
+fn neutral() -> [(&'static str, Value); 7] {
+    [
         ("n", json!(1)),
         ("stream", json!(false)),
         ("store", json!(false)),
@@ -44,7 +82,12 @@ fn drop_neutral(fields: &mut Map<String, Value>) -> Result<(), Failure> {
         ("presence_penalty", json!(0)),
         ("logit_bias", json!({})),
         ("parallel_tool_calls", json!(true)),
-    ] {
+    ]
+}
+
+/// Removes fields that ask for what is done anyway, and refuses their other values.
+fn drop_neutral(fields: &mut Map<String, Value>) -> Result<(), Failure> {
+    for (field, neutral) in neutral() {
         let Some(value) = fields.remove(field) else {
             continue;
         };

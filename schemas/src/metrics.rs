@@ -188,7 +188,7 @@ const PART: Label = Label {
 };
 const CALL: Label = Label {
     name: "call",
-    values: Values::Listed(&["begin", "put_once", "interrupt", "settle"]),
+    values: Values::Listed(&["begin", "put_once", "interrupt", "settle", "spend"]),
 };
 const ROUTE: Label = Label {
     name: "route",
@@ -332,7 +332,7 @@ table! {
     UPLOADED_BYTES: Gateway Counter, "lapidary_gateway_uploaded_bytes_total", "bytes", [], "Bytes of these files.";
     QUEUE_DEPTH: Steward Gauge, "lapidary_queue_depth", "jobs", [MODEL, CLASS], "Jobs that wait on the queue, as this process last saw it; those lent to workers do not. On a broker those that wait for a retry count for every model and class, which share the queues of delays.";
     LIVE_WORKERS: Steward Gauge, "lapidary_live_workers", "workers", [MODEL], "Workers that are announced, as this process last saw them.";
-    UNFINISHED_ITEMS: Steward Gauge, "lapidary_unfinished_items", "jobs", [MODEL], "Items of unfinished batches without a result, on the queue or not yet, as this process last saw them.";
+    UNFINISHED_ITEMS: Steward Gauge, "lapidary_unfinished_items", "jobs", [MODEL], "Items of unfinished batches without a result, on the queue or not yet, as this process last saw them; of paused batches none.";
     CENSUS_ERRORS: Steward Counter, "lapidary_census_errors_total", "errors", [PART], "Times that these could not be seen, by the store that did not answer.";
     LEASE_HELD: Steward Gauge, "lapidary_steward_lease_held", "boolean", [], "1 in the process that feeds and sweeps; over all processes the sum is 1.";
     FED: Steward Counter, "lapidary_steward_fed_total", "jobs", [CLASS], "Items of batches handed to the queue.";

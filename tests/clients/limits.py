@@ -22,7 +22,7 @@ def usage(url, key):
     return well(ask("GET", f"{url}/usage", key=key))["requests"]
 
 
-assert usage(ONE, A) == {"limit": 4, "remaining": 4, "reset_seconds": 0, "window_seconds": 3600}
+assert usage(ONE, A) == {"limit": 4, "used": 0, "remaining": 4, "reset_seconds": 0, "window_seconds": 3600}
 # A file is one submission, however many requests are in it.
 well(left(upload(ONE, requests("m", "a", "b", "c"), A), 3))
 refused(left(ask("POST", f"{OTHER}/jobs", b"no json", A), 2), 400, "invalid_request")

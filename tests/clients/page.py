@@ -313,6 +313,13 @@ class Person:
         page = self.page
         page.get_by_role("link", name="Overview", exact=True).click()
         id, _ = batch("mistake", ["10.png"], 5_000)
+        badge, button = self.row(id).locator(".badge"), self.row(id).get_by_role("button", name="Pause")
+        button.click()
+        expect(badge).to_have_text("paused")
+        status, shown = ask("GET", f"/v1/batches/{id}", OPERATOR)
+        assert status == 200 and shown["paused"], shown
+        self.row(id).get_by_role("button", name="Resume").click()
+        expect(badge).to_have_text("in progress")
         cancel = self.row(id).get_by_role("button", name="Cancel")
         cancel.click()
         page.get_by_role("dialog").get_by_role("button", name="Go on").click()

@@ -25,7 +25,7 @@ class Listener(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["content-length"]))
         told.put((self.path, dict(self.headers.items()), body))
         # The first attempt of all fails.
-        status = 500 if listener.fails else 204
+        status = 410 if listener.gone else 500 if listener.fails else 204
         listener.fails = False
         self.send_response(status)
         self.end_headers()
@@ -56,7 +56,7 @@ def concluded(attempts):
 
 
 listener = ThreadingHTTPServer(("127.0.0.1", int(PORT)), Listener)
-listener.fails = True
+listener.fails, listener.gone = True, False
 threading.Thread(target=listener.serve_forever, daemon=True).start()
 
 for url in ["http://127.0.0.1:1/", f"http://localhost:{PORT}/", "http://169.254.169.254/", "file:///etc/passwd", "x"]:
@@ -100,4 +100,34 @@ until = time.monotonic() + 30
 while (last := delivery()[0])["status"] == "pending":
     assert time.monotonic() < until, last
     time.sleep(0.1)
-assert (last["status"], last["outcome"]) == ("failed", "the endpoint was deleted") and told.empty(), last
+assert (last["status"], last["outcome"]) == ("failed", "the endpoint was deleted or disabled") and told.empty(), last
+
+# An endpoint that says that it is gone is asked once, and never again.
+listener.gone = True
+hook = well(ask("POST", f"{ONE}/webhooks", {"url": f"http://127.0.0.1:{PORT}/gone"}, A))
+assert hook["disabled"] is False, hook
+for turn in range(2):
+    batch = well(ask("POST", f"{ONE}/batches", batch_of(file["id"]), A))
+    well(ask("POST", f"{OTHER}/batches/{batch['id']}/cancel", key=A))
+    if turn == 0:
+        assert told.get(timeout=30)[0] == "/gone"
+        while (last := delivery()[0])["status"] == "pending":
+            assert time.monotonic() < until + 60, last
+            time.sleep(0.1)
+        assert (last["status"], last["outcome"], last["attempts"]) == ("failed", "answered 410 Gone", 1), last
+        assert well(ask("GET", f"{ONE}/webhooks", key=A))["data"][0]["disabled"], hook
+# The listener hears of the second batch's end by another endpoint alone.
+listener.gone = False
+other, quiet = (
+    well(ask("POST", f"{ONE}/webhooks", {"url": f"http://127.0.0.1:{PORT}/{name}"}, A)) for name in ("other", "quiet")
+)
+# A batch may name who is told of its end.
+refused(ask("POST", f"{ONE}/batches", {**batch_of(file["id"]), "webhooks": [other["id"]]}, B), 404, "not_found")
+for named in ([], [other["id"]]):
+    batch = well(ask("POST", f"{ONE}/batches", {**batch_of(file["id"]), "webhooks": named}, A))
+    assert batch["webhooks"] == named, batch
+    well(ask("POST", f"{OTHER}/batches/{batch['id']}/cancel", key=A))
+while json.loads((said := told.get(timeout=30))[2])["data"]["id"] != batch["id"]:
+    pass
+assert said[0] == "/other", said
+assert {one["webhook_id"] for one in delivery() if one["batch_id"] == batch["id"]} == {other["id"]}, delivery()

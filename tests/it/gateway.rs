@@ -192,6 +192,59 @@ fn an_hour_has_so_many_submissions_on_servers() {
     an_hour_has_so_many_submissions(&Place::on_servers(broker.url(), redis.url(), folder.path()));
 }
 
+fn a_day_has_so_many_tokens(place: &Place) {
+    let (a, b) = (key(place, "a"), key(place, "b"));
+    let own = ["--requests-per-hour", "8", "--tokens-per-day", "100000"];
+    let large = place.ask(&[&["keys", "create", "--tenant", "a"][..], &own].concat());
+    let listed = place.ask(&["keys", "list"]);
+    let newest = listed.lines().next().unwrap();
+    assert!(
+        newest.ends_with("8 submissions an hour  100000 tokens a day"),
+        "{listed}"
+    );
+    let mut worker = place.worker(&[]);
+    worker.wait_for("serving", SAY_MAX);
+    let limit = ["--tokens-per-day", "80"];
+    let gateways = [limit, limit].map(|limit| Gateway::start_with(place, &limit));
+    let [one, other] = [&gateways[0], &gateways[1]].map(Gateway::url);
+    client("budget.py", &[&one, &other, MODEL, &a, large.trim(), &b]);
+    for gateway in gateways {
+        gateway.stop();
+    }
+    worker.stop();
+}
+
+#[test]
+fn a_day_has_so_many_tokens_on_one_file() {
+    let folder = TempDir::new().unwrap();
+    a_day_has_so_many_tokens(&Place::on_file(folder.path()));
+}
+
+#[test]
+fn a_day_has_so_many_tokens_on_servers() {
+    let folder = TempDir::new().unwrap();
+    let (broker, redis) = (Broker::start(), Redis::start());
+    a_day_has_so_many_tokens(&Place::on_servers(broker.url(), redis.url(), folder.path()));
+}
+
+#[test]
+fn a_full_queue_is_told_and_an_upload_that_breaks_off_leaves_nothing() {
+    let folder = TempDir::new().unwrap();
+    let place = Place::on_file(folder.path());
+    let mut worker = place.worker(&[]);
+    worker.wait_for("serving", SAY_MAX);
+    let gateway = Gateway::start_with(&place, &["--queue", "2", "--requests-per-hour", "0"]);
+    // It is there, and does nothing.
+    worker.signal(Signal::SIGSTOP);
+    let port = gateway.port.to_string();
+    let jobs = client("overload.py", &["127.0.0.1", &port, MODEL, "full"]);
+    worker.signal(Signal::SIGCONT);
+    let then = ["127.0.0.1", &port, MODEL, "then", jobs.trim()];
+    client("overload.py", &then);
+    gateway.stop();
+    worker.stop();
+}
+
 fn what_is_submitted_under_a_key_is_made_once(place: &Place) {
     let mut worker = place.worker(&[]);
     worker.wait_for("serving", SAY_MAX);
@@ -276,4 +329,57 @@ fn the_end_of_a_batch_is_told() {
     for gateway in gateways {
         gateway.stop();
     }
+}
+
+#[test]
+fn the_gateway_is_as_it_is_described() {
+    let folder = TempDir::new().unwrap();
+    let gateway = Gateway::start(&Place::on_file(folder.path()));
+    let address = gateway.url();
+    let address = address.strip_suffix("/v1").unwrap();
+    let document = below("../docs/GATEWAY.md").display().to_string();
+    client("described.py", &[address, &document]);
+    gateway.stop();
+}
+
+/// Tries every address out as it is described, with requests that are right and such that are not;
+/// `more` are further arguments of the fuzzer.
+fn nothing_contradicts_the_description(place: &Place, more: &[&str]) {
+    let mut worker = place.demonstration();
+    worker.wait_for("serving", SAY_MAX);
+    let gateway = Gateway::start_with(place, &["--requests-per-hour", "0"]);
+    let description = gateway.url().replace("/v1", "/openapi.json");
+    let mut fuzzer = Command::new(python());
+    fuzzer.args(["-m", "schemathesis.cli"]);
+    fuzzer
+        .arg("--config-file")
+        .arg(below("clients/schemathesis.toml"));
+    let output = fuzzer.args(["run", &description]).args(more).output();
+    let output = output.unwrap();
+    assert!(
+        output.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    gateway.stop();
+    worker.stop();
+}
+
+#[test]
+fn nothing_contradicts_the_description_without_keys() {
+    let folder = TempDir::new().unwrap();
+    // Nobody is asked for a key then.
+    let more = ["--exclude-checks", "ignored_auth"];
+    nothing_contradicts_the_description(&Place::on_file(folder.path()), &more);
+}
+
+#[test]
+fn nothing_contradicts_the_description_with_keys() {
+    let folder = TempDir::new().unwrap();
+    let place = Place::on_file(folder.path());
+    let scopes = ["keys", "create", "--scope", "submit,read,operate"];
+    let key = place.ask(&scopes);
+    let header = format!("Authorization: Bearer {}", key.trim());
+    nothing_contradicts_the_description(&place, &["--header", &header]);
 }

@@ -21,6 +21,7 @@ mod pictures;
 mod place;
 mod redis_store;
 mod samples;
+mod shares;
 mod start;
 mod straight_line;
 mod tidy;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::{Duration, Instant};
 
-use lapidary_schemas::worker::DEMONSTRATION;
+use lapidary_schemas::worker::{DEMONSTRATION, INSTANT};
 use lapidary_schemas::{BatchId, BatchState, JobResult, Progress, Status};
 use lapidary_tests::{Program, own};
 use lapidary_transport::Results as _;
@@ -71,6 +71,11 @@ impl Place {
     /// Starts a worker with the model that it carries.
     pub(crate) fn demonstration(&self) -> Program {
         self.worker_of(DEMONSTRATION.as_ref(), DEMONSTRATION, &[])
+    }
+
+    /// Starts a worker that answers at once.
+    pub(crate) fn instant(&self) -> Program {
+        self.worker_of(INSTANT.as_ref(), INSTANT, &[])
     }
 
     fn worker_of(&self, model: &OsStr, name: &str, more: &[&str]) -> Program {

@@ -82,7 +82,10 @@ impl Census {
                 new.insert(batch.model);
             }
             let progress = results.progress(id).await?;
-            unfinished.push((id, progress.total.saturating_sub(progress.finished())));
+            // Nobody waits for what is paused.
+            if !progress.paused {
+                unfinished.push((id, progress.total.saturating_sub(progress.finished())));
+            }
         }
         for (id, items) in unfinished {
             if let Some(model) = self.batches.get(&id) {

@@ -36,7 +36,7 @@ pub(crate) async fn work_job(line: &Line, class: Class, delivery: Delivery) {
     };
     let number = match line.store.begin(job.clone()).await {
         Ok(Begin::Attempt(number)) => number,
-        Ok(Begin::Finished | Begin::Cancelled) => {
+        Ok(Begin::Finished | Begin::Cancelled | Begin::Paused) => {
             return line.settle(class, receipt, Settle::Done).await;
         }
         Err(refused) => return line.hand_back(&job, receipt, &refused).await,

@@ -109,20 +109,29 @@ impl Line {
             let word = if is_better { "better" } else { "poor" };
             self.metrics.add(&metrics::SECOND_ANSWERS, &[word], 1.0);
         }
+        let mut tokens = 0;
         if result {
             let finished = self.finished(&begun, outcome, dead_letter);
             begun.trace.answered(&finished.result);
+            let usage = finished.result.usage;
             let started = Instant::now();
             let stored = self.put(job.class, trace_id, finished).await;
             begun.trace.stage("store", started, []);
-            if let Err(refused) = stored {
-                self.hand_back(job, receipt, &refused).await;
-                return begun.end(&self.worker);
+            match stored {
+                Ok(true) => {
+                    tokens = u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens);
+                }
+                Ok(false) => {}
+                Err(refused) => {
+                    self.hand_back(job, receipt, &refused).await;
+                    return begun.end(&self.worker);
+                }
             }
         }
         let started = Instant::now();
         let said = KeyValue::new("lapidary.settle", settle_word(&settle));
-        self.settle(job.class, receipt, settle).await;
+        let spending = self.store.spend(&job.tenant, tokens);
+        tokio::join!(spending, self.settle(job.class, receipt, settle));
         begun.trace.stage("settle", started, [said]);
         begun.end(&self.worker);
     }
@@ -155,12 +164,13 @@ impl Line {
         }
     }
 
+    /// Stores a result; whether it is the job's first one.
     async fn put(
         &self,
         class: Class,
         trace_id: TraceId,
         finished: Finished,
-    ) -> Result<(), Refused> {
+    ) -> Result<bool, Refused> {
         let started = Instant::now();
         let stored = self.store.put_once(finished.clone()).await?;
         self.metrics.observe(
@@ -169,12 +179,15 @@ impl Line {
             started.elapsed().as_secs_f64(),
         );
         match stored {
-            Put::Stored => self.count(class, trace_id, &finished.result),
+            Put::Stored => {
+                self.count(class, trace_id, &finished.result);
+                Ok(true)
+            }
             Put::Already(_) => {
                 tracing::info!(job_id = %finished.result.job_id, %trace_id, "had its result already");
+                Ok(false)
             }
         }
-        Ok(())
     }
 
     /// Hands a job back whose attempt could not be counted, or whose result could not be stored.
@@ -217,7 +230,7 @@ impl Line {
             }),
         };
         let settle = match self.put(class, TraceId(job_id.0.as_u128()), finished).await {
-            Ok(()) => Settle::Dead { reason },
+            Ok(_) => Settle::Dead { reason },
             Err(_) if self.stop.working.is_cancelled() => Settle::Interrupted,
             Err(_) => Settle::Retry {
                 after: REFUSED_DELAY,

@@ -3,6 +3,7 @@
 //! While results cannot be reached, jobs wait where they are and keep what they have. Their number
 //! is bounded by the consumers, who take no more then, so nothing is lost and nothing grows.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use lapidary_schemas::metrics::{self, Metrics};
 use lapidary_schemas::{Job, JobId};
 use lapidary_transport::media::MediaError;
 use lapidary_transport::queue::QueueError;
-use lapidary_transport::results::{Begin, Finished, Put, ResultsError};
+use lapidary_transport::results::{Allowance, Begin, Finished, Put, ResultsError};
 use lapidary_transport::{
     AnyMedia, AnyQueue, AnyResults, OpenError, Place, PlaceUrls, Queue, Receipt, Results, Settle,
 };
@@ -96,6 +97,7 @@ pub(crate) struct Store {
     put: Gather<Finished, Result<Put, Refused>>,
     interrupt: Gather<JobId, ()>,
     settle: Gather<(Receipt, Settle), Result<(), Arc<QueueError>>>,
+    spend: Gather<(String, u64), ()>,
 }
 
 /// What the calls are made with.
@@ -117,7 +119,7 @@ impl Store {
     /// Starts the tasks that make the calls.
     pub(crate) fn start(tasks: &TaskTracker, parts: &StoreParts) -> Self {
         let (begin, put) = (Begun(parts.clone()), Stored(parts.clone()));
-        let (interrupt, settle) = (parts.clone(), parts.clone());
+        let (interrupt, settle, spend) = (parts.clone(), parts.clone(), parts.clone());
         Self {
             begin: Gather::start(tasks, CALL_ITEMS_MAX, move |jobs| {
                 let begin = begin.clone();
@@ -130,6 +132,10 @@ impl Store {
             interrupt: Gather::start(tasks, CALL_ITEMS_MAX, move |jobs: Vec<JobId>| {
                 let parts = interrupt.clone();
                 async move { parts.interrupt(&jobs).await }
+            }),
+            spend: Gather::start(tasks, CALL_ITEMS_MAX, move |spent| {
+                let parts = spend.clone();
+                async move { parts.spend(spent).await }
             }),
             settle: Gather::start(tasks, CALL_ITEMS_MAX, move |settled| {
                 let parts = settle.clone();
@@ -159,6 +165,13 @@ impl Store {
             .call(finished)
             .await
             .unwrap_or_else(|| Err(Refused::unanswered()))
+    }
+
+    /// Counts tokens against what a tenant may use, as well as it can be done at once.
+    pub(crate) async fn spend(&self, tenant: &str, tokens: u64) {
+        if tokens > 0 {
+            self.spend.call((tenant.to_owned(), tokens)).await;
+        }
     }
 
     /// Undoes `begin`, as well as it can be done in a short time.
@@ -294,6 +307,22 @@ impl StoreParts {
         let took = started.elapsed().as_secs_f64();
         self.metrics.observe(&metrics::STORE_CALL, &[name], took);
         answer
+    }
+
+    async fn spend(&self, spent: Vec<(String, u64)>) -> Vec<()> {
+        let answers = vec![(); spent.len()];
+        let mut tenants: BTreeMap<String, u64> = BTreeMap::new();
+        for (tenant, tokens) in spent {
+            *tenants.entry(tenant).or_default() += tokens;
+        }
+        for (tenant, tokens) in tenants {
+            let allowance = Allowance::tokens(&tenant, Allowance::UNLIMITED);
+            let call = self.stores.results.take(&allowance, tokens);
+            if let Err(error) = self.timed("spend", call).await {
+                tracing::warn!(tokens, %error, "tokens of a tenant are not counted");
+            }
+        }
+        answers
     }
 
     async fn interrupt(&self, jobs: &[JobId]) -> Vec<()> {

@@ -1,4 +1,4 @@
-//! `lapidary watch`, `results` and `cancel`: what can be done with a batch.
+//! `lapidary watch`, `results`, `cancel`, `pause` and `resume`: what can be done with a batch.
 
 use std::io::Write as _;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use lapidary_transport::Results as _;
 use lapidary_transport::results::ResultsError;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::{Cancel, Fetch, Format, Watch};
+use crate::cli::{Fetch, Format, OneBatch, Watch};
 use crate::config::{Config, Stores};
 use crate::exit::{Exit, Stop};
 use crate::progress::{Progress, Reached, say};
@@ -83,7 +83,7 @@ pub(super) async fn results(args: Fetch, stop: CancellationToken) -> Result<Exit
 }
 
 /// Cancels a batch.
-pub(super) async fn cancel(args: Cancel) -> Result<Exit, Stop> {
+pub(super) async fn cancel(args: OneBatch) -> Result<Exit, Stop> {
     let place = Config::resolve(&args.place)?.open().await?;
     let cancelled = place.results.cancel_batch(args.batch).await?;
     let counts = known(&place, args.batch).await?;
@@ -91,6 +91,24 @@ pub(super) async fn cancel(args: Cancel) -> Result<Exit, Stop> {
         "cancelled; finished results stay"
     } else {
         "the batch had ended already"
+    });
+    for line in summary(&counts) {
+        say(&line);
+    }
+    Ok(Exit::Well)
+}
+
+/// Pauses a batch, or lets it go on.
+pub(super) async fn pause(args: OneBatch, paused: bool) -> Result<Exit, Stop> {
+    let place = Config::resolve(&args.place)?.open().await?;
+    // Asked first, for its hint where there is no such batch.
+    known(&place, args.batch).await?;
+    let done = place.results.pause_batch(args.batch, paused).await?;
+    let counts = known(&place, args.batch).await?;
+    say(match (done, paused) {
+        (true, true) => "paused; what runs goes on, nothing else is begun",
+        (true, false) => "resumed",
+        (false, _) => "the batch had ended already",
     });
     for line in summary(&counts) {
         say(&line);
@@ -136,6 +154,7 @@ fn exit(counts: &Counts) -> Exit {
 /// How a batch stands, line by line.
 pub(super) fn summary(counts: &Counts) -> Vec<String> {
     let state = match counts.state {
+        BatchState::Open | BatchState::InProgress if counts.paused => "paused",
         BatchState::Open => "open",
         BatchState::InProgress => "in progress",
         BatchState::Completed => "completed",

@@ -8,22 +8,33 @@ use lapidary_schemas::validate::check_name;
 use crate::cli::{Keys, KeysCommand};
 use crate::config::Config;
 use crate::exit::{Exit, Stop};
-use crate::keys::{self, CreateError, Key, Scope};
+use crate::keys::{self, CreateError, Key, Limits, Scope};
 use crate::progress::say;
 
 /// Makes, lists or revokes; see `lapidary keys --help`.
 pub(super) async fn run(args: Keys) -> Result<Exit, Stop> {
     match args.command {
-        KeysCommand::Create { scope, place } => create(&Config::resolve(&place)?, &scope).await,
+        KeysCommand::Create {
+            scope,
+            requests_per_hour,
+            tokens_per_day,
+            place,
+        } => {
+            let limits = Limits {
+                requests_per_hour,
+                tokens_per_day,
+            };
+            create(&Config::resolve(&place)?, &scope, limits).await
+        }
         KeysCommand::List { place } => list(&Config::resolve(&place)?).await,
         KeysCommand::Revoke { name, place } => revoke(&Config::resolve(&place)?, &name).await,
     }
 }
 
-async fn create(config: &Config, scopes: &[Scope]) -> Result<Exit, Stop> {
+async fn create(config: &Config, scopes: &[Scope], limits: Limits) -> Result<Exit, Stop> {
     check_name("tenant", &config.tenant).map_err(|failure| Stop::usage(failure.message))?;
     let results = config.open().await?.results;
-    let key = keys::create(&results, &config.tenant, scopes, Utc::now());
+    let key = keys::create(&results, &config.tenant, scopes, limits, Utc::now());
     let key = key.await.map_err(|error| match error {
         CreateError::Results(error) => error.into(),
         CreateError::Random(_) => Stop::new(Exit::Failed, error.to_string()),
@@ -49,7 +60,17 @@ async fn list(config: &Config) -> Result<Exit, Stop> {
 fn about(key: &Key) -> String {
     let scopes: Vec<_> = key.scopes.iter().map(|scope| scope.as_str()).collect();
     let at = key.created_at.format("%Y-%m-%dT%H:%M:%SZ");
-    format!("{}  {}  {at}", key.tenant, scopes.join(","))
+    let limits = [
+        (key.limits.requests_per_hour, "submissions an hour"),
+        (key.limits.tokens_per_day, "tokens a day"),
+    ];
+    let limits = limits.into_iter().filter_map(|(limit, of)| match limit? {
+        0 => Some(format!("any number of {of}")),
+        limit => Some(format!("{limit} {of}")),
+    });
+    let mut about = vec![key.tenant.clone(), scopes.join(","), at.to_string()];
+    about.extend(limits);
+    about.join("  ")
 }
 
 async fn revoke(config: &Config, name: &str) -> Result<Exit, Stop> {

@@ -58,6 +58,8 @@ async fn carry_out(command: Command) -> Result<Exit, Stop> {
         Command::Watch(args) => batch::watch(args, stop).await,
         Command::Results(args) => batch::results(args, stop).await,
         Command::Cancel(args) => batch::cancel(args).await,
+        Command::Pause(args) => batch::pause(args, true).await,
+        Command::Resume(args) => batch::pause(args, false).await,
         Command::Serve(args) => serve::run(args, stop).await,
         Command::Keys(args) => keys::run(args).await,
         Command::Workers(args) => status::workers(args).await,

@@ -2,7 +2,6 @@
 
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
-use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use lapidary_schemas::metrics::{Metrics, Source};
@@ -48,7 +47,10 @@ pub(super) async fn run(args: Serve, stop: CancellationToken) -> Result<Exit, St
         },
         queue_max: args.queue,
         metrics: Arc::clone(&metrics),
-        requests_per_hour: NonZeroU64::new(args.requests_per_hour),
+        limits: keys::Limits {
+            requests_per_hour: Some(args.requests_per_hour),
+            tokens_per_day: Some(args.tokens_per_day),
+        },
         sender: sender(args.webhooks)?,
         traces,
     };

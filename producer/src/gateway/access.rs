@@ -6,8 +6,9 @@ use axum::http::{HeaderMap, StatusCode, header};
 use url::Url;
 
 use super::Shared;
-use super::error::ApiError;
-use crate::keys::{self, Key, Scope};
+use super::describe::{Input, Operation};
+use super::error::{ApiError, Code};
+use crate::keys::{self, Limits, Scope};
 
 /// The tenant of a request that looks at things.
 #[derive(Debug)]
@@ -52,11 +53,81 @@ impl FromRequestParts<Shared> for MayOperate {
     }
 }
 
+/// Who looks at how the place does: at their own, or at all of it.
+#[derive(Debug)]
+pub(super) struct MaySee(pub(super) Caller);
+
+impl MaySee {
+    const ANY_OF: [Scope; 2] = [Scope::Read, Scope::Operate];
+
+    /// Whose headers these are.
+    pub(super) async fn check(headers: &HeaderMap, gateway: &Shared) -> Result<Caller, ApiError> {
+        caller(headers, gateway, &Self::ANY_OF).await
+    }
+}
+
+impl FromRequestParts<Shared> for MaySee {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, gateway: &Shared) -> Result<Self, ApiError> {
+        Self::check(&parts.headers, gateway).await.map(Self)
+    }
+}
+
+impl Input for MayRead {
+    fn describe(operation: &mut Operation<'_>) {
+        operation.needs(&[Scope::Read]);
+    }
+}
+
+impl Input for MaySubmit {
+    fn describe(operation: &mut Operation<'_>) {
+        operation.needs(&[Scope::Submit]);
+    }
+}
+
+impl Input for MayOperate {
+    fn describe(operation: &mut Operation<'_>) {
+        operation.needs(&[Scope::Operate]);
+    }
+}
+
+impl Input for MaySee {
+    fn describe(operation: &mut Operation<'_>) {
+        operation.needs(&Self::ANY_OF);
+    }
+}
+
 /// Who asks.
 #[derive(Debug)]
 pub(super) struct Caller {
     pub(super) tenant: String,
     pub(super) scopes: Vec<Scope>,
+    pub(super) limits: Limits,
+}
+
+/// Who looks at what its tenant has left.
+#[derive(Debug)]
+pub(super) struct Asking(pub(super) Caller);
+
+impl FromRequestParts<Shared> for Asking {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, gateway: &Shared) -> Result<Self, ApiError> {
+        let caller = caller(&parts.headers, gateway, &[Scope::Read]);
+        caller.await.map(Self)
+    }
+}
+
+impl Input for Asking {
+    fn describe(operation: &mut Operation<'_>) {
+        operation.needs(&[Scope::Read]);
+    }
+}
+
+/// Who asks for work.
+pub(super) async fn submitter(headers: &HeaderMap, gateway: &Shared) -> Result<Caller, ApiError> {
+    caller(headers, gateway, &[Scope::Submit]).await
 }
 
 async fn tenant(headers: &HeaderMap, gateway: &Shared, scope: Scope) -> Result<String, ApiError> {
@@ -65,17 +136,21 @@ async fn tenant(headers: &HeaderMap, gateway: &Shared, scope: Scope) -> Result<S
 
 /// Whose request this is, who may do one of these things. While there are no keys, everyone on this
 /// machine is the one tenant, and may do everything.
-pub(super) async fn caller(
+async fn caller(
     headers: &HeaderMap,
     gateway: &Shared,
     any_of: &[Scope],
 ) -> Result<Caller, ApiError> {
     let results = &*gateway.stores.results;
     if let Some(written) = bearer(headers)
-        && let Some(Key { tenant, scopes, .. }) = keys::check(results, written).await?
+        && let Some(key) = keys::check(results, written).await?
     {
-        if any_of.iter().any(|scope| scopes.contains(scope)) {
-            return Ok(Caller { tenant, scopes });
+        if any_of.iter().any(|scope| key.scopes.contains(scope)) {
+            return Ok(Caller {
+                tenant: key.tenant,
+                scopes: key.scopes,
+                limits: key.limits.or(gateway.limits),
+            });
         }
         let wanted: Vec<_> = any_of.iter().map(|scope| scope.as_str()).collect();
         let message = format!(
@@ -84,7 +159,7 @@ pub(super) async fn caller(
         );
         return Err(ApiError::new(
             StatusCode::FORBIDDEN,
-            "missing_scope",
+            Code::MissingScope,
             message,
         ));
     }
@@ -93,11 +168,12 @@ pub(super) async fn caller(
         return Ok(Caller {
             tenant: gateway.tenant.clone(),
             scopes: Scope::ALL.to_vec(),
+            limits: gateway.limits,
         });
     }
     Err(ApiError::new(
         StatusCode::UNAUTHORIZED,
-        "invalid_api_key",
+        Code::InvalidApiKey,
         "there is no such key: send one as `Authorization: Bearer KEY`",
     ))
 }
@@ -128,7 +204,7 @@ fn refuse_pages_of_others(headers: &HeaderMap) -> Result<(), ApiError> {
     }
     Err(ApiError::new(
         StatusCode::FORBIDDEN,
-        "foreign_origin",
+        Code::ForeignOrigin,
         "without keys, only programs on this machine are served, and no pages of other origins",
     ))
 }

@@ -5,17 +5,58 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use lapidary_schemas::batch_line::BATCH_URL;
 use lapidary_schemas::{Batch, BatchState, Progress};
+use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::{Value, json};
 
+use super::found::Object;
 use super::ids::{self, FileId};
 use crate::catalogue::BatchRecord;
+use crate::submission::Mistake;
+
+/// How a batch stands, in `OpenAI`'s words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "BatchStatus")]
+pub(super) enum Status {
+    /// Its items are being recorded.
+    Validating,
+    /// Items wait or run.
+    InProgress,
+    /// Every item is through, and at least one has an answer.
+    Completed,
+    /// Every item is through, and none has an answer.
+    Failed,
+    /// It was cancelled, and items run still.
+    Cancelling,
+    /// It was cancelled.
+    Cancelled,
+    /// Its time is over, and items run still.
+    Finalizing,
+    /// Its time is over.
+    Expired,
+}
+
+impl Status {
+    /// As it is written.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Validating => "validating",
+            Self::InProgress => "in_progress",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelling => "cancelling",
+            Self::Cancelled => "cancelled",
+            Self::Finalizing => "finalizing",
+            Self::Expired => "expired",
+        }
+    }
+}
 
 /// How a batch stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Standing {
     /// In `OpenAI`'s words.
-    pub(super) status: &'static str,
+    pub(super) status: Status,
     /// When it ended.
     pub(super) ended_at: Option<DateTime<Utc>>,
     /// It has ended and some request has an answer.
@@ -29,14 +70,14 @@ impl Standing {
     pub(super) fn of(counts: &Progress) -> Self {
         let is_through = counts.finished() >= counts.total;
         let status = match counts.state {
-            BatchState::Open => "validating",
-            BatchState::InProgress => "in_progress",
-            BatchState::Completed if counts.succeeded == 0 => "failed",
-            BatchState::Completed => "completed",
-            BatchState::Cancelled if is_through => "cancelled",
-            BatchState::Cancelled => "cancelling",
-            BatchState::Expired if is_through => "expired",
-            BatchState::Expired => "finalizing",
+            BatchState::Open => Status::Validating,
+            BatchState::InProgress => Status::InProgress,
+            BatchState::Completed if counts.succeeded == 0 => Status::Failed,
+            BatchState::Completed => Status::Completed,
+            BatchState::Cancelled if is_through => Status::Cancelled,
+            BatchState::Cancelled => Status::Cancelling,
+            BatchState::Expired if is_through => Status::Expired,
+            BatchState::Expired => Status::Finalizing,
         };
         let has_ended = has_ended(counts);
         Self {
@@ -59,16 +100,18 @@ pub(super) fn has_ended(counts: &Progress) -> bool {
 }
 
 /// A batch as it is written.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct BatchObject {
     id: String,
     object: &'static str,
     endpoint: &'static str,
     model: String,
-    errors: Option<Value>,
+    errors: Option<BatchErrors>,
     input_file_id: Option<String>,
     completion_window: Option<String>,
-    status: &'static str,
+    status: Status,
+    /// None of its requests is begun until it is resumed.
+    paused: bool,
     output_file_id: Option<String>,
     error_file_id: Option<String>,
     created_at: i64,
@@ -80,9 +123,69 @@ pub(super) struct BatchObject {
     expired_at: Option<i64>,
     cancelling_at: Option<i64>,
     cancelled_at: Option<i64>,
-    request_counts: Value,
-    usage: Value,
+    request_counts: RequestCounts,
+    usage: BatchUsage,
+    /// The webhooks that are told of its end; `null`: all of the tenant's.
+    webhooks: Option<Vec<String>>,
     metadata: BTreeMap<String, String>,
+}
+
+/// How many requests are through, and how.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct RequestCounts {
+    total: u64,
+    completed: u64,
+    /// All without an answer.
+    failed: u64,
+    /// Of those, the ones that a filter stopped.
+    filtered: u64,
+    cancelled: u64,
+    expired: u64,
+}
+
+/// Tokens read and written.
+#[derive(Debug, Serialize, JsonSchema)]
+#[expect(clippy::struct_field_names, reason = "they are OpenAI's")]
+pub(super) struct BatchUsage {
+    input_tokens: u64,
+    output_tokens: u64,
+    total_tokens: u64,
+}
+
+/// What is wrong with a batch in which nothing succeeded.
+#[derive(Debug, Serialize, JsonSchema)]
+struct BatchErrors {
+    object: &'static str,
+    data: Vec<Mistake>,
+}
+
+impl Object for BatchObject {
+    fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+impl From<&Progress> for RequestCounts {
+    fn from(counts: &Progress) -> Self {
+        Self {
+            total: counts.total,
+            completed: counts.succeeded,
+            failed: counts.finished() - counts.succeeded,
+            filtered: counts.filtered,
+            cancelled: counts.cancelled,
+            expired: counts.expired,
+        }
+    }
+}
+
+impl From<&Progress> for BatchUsage {
+    fn from(counts: &Progress) -> Self {
+        Self {
+            input_tokens: counts.prompt_tokens,
+            output_tokens: counts.completion_tokens,
+            total_tokens: counts.prompt_tokens + counts.completion_tokens,
+        }
+    }
 }
 
 impl BatchObject {
@@ -101,26 +204,27 @@ impl BatchObject {
             id: ids::of_batch(batch.id),
             object: "batch",
             endpoint: BATCH_URL,
-            errors: (standing.status == "failed").then(|| nothing_succeeded(counts)),
+            errors: (standing.status == Status::Failed).then(|| nothing_succeeded(counts)),
             input_file_id: record.input_file.map(|id| FileId::Input(id).to_string()),
             completion_window: record.completion_window.clone(),
             status: standing.status,
+            paused: counts.paused,
             output_file_id: answers.map(|id| id.to_string()),
             error_file_id: failures.map(|id| id.to_string()),
             created_at: unix(batch.created_at),
             in_progress_at: (counts.state != BatchState::Open).then_some(unix(batch.created_at)),
             expires_at: batch.deadline.map(unix),
             finalizing_at: batch.deadline.filter(|_| is_expired).map(unix),
-            completed_at: ended("completed"),
-            failed_at: ended("failed"),
-            expired_at: ended("expired"),
+            completed_at: ended(Status::Completed),
+            failed_at: ended(Status::Failed),
+            expired_at: ended(Status::Expired),
             cancelling_at: record.cancelling_at.map(unix),
-            cancelled_at: ended("cancelled"),
-            request_counts: request_counts(counts),
-            usage: json!({
-                "input_tokens": counts.prompt_tokens,
-                "output_tokens": counts.completion_tokens,
-                "total_tokens": counts.prompt_tokens + counts.completion_tokens,
+            cancelled_at: ended(Status::Cancelled),
+            request_counts: counts.into(),
+            usage: counts.into(),
+            webhooks: record.webhooks.as_ref().map(|named| {
+                let written = named.iter().copied().map(ids::of_webhook);
+                written.collect()
             }),
             metadata: batch.metadata,
             model: batch.model,
@@ -128,35 +232,32 @@ impl BatchObject {
     }
 }
 
-/// How many requests are through, and how.
-pub(super) fn request_counts(counts: &Progress) -> Value {
-    json!({
-        "total": counts.total,
-        "completed": counts.succeeded,
-        "failed": counts.finished() - counts.succeeded,
-        "filtered": counts.filtered,
-        "cancelled": counts.cancelled,
-        "expired": counts.expired,
-    })
-}
-
-fn nothing_succeeded(counts: &Progress) -> Value {
+fn nothing_succeeded(counts: &Progress) -> BatchErrors {
     let message = format!(
         "none of {} requests succeeded; the error file says why",
         counts.total
     );
-    let error =
-        json!({"code": "all_requests_failed", "line": null, "message": message, "param": null});
-    json!({"object": "list", "data": [error]})
+    BatchErrors {
+        object: "list",
+        data: vec![Mistake {
+            code: "all_requests_failed",
+            line: None,
+            message,
+            param: None,
+        }],
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn counts(state: BatchState, [succeeded, failed, cancelled]: [u64; 3]) -> Progress {
         Progress {
             state,
+            paused: false,
             total: 4,
             fed: 4,
             succeeded,
@@ -174,15 +275,15 @@ mod tests {
     fn every_state_has_its_word() {
         use BatchState::{Cancelled, Completed, Expired, InProgress, Open};
         for (state, numbers, status, answers, failures) in [
-            (Open, [0, 0, 0], "validating", false, false),
-            (InProgress, [3, 0, 0], "in_progress", false, false),
-            (Completed, [4, 0, 0], "completed", true, false),
-            (Completed, [1, 3, 0], "completed", true, true),
-            (Completed, [0, 4, 0], "failed", false, true),
-            (Cancelled, [1, 0, 2], "cancelling", false, false),
-            (Cancelled, [1, 0, 3], "cancelled", true, true),
-            (Expired, [1, 2, 0], "finalizing", false, false),
-            (Expired, [1, 3, 0], "expired", true, true),
+            (Open, [0, 0, 0], Status::Validating, false, false),
+            (InProgress, [3, 0, 0], Status::InProgress, false, false),
+            (Completed, [4, 0, 0], Status::Completed, true, false),
+            (Completed, [1, 3, 0], Status::Completed, true, true),
+            (Completed, [0, 4, 0], Status::Failed, false, true),
+            (Cancelled, [1, 0, 2], Status::Cancelling, false, false),
+            (Cancelled, [1, 0, 3], Status::Cancelled, true, true),
+            (Expired, [1, 2, 0], Status::Finalizing, false, false),
+            (Expired, [1, 3, 0], Status::Expired, true, true),
         ] {
             let standing = Standing::of(&counts(state, numbers));
             let Standing {
@@ -195,7 +296,7 @@ mod tests {
                 (standing.status, has_answers, has_failures),
                 (status, answers, failures)
             );
-            assert_eq!(ended_at.is_some(), answers || failures, "{status}");
+            assert_eq!(ended_at.is_some(), answers || failures, "{status:?}");
         }
     }
 

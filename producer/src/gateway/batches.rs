@@ -10,18 +10,18 @@ use chrono::{TimeDelta, Utc};
 use lapidary_schemas::batch_line::BATCH_URL;
 use lapidary_schemas::{Batch, BatchId, BatchState, TraceContext};
 use lapidary_transport::Results as _;
+use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::Value;
 use tokio_util::io::StreamReader;
 use uuid::Uuid;
 
 use super::access::{MayRead, MaySubmit};
 use super::batch_object::BatchObject;
-use super::body::{Id, JsonBody, Query};
-use super::error::ApiError;
-use super::found::{self, named_batch};
+use super::body::{Id, JsonBody, Paging, Query};
+use super::error::{ApiError, Code};
+use super::found::{self, List, named_batch};
 use super::ids::{self, FileId};
-use super::limits::{FILE_ITEMS_MAX, LIST_ITEMS_DEFAULT, LIST_ITEMS_MAX, WINDOW_H};
+use super::limits::{ENDPOINTS_MAX, FILE_ITEMS_MAX, WINDOW_H};
 use super::once::{Key, Made};
 use super::traced::Traced;
 use super::{Gateway, Shared, pieces};
@@ -29,12 +29,22 @@ use crate::catalogue::{self, BatchRecord, FileRecord};
 use crate::submission::{self, Submission, SubmitError, Terms};
 
 /// What a batch is made of.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewBatch {
+    /// An uploaded file.
     input_file_id: String,
+    /// Where its requests would be sent one by one.
+    #[schemars(extend("const" = BATCH_URL))]
     endpoint: String,
+    /// Hours after which what is not done expires, as `24h`.
+    #[schemars(regex(pattern = r"^[1-9][0-9]{0,2}h$"))]
     completion_window: String,
+    /// Ids of the webhooks that are told of its end; all of the tenant's where it is absent.
+    #[serde(default)]
+    #[schemars(length(max = ENDPOINTS_MAX))]
+    webhooks: Option<Vec<String>>,
+    /// The submitter's own notes.
     #[serde(default)]
     metadata: Option<BTreeMap<String, String>>,
 }
@@ -45,9 +55,9 @@ pub(super) async fn create(
     MaySubmit(tenant): MaySubmit,
     key: Key,
     Traced(submitter): Traced,
-    body: JsonBody,
+    body: JsonBody<NewBatch>,
 ) -> Result<Json<BatchObject>, ApiError> {
-    let wanted: NewBatch = body.read()?;
+    let wanted = body.read()?;
     let bound = key.bind(&tenant, "batches", &body.bytes);
     drop(body);
     if wanted.endpoint != BATCH_URL {
@@ -65,10 +75,13 @@ pub(super) async fn create(
     batch.metadata = wanted.metadata.unwrap_or_default();
     let place = gateway.traces.submission(batch.id.0, submitter);
     batch.traceparent = place.map(|place| place.to_string());
+    let webhooks = wanted.webhooks.as_deref();
+    let webhooks = gateway.named_webhooks(&tenant, webhooks).await?;
     let record = BatchRecord {
         input_file: Some(file),
         completion_window: Some(wanted.completion_window),
         cancelling_at: None,
+        webhooks,
     };
     let making = make(Arc::clone(&gateway), batch, (file, record), submitter);
     match gateway.once(bound, making).await? {
@@ -150,11 +163,10 @@ async fn submit(
 pub(super) async fn list(
     State(gateway): State<Shared>,
     MayRead(tenant): MayRead,
-    mut query: Query,
-) -> Result<Json<Value>, ApiError> {
-    let limit = query.limit(LIST_ITEMS_DEFAULT, LIST_ITEMS_MAX)?;
-    let after = query.take("after").map(|id| ids::batch(&id)).transpose()?;
-    query.end()?;
+    Query(wanted): Query<Paging>,
+) -> Result<Json<List<BatchObject>>, ApiError> {
+    let limit = wanted.limit.0;
+    let after = wanted.after.map(|id| ids::batch(&id)).transpose()?;
     let mut before = after.map(|id| id.0);
     let mut objects = Vec::new();
     while objects.len() <= limit {
@@ -172,7 +184,7 @@ pub(super) async fn list(
             }
         }
     }
-    Ok(Json(found::page(&objects, limit)))
+    Ok(Json(List::of(objects, limit)))
 }
 
 /// One batch.
@@ -206,10 +218,47 @@ pub(super) async fn cancel(
     if !cancelled && counts.state != BatchState::Cancelled {
         return Err(ApiError::new(
             StatusCode::CONFLICT,
-            "batch_ended",
+            Code::BatchEnded,
             format!("batch `{id}` has ended already, it cannot be cancelled"),
         ));
     }
+    Ok(Json(BatchObject::new(batch, &record, &counts)))
+}
+
+/// Pauses a batch: what runs goes on, nothing else is begun.
+pub(super) async fn pause(
+    State(gateway): State<Shared>,
+    MaySubmit(tenant): MaySubmit,
+    Id(id): Id,
+) -> Result<Json<BatchObject>, ApiError> {
+    set_paused(&gateway, &tenant, &id, true).await
+}
+
+/// Lets a batch go on.
+pub(super) async fn resume(
+    State(gateway): State<Shared>,
+    MaySubmit(tenant): MaySubmit,
+    Id(id): Id,
+) -> Result<Json<BatchObject>, ApiError> {
+    set_paused(&gateway, &tenant, &id, false).await
+}
+
+async fn set_paused(
+    gateway: &Gateway,
+    tenant: &str,
+    id: &str,
+    paused: bool,
+) -> Result<Json<BatchObject>, ApiError> {
+    let (batch, record, _) = named_batch(gateway, tenant, id).await?;
+    let results = &gateway.stores.results;
+    if !results.pause_batch(batch.id, paused).await? {
+        return Err(ApiError::new(
+            StatusCode::CONFLICT,
+            Code::BatchEnded,
+            format!("batch `{id}` has ended already, it is neither paused nor resumed"),
+        ));
+    }
+    let counts = results.progress(batch.id).await?;
     Ok(Json(BatchObject::new(batch, &record, &counts)))
 }
 

@@ -11,25 +11,44 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use chrono::{TimeDelta, Utc};
 use futures::stream::{self, Stream};
-use lapidary_schemas::batch_line::OutputLine;
+use lapidary_schemas::batch_line::{ChatCompletion, OutputLine};
 use lapidary_transport::Results as _;
 use lapidary_transport::results::JobState;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
 use super::Shared;
 use super::access::MaySubmit;
 use super::body::JsonBody;
-use super::error::ApiError;
+use super::describe::{EVENTS, JSON, Operation, Output, text};
+use super::error::{ApiError, Code};
 use super::ids;
 use super::limits::ANSWER_TIME_MAX;
 use super::once::{self, Key, Made};
-use super::single::{Asked, Awaited, Leaving};
+use super::single::{Asked, AskedBody, Awaited, Leaving};
 use super::telling::{Telling, failure};
 use super::traced::Traced;
 
 /// What ends a stream.
 const DONE: &str = "[DONE]";
+
+/// An answer, whole or as it comes.
+#[derive(Debug)]
+pub(super) struct Answer(Response);
+
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        self.0
+    }
+}
+
+impl Output for Answer {
+    fn describe(operation: &mut Operation<'_>) {
+        let whole = operation.schema::<ChatCompletion>();
+        let events = text("Chunks of a `chat.completion.chunk`, and in the end `[DONE]`");
+        operation.answers("200", vec![(JSON, whole), (EVENTS, events)]);
+    }
+}
 
 /// Answers one request.
 pub(super) async fn create(
@@ -37,8 +56,8 @@ pub(super) async fn create(
     MaySubmit(tenant): MaySubmit,
     key: Key,
     traced: Traced,
-    body: JsonBody,
-) -> Result<Response, ApiError> {
+    body: JsonBody<AskedBody>,
+) -> Result<Answer, ApiError> {
     let asked = Asked::read(&body, traced)?;
     let bound = key.bind(&tenant, "chat/completions", &body.bytes);
     drop(body);
@@ -57,9 +76,8 @@ pub(super) async fn create(
     if stream {
         let telling = Telling::new(awaited.job(), model, include_usage);
         let events = events(awaited, telling, until);
-        return Ok(Sse::new(events)
-            .keep_alive(KeepAlive::default())
-            .into_response());
+        let events = Sse::new(events).keep_alive(KeepAlive::default());
+        return Ok(Answer(events.into_response()));
     }
     answer(awaited, until).await
 }
@@ -91,7 +109,7 @@ async fn asked_before(gateway: &Shared, id: &str) -> Result<Awaited, ApiError> {
 fn too_late() -> ApiError {
     ApiError::new(
         StatusCode::GATEWAY_TIMEOUT,
-        "too_late",
+        Code::TooLate,
         format!("there was no answer within {ANSWER_TIME_MAX:?}"),
     )
 }
@@ -102,7 +120,7 @@ async fn next(awaited: &mut Awaited, until: Instant) -> Result<JobState, ApiErro
         Ok(Some(state)) => Ok(state),
         Ok(None) => Err(ApiError::new(
             StatusCode::SERVICE_UNAVAILABLE,
-            "stopping",
+            Code::Stopping,
             "the gateway is stopping, try again",
         )),
         Err(_) => Err(too_late()),
@@ -110,11 +128,11 @@ async fn next(awaited: &mut Awaited, until: Instant) -> Result<JobState, ApiErro
 }
 
 /// Waits for the whole answer.
-async fn answer(mut awaited: Awaited, until: Instant) -> Result<Response, ApiError> {
+async fn answer(mut awaited: Awaited, until: Instant) -> Result<Answer, ApiError> {
     loop {
         if let JobState::Finished(result) = next(&mut awaited, until).await? {
             return match OutputLine::from(&*result).response {
-                Some(response) => Ok(Json(response.body).into_response()),
+                Some(response) => Ok(Answer(Json(response.body).into_response())),
                 None => Err(failure(&result)),
             };
         }
@@ -154,7 +172,7 @@ fn events(
             }
             match next(&mut told.awaited, told.until).await {
                 Ok(state) => told.news.extend(told.telling.news(&state)),
-                Err(error) => told.news.extend([Some(error.body()), None]),
+                Err(error) => told.news.extend([Some(json!(error.body())), None]),
             }
         }
     })

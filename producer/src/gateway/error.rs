@@ -9,8 +9,9 @@ use lapidary_schemas::{Failure, FailureCode};
 use lapidary_transport::media::MediaError;
 use lapidary_transport::queue::QueueError;
 use lapidary_transport::results::ResultsError;
-use serde_json::{Value, json};
 
+use super::codes::{AnyCode, ErrorObject, Kind};
+pub(super) use super::codes::{Code, ErrorBody};
 use super::ids::{self, NoSuch};
 use super::limits::RETRY_AFTER;
 use crate::dead::ReplayError;
@@ -21,10 +22,10 @@ use crate::submission::{Mistake, SubmitError};
 #[error("{message}")]
 pub(super) struct ApiError {
     status: StatusCode,
-    code: &'static str,
+    code: AnyCode,
     message: String,
     /// The parameter that it is about.
-    param: Option<&'static str>,
+    param: Option<String>,
     /// What is wrong with a file, by line.
     mistakes: Vec<Mistake>,
     retry_after: Option<Duration>,
@@ -32,10 +33,14 @@ pub(super) struct ApiError {
 
 impl ApiError {
     /// An error of this status.
-    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+    pub(super) fn new(
+        status: StatusCode,
+        code: impl Into<AnyCode>,
+        message: impl Into<String>,
+    ) -> Self {
         Self {
             status,
-            code,
+            code: code.into(),
             message: message.into(),
             param: None,
             mistakes: Vec::new(),
@@ -45,13 +50,13 @@ impl ApiError {
 
     /// The request is wrong.
     pub(super) fn invalid(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "invalid_request", message)
+        Self::new(StatusCode::BAD_REQUEST, Code::InvalidRequest, message)
     }
 
     /// A parameter of the request is wrong.
-    pub(super) fn parameter(param: &'static str, message: impl Into<String>) -> Self {
+    pub(super) fn parameter(param: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
-            param: Some(param),
+            param: Some(param.into()),
             ..Self::invalid(message)
         }
     }
@@ -59,12 +64,12 @@ impl ApiError {
     /// The tenant has no such thing; whether another one has is not said.
     pub(super) fn unknown(what: &str, id: &str) -> Self {
         let message = format!("there is no {what} `{id}`");
-        Self::new(StatusCode::NOT_FOUND, "not_found", message)
+        Self::new(StatusCode::NOT_FOUND, Code::NotFound, message)
     }
 
     /// Too much is asked at once.
     pub(super) fn busy(message: impl Into<String>) -> Self {
-        let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", message);
+        let error = Self::new(StatusCode::TOO_MANY_REQUESTS, Code::QueueFull, message);
         error.later(RETRY_AFTER)
     }
 
@@ -77,14 +82,14 @@ impl ApiError {
     /// A store is away: nobody's fault that asks.
     fn away(what: &str) -> Self {
         let message = format!("the {what} cannot be reached, try again");
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message).later(RETRY_AFTER)
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, message).later(RETRY_AFTER)
     }
 
     /// What happened is for the operator, not for who asks.
     pub(super) fn fault(error: &dyn std::error::Error) -> Self {
         tracing::error!(error = %error, "a request failed");
         let message = "the gateway failed; its log says why";
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, Code::Internal, message)
     }
 
     /// A file of requests has mistakes.
@@ -92,8 +97,8 @@ impl ApiError {
         let messages: Vec<&str> = mistakes.iter().map(|one| one.message.as_str()).collect();
         let message = format!("the file has mistakes: {}", messages.join("; "));
         Self {
-            param: Some("file"),
-            code: "invalid_file",
+            param: Some("file".to_owned()),
+            code: Code::InvalidFile.into(),
             mistakes,
             ..Self::invalid(message)
         }
@@ -107,28 +112,27 @@ impl ApiError {
         }
     }
 
-    fn kind(&self) -> &'static str {
+    fn kind(&self) -> Kind {
         match self.status {
-            StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
-            StatusCode::UNAUTHORIZED => "authentication_error",
-            StatusCode::FORBIDDEN => "permission_error",
-            status if status.is_server_error() => "server_error",
-            _ => "invalid_request_error",
+            StatusCode::TOO_MANY_REQUESTS => Kind::RateLimitError,
+            StatusCode::UNAUTHORIZED => Kind::AuthenticationError,
+            StatusCode::FORBIDDEN => Kind::PermissionError,
+            status if status.is_server_error() => Kind::ServerError,
+            _ => Kind::InvalidRequestError,
         }
     }
 
     /// As it is written, also in the midst of a stream.
-    pub(super) fn body(&self) -> Value {
-        let mut error = json!({
-            "message": self.message,
-            "type": self.kind(),
-            "param": self.param,
-            "code": self.code,
-        });
-        if !self.mistakes.is_empty() {
-            error["errors"] = json!(self.mistakes);
+    pub(super) fn body(&self) -> ErrorBody {
+        ErrorBody {
+            error: ErrorObject {
+                message: self.message.clone(),
+                kind: self.kind(),
+                param: self.param.clone(),
+                code: self.code,
+                errors: self.mistakes.clone(),
+            },
         }
-        json!({ "error": error })
     }
 }
 
@@ -182,7 +186,7 @@ impl From<Failure> for ApiError {
             | FailureCode::QualityRejected
             | FailureCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        Self::new(status, failure.code.as_str(), failure.message)
+        Self::new(status, failure.code, failure.message)
     }
 }
 
@@ -249,7 +253,7 @@ impl From<ReplayError> for ApiError {
         match error {
             ReplayError::Unknown(job) => Self::unknown("dead letter", &super::ids::of_job(job)),
             ReplayError::Unreadable(_) | ReplayError::Results(ResultsError::Conflict { .. }) => {
-                Self::new(StatusCode::CONFLICT, "not_replayable", error.to_string())
+                Self::new(StatusCode::CONFLICT, Code::NotReplayable, error.to_string())
             }
             ReplayError::Results(error) => error.into(),
             ReplayError::Queue(error) => error.into(),

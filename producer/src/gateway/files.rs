@@ -9,22 +9,29 @@ use chrono::{DateTime, Utc};
 use futures::stream::TryStreamExt as _;
 use lapidary_schemas::{Batch, BatchId};
 use lapidary_transport::Media as _;
-use serde::Serialize;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::access::{MayRead, MaySubmit};
 use super::batch_object::Standing;
-use super::body::{Id, Query};
+use super::body::{Id, Limit, Query};
+use super::describe::{Operation, Output, bytes};
 use super::error::ApiError;
+use super::found::{Deleted, List, Object};
 use super::ids::{self, FileId};
 use super::limits::{LIST_ITEMS_DEFAULT, LIST_ITEMS_MAX};
 use super::output::{self, Part};
 use super::{Gateway, Shared, found, pieces};
 use crate::catalogue::{self, FileRecord};
 
+/// What files are uploaded for.
+pub(super) const PURPOSE: &str = "batch";
+/// What they are.
+const KIND: &str = "application/jsonl";
+
 /// A file as clients see it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct FileObject {
     id: String,
     object: &'static str,
@@ -34,6 +41,12 @@ pub(super) struct FileObject {
     filename: String,
     purpose: &'static str,
     status: &'static str,
+}
+
+impl Object for FileObject {
+    fn id(&self) -> &str {
+        &self.id
+    }
 }
 
 impl FileObject {
@@ -46,7 +59,7 @@ impl FileObject {
             created_at: record.created_at.timestamp(),
             expires_at: Some(record.expires_at.timestamp()),
             filename: record.filename.clone(),
-            purpose: "batch",
+            purpose: PURPOSE,
             status: "processed",
         }
     }
@@ -66,22 +79,42 @@ impl FileObject {
     }
 }
 
+/// Which of the uploaded files are wanted.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WantedFiles {
+    /// How many at most.
+    #[serde(default)]
+    limit: Limit<LIST_ITEMS_DEFAULT, LIST_ITEMS_MAX>,
+    /// The id behind which the list goes on.
+    after: Option<String>,
+    /// What they are for; all are for the same.
+    purpose: Option<String>,
+    /// In which order.
+    #[serde(default)]
+    #[expect(dead_code, reason = "there is one order, and another one is refused")]
+    order: FileOrder,
+}
+
+/// Orders of files.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum FileOrder {
+    /// The newest first.
+    #[default]
+    Desc,
+}
+
 /// The uploaded files, the newest first.
 pub(super) async fn list(
     State(gateway): State<Shared>,
     MayRead(tenant): MayRead,
-    mut query: Query,
-) -> Result<Json<Value>, ApiError> {
-    let limit = query.limit(LIST_ITEMS_DEFAULT, LIST_ITEMS_MAX)?;
-    let after = query.take("after").map(|id| ids::file(&id)).transpose()?;
-    let purpose = query.take("purpose");
-    if let Some(order) = query.take("order").filter(|order| order != "desc") {
-        let message = format!("`order` is `{order}`, only `desc` is served");
-        return Err(ApiError::parameter("order", message));
-    }
-    query.end()?;
-    if purpose.is_some_and(|purpose| purpose != "batch") {
-        return Ok(Json(found::page(&[] as &[FileObject], limit)));
+    Query(wanted): Query<WantedFiles>,
+) -> Result<Json<List<FileObject>>, ApiError> {
+    let limit = wanted.limit.0;
+    let after = wanted.after.map(|id| ids::file(&id)).transpose()?;
+    if wanted.purpose.is_some_and(|purpose| purpose != PURPOSE) {
+        return Ok(Json(List::of(Vec::new(), limit)));
     }
     let before = match after {
         Some(FileId::Input(id)) => Some(id),
@@ -90,11 +123,11 @@ pub(super) async fn list(
     };
     let results = &gateway.stores.results;
     let found = catalogue::list::<FileRecord>(results, &tenant, before, limit + 1).await?;
-    let files: Vec<_> = found
+    let files = found
         .iter()
         .map(|(id, record)| FileObject::input(*id, record))
         .collect();
-    Ok(Json(found::page(&files, limit)))
+    Ok(Json(List::of(files, limit)))
 }
 
 /// One file.
@@ -128,25 +161,42 @@ pub(super) async fn shown(
 }
 
 /// The bytes of a file.
+#[derive(Debug)]
+pub(super) struct Bytes(Response);
+
+impl IntoResponse for Bytes {
+    fn into_response(self) -> Response {
+        self.0
+    }
+}
+
+impl Output for Bytes {
+    fn describe(operation: &mut Operation<'_>) {
+        operation.answers("200", vec![(KIND, bytes())]);
+    }
+}
+
+/// The bytes of a file.
 pub(super) async fn content(
     State(gateway): State<Shared>,
     MayRead(tenant): MayRead,
     Id(id): Id,
-) -> Result<Response, ApiError> {
-    let kind = [(header::CONTENT_TYPE, "application/jsonl")];
+) -> Result<Bytes, ApiError> {
+    let kind = [(header::CONTENT_TYPE, KIND)];
     let (file, batch, part) = match ids::file(&id)? {
         FileId::Input(id) => {
             let record = found::file(&gateway, &tenant, id).await?;
             let bytes = pieces::read(&gateway.stores.media, &tenant, &record.pieces).await?;
             let length = [(header::CONTENT_LENGTH, record.bytes)];
-            return Ok((kind, length, Body::from_stream(bytes)).into_response());
+            let answer = (kind, length, Body::from_stream(bytes));
+            return Ok(Bytes(answer.into_response()));
         }
         file @ FileId::Output(batch) => (file, batch, Part::Answers),
         file @ FileId::Errors(batch) => (file, batch, Part::Failures),
     };
     let (batch, _) = ended(&gateway, &tenant, file, batch).await?;
     let lines = output::lines(&gateway.stores, &batch, part);
-    Ok((kind, Body::from_stream(lines)).into_response())
+    Ok(Bytes((kind, Body::from_stream(lines)).into_response()))
 }
 
 /// The batch that a file of results is of, and its end. There is no such file before that, nor
@@ -175,7 +225,7 @@ pub(super) async fn delete(
     State(gateway): State<Shared>,
     MaySubmit(tenant): MaySubmit,
     Id(id): Id,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Deleted>, ApiError> {
     let file = match ids::file(&id)? {
         FileId::Input(file) => file,
         FileId::Output(_) | FileId::Errors(_) => {
@@ -189,5 +239,9 @@ pub(super) async fn delete(
     }
     // Whatever is left if this fails goes when files go.
     stores.media.unpin(BatchId(file)).await?;
-    Ok(Json(json!({ "id": id, "object": "file", "deleted": true })))
+    Ok(Json(Deleted {
+        id,
+        object: "file",
+        deleted: true,
+    }))
 }

@@ -10,8 +10,11 @@ use axum::http::{HeaderMap, StatusCode, header};
 use futures::stream::{self, Stream, StreamExt as _};
 use multer::{Field, Multipart};
 
-use super::error::ApiError;
+use super::error::{ApiError, Code};
 use super::limits::{PARTS_BYTES_MAX, UPLOAD_SILENCE_MAX};
+
+/// What forms are.
+pub(super) const KIND: &str = "multipart/form-data";
 
 /// The parts of a form. `taken` is how many bytes of it somebody took out to keep them elsewhere.
 pub(super) fn parts(
@@ -24,7 +27,7 @@ pub(super) fn parts(
     let boundary = multer::parse_boundary(written.unwrap_or_default()).map_err(|_| {
         ApiError::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "unsupported_media_type",
+            Code::UnsupportedMediaType,
             "the `Content-Type` must be `multipart/form-data` with a boundary",
         )
     })?;
@@ -35,7 +38,7 @@ pub(super) fn parts(
 pub(super) fn too_slow(within: Duration) -> ApiError {
     ApiError::new(
         StatusCode::REQUEST_TIMEOUT,
-        "too_slow",
+        Code::TooSlow,
         format!("the upload did not go on within {within:?}"),
     )
 }

@@ -3,8 +3,8 @@
 use lapidary_schemas::{Batch, BatchId, Progress};
 use lapidary_transport::Results as _;
 use lapidary_transport::results::ResultsError;
+use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::Gateway;
@@ -59,15 +59,45 @@ pub(super) async fn named_batch(
     found.ok_or_else(|| ApiError::unknown("batch", written))
 }
 
-/// A page of a list of objects, of which one more than `limit` may have been asked for.
-pub(super) fn page<T: Serialize>(objects: &[T], limit: usize) -> Value {
-    let shown: Vec<Value> = objects.iter().take(limit).map(|one| json!(one)).collect();
-    let id = |one: Option<&Value>| one.and_then(|one| one.get("id").cloned());
-    json!({
-        "object": "list",
-        "first_id": id(shown.first()),
-        "last_id": id(shown.last()),
-        "has_more": objects.len() > limit,
-        "data": shown,
-    })
+/// Something with an id, as clients see it.
+pub(super) trait Object {
+    /// The id.
+    fn id(&self) -> &str;
+}
+
+/// A page of a list.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ListOf{T}")]
+pub(super) struct List<T> {
+    object: &'static str,
+    data: Vec<T>,
+    first_id: Option<String>,
+    last_id: Option<String>,
+    /// There are more behind the last one.
+    has_more: bool,
+}
+
+impl<T: Object> List<T> {
+    /// Of objects of which one more than `limit` may have been asked for.
+    pub(super) fn of(mut objects: Vec<T>, limit: usize) -> Self {
+        let has_more = objects.len() > limit;
+        objects.truncate(limit);
+        let id = |one: Option<&T>| one.map(|one| one.id().to_owned());
+        Self {
+            object: "list",
+            first_id: id(objects.first()),
+            last_id: id(objects.last()),
+            has_more,
+            data: objects,
+        }
+    }
+}
+
+/// Something that is no more.
+#[derive(Debug, Serialize, JsonSchema)]
+#[expect(clippy::struct_field_names, reason = "they are OpenAI's")]
+pub(super) struct Deleted {
+    pub(super) id: String,
+    pub(super) object: &'static str,
+    pub(super) deleted: bool,
 }

@@ -3,10 +3,10 @@
 use lapidary_schemas::batch_line::OutputLine;
 use lapidary_schemas::{Batch, Progress};
 use lapidary_transport::Results as _;
-use serde_json::{Value, json};
 
 use super::batch_object::has_ended;
 use super::error::ApiError;
+use super::results::ResultsPage;
 use super::{manifest, output};
 use crate::config::Stores;
 
@@ -18,7 +18,7 @@ pub(super) async fn page(
     counts: &Progress,
     after: &str,
     limit: usize,
-) -> Result<Value, ApiError> {
+) -> Result<ResultsPage, ApiError> {
     let mut next: u64 = match after {
         "" => 0,
         after => after.parse().map_err(|_| {
@@ -28,12 +28,12 @@ pub(super) async fn page(
     };
     let lines = lines(stores, batch, counts, next, limit).await?;
     next = next.saturating_add(lines.len() as u64);
-    Ok(json!({
-        "object": "list",
-        "data": lines,
-        "after": next.to_string(),
-        "has_more": next < counts.total || !has_ended(counts),
-    }))
+    Ok(ResultsPage {
+        object: "list",
+        data: lines,
+        after: next.to_string(),
+        has_more: next < counts.total || !has_ended(counts),
+    })
 }
 
 /// The lines from an item on, all of one shard.

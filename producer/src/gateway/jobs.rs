@@ -7,23 +7,69 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use chrono::Utc;
-use lapidary_schemas::batch_line::OutputLine;
+use lapidary_schemas::batch_line::{ChatCompletion, OutputError, OutputLine};
 use lapidary_schemas::limits::RETENTION_DEFAULT_S;
-use lapidary_schemas::{JobId, JobResult};
+use lapidary_schemas::{JobId, Status};
 use lapidary_transport::Results as _;
 use lapidary_transport::results::JobState;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::access::{MayRead, MaySubmit};
 use super::body::{Id, JsonBody};
+use super::describe::{JSON, Operation, Output};
 use super::error::ApiError;
 use super::ids;
 use super::limits::JOB_TIME_MAX;
 use super::once::{Key, Made};
-use super::single::Asked;
+use super::single::{Asked, AskedBody};
 use super::traced::Traced;
 use super::{Gateway, Shared};
 use crate::catalogue::{self, JobRecord};
+
+/// How a job stands.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum JobStatus {
+    Queued,
+    InProgress,
+    #[serde(untagged)]
+    Ended(Status),
+}
+
+/// A job as clients see it.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct JobObject {
+    id: String,
+    object: &'static str,
+    model: String,
+    created_at: i64,
+    status: JobStatus,
+    /// The text so far, while it runs.
+    partial: Option<String>,
+    /// The answer.
+    response: Option<ChatCompletion>,
+    /// Why there is none.
+    error: Option<OutputError>,
+    finished_at: Option<i64>,
+}
+
+/// A job that was taken.
+#[derive(Debug)]
+pub(super) struct Accepted(JobObject);
+
+impl IntoResponse for Accepted {
+    fn into_response(self) -> Response {
+        (StatusCode::ACCEPTED, Json(self.0)).into_response()
+    }
+}
+
+impl Output for Accepted {
+    fn describe(operation: &mut Operation<'_>) {
+        let schema = operation.schema::<JobObject>();
+        operation.answers("202", vec![(JSON, schema)]);
+    }
+}
 
 /// Takes a request; its answer is at the address that the job's id makes.
 pub(super) async fn create(
@@ -31,8 +77,8 @@ pub(super) async fn create(
     MaySubmit(tenant): MaySubmit,
     key: Key,
     traced: Traced,
-    body: JsonBody,
-) -> Result<Response, ApiError> {
+    body: JsonBody<AskedBody>,
+) -> Result<Accepted, ApiError> {
     let asked = Asked::read(&body, traced)?;
     let bound = key.bind(&tenant, "jobs", &body.bytes);
     drop(body);
@@ -45,11 +91,15 @@ pub(super) async fn create(
         Made::Now(object) => object,
         Made::Before(id) => known(&gateway, &tenant, &id).await?,
     };
-    Ok((StatusCode::ACCEPTED, Json(object)).into_response())
+    Ok(Accepted(object))
 }
 
 /// Puts a job on its way; answers its id and how it stands.
-async fn make(gateway: Shared, tenant: String, asked: Asked) -> Result<(String, Value), ApiError> {
+async fn make(
+    gateway: Shared,
+    tenant: String,
+    asked: Asked,
+) -> Result<(String, JobObject), ApiError> {
     let now = Utc::now();
     let job = gateway.submit(&tenant, asked, now, JOB_TIME_MAX).await?;
     let record = JobRecord {
@@ -65,7 +115,7 @@ async fn make(gateway: Shared, tenant: String, asked: Asked) -> Result<(String, 
 }
 
 /// One job of the tenant.
-async fn known(gateway: &Gateway, tenant: &str, written: &str) -> Result<Value, ApiError> {
+async fn known(gateway: &Gateway, tenant: &str, written: &str) -> Result<JobObject, ApiError> {
     let id = ids::job(written)?;
     let results = &gateway.stores.results;
     let record = catalogue::find::<JobRecord>(results, tenant, id.0).await?;
@@ -80,7 +130,7 @@ pub(super) async fn show(
     State(gateway): State<Shared>,
     MayRead(tenant): MayRead,
     Id(id): Id,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<JobObject>, ApiError> {
     known(&gateway, &tenant, &id).await.map(Json)
 }
 
@@ -89,7 +139,7 @@ pub(super) async fn cancel(
     State(gateway): State<Shared>,
     MaySubmit(tenant): MaySubmit,
     Id(id): Id,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<JobObject>, ApiError> {
     known(&gateway, &tenant, &id).await?;
     gateway
         .stores
@@ -99,35 +149,31 @@ pub(super) async fn cancel(
     known(&gateway, &tenant, &id).await.map(Json)
 }
 
-/// A job as clients see it.
-fn object(id: JobId, record: &JobRecord, state: &JobState) -> Value {
-    let status = match state {
-        JobState::Waiting { .. } => "queued",
-        JobState::Running { .. } => "in_progress",
-        JobState::Finished(result) => result.status.as_str(),
+fn object(id: JobId, record: &JobRecord, state: &JobState) -> JobObject {
+    let mut object = JobObject {
+        id: ids::of_job(id),
+        object: "job",
+        model: record.model.clone(),
+        created_at: record.created_at.timestamp(),
+        status: JobStatus::Queued,
+        partial: None,
+        response: None,
+        error: None,
+        finished_at: None,
     };
-    let mut object = json!({
-        "id": ids::of_job(id),
-        "object": "job",
-        "model": record.model,
-        "created_at": record.created_at.timestamp(),
-        "status": status,
-        "partial": null,
-        "response": null,
-        "error": null,
-        "finished_at": null,
-    });
     match state {
         JobState::Waiting { .. } => {}
-        JobState::Running { partial, .. } => object["partial"] = json!(partial),
-        JobState::Finished(result) => finish(&mut object, result),
+        JobState::Running { partial, .. } => {
+            object.status = JobStatus::InProgress;
+            object.partial = Some(partial.clone());
+        }
+        JobState::Finished(result) => {
+            let line = OutputLine::from(&**result);
+            object.status = JobStatus::Ended(result.status);
+            object.response = line.response.map(|response| response.body);
+            object.error = line.error;
+            object.finished_at = Some(result.finished_at.timestamp());
+        }
     }
     object
-}
-
-fn finish(object: &mut Value, result: &JobResult) {
-    let line = OutputLine::from(result);
-    object["response"] = json!(line.response.map(|response| response.body));
-    object["error"] = json!(line.error);
-    object["finished_at"] = json!(result.finished_at.timestamp());
 }

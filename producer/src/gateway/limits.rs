@@ -56,8 +56,10 @@ pub(super) const WINDOW_H: std::ops::RangeInclusive<u32> = 1..=30 * 24;
 pub(super) const ANSWER_TIME_MAX: Duration = Duration::from_mins(10);
 /// Time in which a job that nobody waits for is worked on.
 pub(super) const JOB_TIME_MAX: TimeDelta = TimeDelta::hours(24);
-/// Distance of two looks at the jobs that somebody waits for, all together.
-pub(super) const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Shortest distance of two looks at the jobs that somebody waits for, all together.
+pub(super) const LOOK_REST: Duration = Duration::from_millis(10);
+/// Longest wait for a notice that one of them has changed, before they are looked at all the same.
+pub(super) const NOTICE_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Pause after a look that failed.
 pub(super) const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// When one that was turned away may come again.

@@ -1,11 +1,13 @@
 //! `POST /v1/media`: a picture or a text that requests name instead of carrying it.
 
+use std::borrow::Cow;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{FromRequest, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use chrono::Utc;
 use lapidary_schemas::limits::MEDIA_BYTES_MAX;
@@ -13,17 +15,20 @@ use lapidary_schemas::{Failure, FailureCode, MediaRef};
 use lapidary_transport::Media as _;
 use lapidary_transport::media::UNPINNED_KEPT;
 use multer::Field;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::access::MaySubmit;
-use super::error::ApiError;
+use super::describe::{Input, Operation, bytes};
+use super::error::{ApiError, Code};
 use super::limits::{MEDIA_TIME_MAX, PARTS_BYTES_MAX};
 use super::once::{Key, Made};
 use super::{Shared, body, form};
 use crate::picture;
 
 /// The type of bytes that nobody says anything of.
-const UNTYPED: &str = "application/octet-stream";
+pub(super) const UNTYPED: &str = "application/octet-stream";
 /// What stands for a text.
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -33,17 +38,59 @@ struct Sent {
     bytes: Vec<u8>,
 }
 
+/// Media as clients see it.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub(super) struct MediaObject {
+    /// What requests name.
+    id: String,
+    object: Cow<'static, str>,
+    bytes: u64,
+    /// What it was found to be.
+    media_type: Cow<'static, str>,
+    created_at: i64,
+    expires_at: i64,
+}
+
+/// Media on its way in.
+#[derive(Debug)]
+pub(super) struct Sending(Body);
+
+impl FromRequest<Shared> for Sending {
+    type Rejection = Infallible;
+
+    async fn from_request(request: Request, _: &Shared) -> Result<Self, Infallible> {
+        Ok(Self(request.into_body()))
+    }
+}
+
+impl Input for Sending {
+    fn describe(operation: &mut Operation<'_>) {
+        let form = json!({
+            "type": "object",
+            "properties": {"file": bytes()},
+            "required": ["file"],
+            "additionalProperties": false,
+        });
+        operation.takes_body(vec![
+            (UNTYPED, bytes()),
+            ("image/*", bytes()),
+            ("text/*", bytes()),
+            (form::KIND, form),
+        ]);
+    }
+}
+
 /// Stores what is sent, as the body or as the part `file` of a form.
 pub(super) async fn create(
     State(gateway): State<Shared>,
     MaySubmit(tenant): MaySubmit,
     key: Key,
     headers: HeaderMap,
-    body: Body,
-) -> Result<Json<Value>, ApiError> {
+    Sending(body): Sending,
+) -> Result<Json<MediaObject>, ApiError> {
     let declared = headers.get(header::CONTENT_TYPE);
     let declared = declared.map_or(Ok(UNTYPED), |value| value.to_str().map_err(|_| unread("")))?;
-    let is_form = essence(declared) == "multipart/form-data";
+    let is_form = essence(declared) == form::KIND;
     let form_bytes = usize::try_from(PARTS_BYTES_MAX).unwrap_or(0);
     let bytes_max = MEDIA_BYTES_MAX + if is_form { form_bytes } else { 0 };
     let _room = body::body_room(&gateway, &headers, bytes_max)?;
@@ -62,7 +109,8 @@ pub(super) async fn create(
     // The same bytes are the same media; what a key adds is that it stands for nothing else.
     let bound = key.bind(&tenant, "media", media.to_string().as_bytes());
     let object = object(&media, kind);
-    let making = async move { Ok((object.to_string(), object)) };
+    let written = serde_json::to_string(&object).map_err(|error| ApiError::fault(&error))?;
+    let making = async move { Ok((written, object)) };
     match gateway.once(bound, making).await? {
         Made::Now(object) => Ok(Json(object)),
         Made::Before(object) => serde_json::from_str(&object)
@@ -72,16 +120,16 @@ pub(super) async fn create(
 }
 
 /// As clients see it; its id is what requests name.
-fn object(media: &MediaRef, kind: &str) -> Value {
+fn object(media: &MediaRef, kind: &'static str) -> MediaObject {
     let now = Utc::now();
-    json!({
-        "id": media.to_string(),
-        "object": "media",
-        "bytes": media.bytes,
-        "media_type": kind,
-        "created_at": now.timestamp(),
-        "expires_at": (now + UNPINNED_KEPT).timestamp(),
-    })
+    MediaObject {
+        id: media.to_string(),
+        object: "media".into(),
+        bytes: media.bytes,
+        media_type: kind.into(),
+        created_at: now.timestamp(),
+        expires_at: (now + UNPINNED_KEPT).timestamp(),
+    }
 }
 
 async fn of_form(headers: &HeaderMap, body: Body) -> Result<Sent, ApiError> {
@@ -152,7 +200,7 @@ fn unread(declared: &str) -> ApiError {
         "the `Content-Type` is `{declared}`, it must be `image/…`, `text/…`, `{UNTYPED}` or a form"
     );
     let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-    ApiError::new(status, "unsupported_media_type", message)
+    ApiError::new(status, Code::UnsupportedMediaType, message)
 }
 
 #[cfg(test)]

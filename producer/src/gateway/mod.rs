@@ -10,7 +10,9 @@ mod batch_object;
 mod batches;
 mod body;
 mod chat;
+mod codes;
 mod counted;
+mod describe;
 mod drain;
 mod error;
 mod files;
@@ -31,6 +33,7 @@ mod pieces;
 mod report;
 mod results;
 mod retry;
+mod routes;
 mod server;
 mod single;
 mod telling;
@@ -39,14 +42,8 @@ mod upload;
 mod waiting;
 mod webhooks;
 
-use std::num::NonZeroU64;
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::http::{Method, StatusCode, Uri};
-use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{delete, get, post};
 use lapidary_schemas::metrics::Metrics;
 use lapidary_transport::Traces;
 use tokio::net::TcpListener;
@@ -55,6 +52,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Stores;
+use crate::keys::Limits;
 use crate::submission::Ceiling;
 use error::ApiError;
 pub(crate) use ops::serve as serve_ops;
@@ -76,8 +74,8 @@ pub(crate) struct Options {
     pub(crate) queue_max: u64,
     /// What it counts.
     pub(crate) metrics: Arc<Metrics>,
-    /// Submissions that a tenant may make in an hour; as many as it wants without it.
-    pub(crate) requests_per_hour: Option<NonZeroU64>,
+    /// How much a tenant may ask for, unless its key says otherwise.
+    pub(crate) limits: Limits,
     /// Who sends webhooks; without it, none are sent.
     pub(crate) sender: Option<Arc<Sender>>,
     /// Where traces are told.
@@ -93,7 +91,7 @@ struct Gateway {
     ceiling: Ceiling,
     queue_max: u64,
     metrics: Arc<Metrics>,
-    requests_per_hour: Option<NonZeroU64>,
+    limits: Limits,
     sender: Option<Arc<Sender>>,
     traces: Traces,
     /// Room for bodies of JSON.
@@ -140,7 +138,7 @@ pub(crate) async fn serve(
         ceiling: options.ceiling,
         queue_max: options.queue_max,
         metrics: options.metrics,
-        requests_per_hour: options.requests_per_hour,
+        limits: options.limits,
         sender: options.sender,
         traces: options.traces,
         bodies: Arc::new(Semaphore::new(body::ROOM_PIECES)),
@@ -165,61 +163,13 @@ pub(crate) async fn serve(
     let watching = Arc::clone(&gateway);
     tasks.spawn(async move { watching.page.run(&watching.stores).await });
     let metrics = Arc::clone(&gateway.metrics);
-    server::serve(listener, &router(gateway), &metrics, &tasks, (&stop, &end)).await;
-    end.cancel();
-}
-
-fn router(gateway: Shared) -> Router {
-    let submissions = Router::new()
-        .route("/v1/files", post(upload::create))
-        .route("/v1/media", post(media::create))
-        .route("/v1/batches", post(batches::create))
-        .route("/v1/batches/{id}/retry", post(retry::create))
-        .route("/v1/chat/completions", post(chat::create))
-        .route("/v1/jobs", post(jobs::create))
-        .route_layer(from_fn_with_state(Arc::clone(&gateway), admission::admit));
-    submissions
-        .route("/v1/files", get(files::list))
-        .route("/v1/files/{id}", get(files::show).delete(files::delete))
-        .route("/v1/files/{id}/content", get(files::content))
-        .route("/v1/batches", get(batches::list))
-        .route("/v1/batches/{id}", get(batches::show))
-        .route("/v1/batches/{id}/cancel", post(batches::cancel))
-        .route("/v1/batches/{id}/results", get(results::show))
-        .route("/v1/batches/{id}/report", get(report::show))
-        .route("/v1/jobs/{id}", get(jobs::show).delete(jobs::cancel))
-        .route("/v1/models", get(models::list))
-        .route("/v1/models/{*id}", get(models::show))
-        .route("/v1/usage", get(admission::usage))
-        .merge(page::routes())
-        .route("/v1/webhooks", get(webhooks::list).post(webhooks::create))
-        .route("/v1/webhooks/{id}", delete(webhooks::delete))
-        .route("/v1/webhooks/deliveries", get(webhooks::deliveries))
-        .route(
-            "/v1/webhooks/deliveries/{id}/replay",
-            post(webhooks::replay),
-        )
-        .fallback(nowhere)
-        .method_not_allowed_fallback(not_so)
-        // Each reader of a body has limits of its own.
-        .layer(DefaultBodyLimit::disable())
-        .layer(from_fn(drain::refusals_are_heard))
-        .layer(from_fn_with_state(
-            Arc::clone(&gateway.metrics),
-            counted::requests,
-        ))
-        .with_state(gateway)
-}
-
-async fn nowhere(uri: Uri) -> ApiError {
-    ApiError::unknown("address", uri.path())
-}
-
-async fn not_so(method: Method, uri: Uri) -> ApiError {
-    let message = format!("`{}` does not take {method}", uri.path());
-    ApiError::new(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "method_not_allowed",
-        message,
+    server::serve(
+        listener,
+        &routes::router(gateway),
+        &metrics,
+        &tasks,
+        (&stop, &end),
     )
+    .await;
+    end.cancel();
 }

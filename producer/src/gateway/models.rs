@@ -6,15 +6,36 @@ use axum::Json;
 use axum::extract::State;
 use lapidary_schemas::WorkerInfo;
 use lapidary_transport::Results as _;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::Shared;
 use super::access::MayRead;
 use super::body::Id;
 use super::error::ApiError;
 
+/// A model that is served.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct ModelObject {
+    id: String,
+    object: &'static str,
+    /// Since when, in Unix seconds.
+    created: i64,
+    owned_by: &'static str,
+    context_tokens_max: u32,
+    modalities: Vec<String>,
+    quantization: String,
+}
+
+/// All of them.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Models {
+    object: &'static str,
+    data: Vec<ModelObject>,
+}
+
 /// Every model by its name; since when it is served by one that still lives.
-fn objects(workers: &[WorkerInfo]) -> BTreeMap<&str, Value> {
+fn objects(workers: &[WorkerInfo]) -> BTreeMap<&str, ModelObject> {
     let mut models: BTreeMap<&str, &WorkerInfo> = BTreeMap::new();
     for worker in workers {
         let first = models.entry(worker.model.name.as_str()).or_insert(worker);
@@ -22,16 +43,14 @@ fn objects(workers: &[WorkerInfo]) -> BTreeMap<&str, Value> {
             *first = worker;
         }
     }
-    let object = |worker: &WorkerInfo| {
-        json!({
-            "id": worker.model.name,
-            "object": "model",
-            "created": worker.started_at.timestamp(),
-            "owned_by": "lapidary",
-            "context_tokens_max": worker.model.context_tokens_max,
-            "modalities": worker.model.modalities,
-            "quantization": worker.model.quantization,
-        })
+    let object = |worker: &WorkerInfo| ModelObject {
+        id: worker.model.name.clone(),
+        object: "model",
+        created: worker.started_at.timestamp(),
+        owned_by: "lapidary",
+        context_tokens_max: worker.model.context_tokens_max,
+        modalities: worker.model.modalities.clone(),
+        quantization: worker.model.quantization.clone(),
     };
     models
         .into_iter()
@@ -43,10 +62,12 @@ fn objects(workers: &[WorkerInfo]) -> BTreeMap<&str, Value> {
 pub(super) async fn list(
     State(gateway): State<Shared>,
     MayRead(_): MayRead,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Models>, ApiError> {
     let workers = gateway.stores.results.workers().await?;
-    let data: Vec<_> = objects(&workers).into_values().collect();
-    Ok(Json(json!({"object": "list", "data": data})))
+    Ok(Json(Models {
+        object: "list",
+        data: objects(&workers).into_values().collect(),
+    }))
 }
 
 /// One model.
@@ -54,7 +75,7 @@ pub(super) async fn show(
     State(gateway): State<Shared>,
     MayRead(_): MayRead,
     Id(id): Id,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<ModelObject>, ApiError> {
     let workers = gateway.stores.results.workers().await?;
     let found = objects(&workers).remove(id.as_str());
     found

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
+use serde_json::json;
 use uuid::Uuid;
 
-use super::error::ApiError;
+use super::describe::{Input, Operation};
+use super::error::{ApiError, Code};
 use super::limits::{KEY_BYTES_MAX, KEY_KEPT, MAKING_TIME_MAX, RETRY_AFTER};
 use super::{Gateway, Shared};
 use crate::catalogue::{self, OnceRecord};
@@ -27,6 +29,17 @@ impl FromRequestParts<Shared> for Key {
 
     async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, ApiError> {
         Self::read(&parts.headers)
+    }
+}
+
+impl Input for Key {
+    fn describe(operation: &mut Operation<'_>) {
+        let description = "Under it one thing is made, however often the request is sent.";
+        let schema = json!({"type": "string", "minLength": 1, "maxLength": KEY_BYTES_MAX});
+        operation.takes_header(HEADER, description, &schema);
+        operation.refuses("400", "The request is wrong.");
+        operation.refuses("409", "The request under this key is being answered.");
+        operation.refuses("422", "The key was used for another request.");
     }
 }
 
@@ -78,7 +91,7 @@ pub(super) enum Made<T> {
 pub(super) fn under_way() -> ApiError {
     ApiError::new(
         StatusCode::CONFLICT,
-        "idempotency_key_in_use",
+        Code::IdempotencyKeyInUse,
         "the request with this `Idempotency-Key` is under way, try again later",
     )
     .later(RETRY_AFTER)
@@ -128,7 +141,7 @@ impl Gateway {
             Some(there) if there.by == by => Ok(None),
             Some(there) if there.request != bound.request => Err(ApiError::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
-                "idempotency_key_reused",
+                Code::IdempotencyKeyReused,
                 "the `Idempotency-Key` was used for another request",
             )),
             Some(there) => there.made.ok_or_else(under_way).map(Some),

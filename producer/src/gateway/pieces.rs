@@ -9,7 +9,7 @@ use futures::stream::{self, Stream, StreamExt as _};
 use lapidary_schemas::MediaRef;
 use lapidary_transport::{AnyMedia, Media as _};
 
-use super::error::ApiError;
+use super::error::{ApiError, Code};
 use super::limits::{FILE_BYTES_MAX, PIECE_BYTES};
 
 /// A file on its way into the store.
@@ -45,7 +45,7 @@ impl<'a> Pieces<'a> {
         if self.bytes > FILE_BYTES_MAX {
             return Err(ApiError::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
-                "file_too_large",
+                Code::FileTooLarge,
                 format!("the file is over the limit of {FILE_BYTES_MAX} bytes"),
             ));
         }

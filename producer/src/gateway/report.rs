@@ -6,23 +6,73 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::State;
 use chrono::{DateTime, Utc};
-use lapidary_schemas::{Batch, JobResult, Progress, Status};
+use lapidary_schemas::{Batch, JobResult, Progress};
 use lapidary_transport::Results as _;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::access::MayRead;
-use super::batch_object::{Standing, has_ended};
+use super::batch_object::{BatchUsage, Standing, Status, has_ended};
 use super::body::Id;
 use super::error::ApiError;
 use super::limits::{REPORT_PAGES_MAX, RESULTS_MAX, SLOWEST_MAX};
 use super::{Shared, found, ids};
+
+/// How a batch has been so far.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct BatchReport {
+    object: &'static str,
+    batch_id: String,
+    model: String,
+    status: Status,
+    total: u64,
+    finished: u64,
+    usage: BatchUsage,
+    elapsed_seconds: f64,
+    requests_per_second: Option<f64>,
+    output_tokens_per_second: Option<f64>,
+    /// At the rate so far.
+    remaining_seconds: Option<f64>,
+    /// The results that what follows is of.
+    results_examined: u64,
+    /// How many, by the code of their failure.
+    failures: BTreeMap<&'static str, u64>,
+    cache: CacheReport,
+    image_tokens: u64,
+    /// The slowest first.
+    slowest: Vec<SlowRequest>,
+}
+
+/// How much was there already.
+#[derive(Debug, PartialEq, Eq, Serialize, JsonSchema)]
+struct CacheReport {
+    /// Requests of which some was.
+    hits: u64,
+    input_tokens: u64,
+    /// Input tokens whose keys and values were.
+    cached_tokens: u64,
+}
+
+/// A request that took long.
+#[derive(Debug, Serialize, JsonSchema)]
+struct SlowRequest {
+    id: String,
+    custom_id: Option<String>,
+    /// Of work on it.
+    seconds: f64,
+    /// Before a worker had it.
+    queue_seconds: f64,
+    input_tokens: u32,
+    output_tokens: u32,
+    attempt: u32,
+}
 
 /// Reports on a batch, also while it runs.
 pub(super) async fn show(
     State(gateway): State<Shared>,
     MayRead(tenant): MayRead,
     Id(id): Id,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<BatchReport>, ApiError> {
     let (batch, _, counts) = found::named_batch(&gateway, &tenant, &id).await?;
     let mut seen = Seen::default();
     let mut cursor = String::new();
@@ -35,7 +85,7 @@ pub(super) async fn show(
         page.results.iter().for_each(|result| seen.look(result));
         cursor = page.cursor;
     }
-    Ok(Json(report(&batch, &counts, &seen, Utc::now())))
+    Ok(Json(report(&batch, &counts, seen, Utc::now())))
 }
 
 /// What the results that were looked at say together.
@@ -48,7 +98,7 @@ struct Seen {
     cache_hits: u64,
     failures: BTreeMap<&'static str, u64>,
     /// The slowest ones, slowest first, by milliseconds of work.
-    slowest: Vec<(u64, Value)>,
+    slowest: Vec<(u64, SlowRequest)>,
 }
 
 impl Seen {
@@ -61,7 +111,7 @@ impl Seen {
         if let Some(failure) = &result.failure {
             *self.failures.entry(failure.code.as_str()).or_default() += 1;
         }
-        if result.status != Status::Succeeded {
+        if result.status != lapidary_schemas::Status::Succeeded {
             return;
         }
         let worked = (result.timings.total - result.timings.queue).max(0.0);
@@ -69,7 +119,7 @@ impl Seen {
             return;
         };
         let millis = u64::try_from(worked.as_millis()).unwrap_or(u64::MAX);
-        let is_slow = |(slow, _): &(u64, Value)| *slow < millis;
+        let is_slow = |(slow, _): &(u64, SlowRequest)| *slow < millis;
         if self.slowest.len() < SLOWEST_MAX || self.slowest.last().is_some_and(is_slow) {
             self.slowest
                 .push((millis, slow(result, worked.as_secs_f64())));
@@ -79,19 +129,19 @@ impl Seen {
     }
 }
 
-fn slow(result: &JobResult, seconds: f64) -> Value {
-    json!({
-        "id": format!("batch_req_{}", result.job_id),
-        "custom_id": result.custom_id,
-        "seconds": seconds,
-        "queue_seconds": result.timings.queue,
-        "input_tokens": result.usage.prompt_tokens,
-        "output_tokens": result.usage.completion_tokens,
-        "attempt": result.attempt,
-    })
+fn slow(result: &JobResult, seconds: f64) -> SlowRequest {
+    SlowRequest {
+        id: format!("batch_req_{}", result.job_id),
+        custom_id: result.custom_id.clone(),
+        seconds,
+        queue_seconds: result.timings.queue,
+        input_tokens: result.usage.prompt_tokens,
+        output_tokens: result.usage.completion_tokens,
+        attempt: result.attempt,
+    }
 }
 
-fn report(batch: &Batch, counts: &Progress, seen: &Seen, now: DateTime<Utc>) -> Value {
+fn report(batch: &Batch, counts: &Progress, seen: Seen, now: DateTime<Utc>) -> BatchReport {
     let until = counts
         .finished_at
         .filter(|_| has_ended(counts))
@@ -110,33 +160,28 @@ fn report(batch: &Batch, counts: &Progress, seen: &Seen, now: DateTime<Utc>) -> 
             .filter(|rate| *rate > 0.0)
             .map(|rate| as_f64(left) / rate)
     };
-    let slowest: Vec<_> = seen.slowest.iter().map(|(_, slow)| slow).collect();
-    json!({
-        "object": "batch.report",
-        "batch_id": ids::of_batch(batch.id),
-        "model": batch.model,
-        "status": Standing::of(counts).status,
-        "total": counts.total,
-        "finished": counts.finished(),
-        "usage": {
-            "input_tokens": counts.prompt_tokens,
-            "output_tokens": counts.completion_tokens,
-            "total_tokens": counts.prompt_tokens + counts.completion_tokens,
+    BatchReport {
+        object: "batch.report",
+        batch_id: ids::of_batch(batch.id),
+        model: batch.model.clone(),
+        status: Standing::of(counts).status,
+        total: counts.total,
+        finished: counts.finished(),
+        usage: counts.into(),
+        elapsed_seconds: elapsed.as_secs_f64(),
+        requests_per_second: requests,
+        output_tokens_per_second: rate(counts.completion_tokens),
+        remaining_seconds: left,
+        results_examined: seen.results,
+        failures: seen.failures,
+        cache: CacheReport {
+            hits: seen.cache_hits,
+            input_tokens: seen.prompt_tokens,
+            cached_tokens: seen.cached_tokens,
         },
-        "elapsed_seconds": elapsed.as_secs_f64(),
-        "requests_per_second": requests,
-        "output_tokens_per_second": rate(counts.completion_tokens),
-        "remaining_seconds": left,
-        "results_examined": seen.results,
-        "failures": seen.failures,
-        "cache": {
-            "hits": seen.cache_hits,
-            "input_tokens": seen.prompt_tokens,
-            "cached_tokens": seen.cached_tokens,
-        },
-        "image_tokens": seen.image_tokens,
-        "slowest": slowest,
-    })
+        image_tokens: seen.image_tokens,
+        slowest: seen.slowest.into_iter().map(|(_, slow)| slow).collect(),
+    }
 }
 
 /// Exact for any number of requests and tokens that there can be.
@@ -148,7 +193,8 @@ fn as_f64(count: u64) -> f64 {
 mod tests {
     use chrono::TimeDelta;
     use lapidary_schemas::result::{Timings, Usage};
-    use lapidary_schemas::{BatchState, Failure, FailureCode, JobId};
+    use lapidary_schemas::{BatchState, Failure, FailureCode, JobId, Status};
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -197,6 +243,7 @@ mod tests {
         batch.model = "m".to_owned();
         let mut counts = Progress {
             state: BatchState::InProgress,
+            paused: false,
             total: 33,
             fed: 33,
             succeeded: 12,
@@ -208,7 +255,7 @@ mod tests {
             completion_tokens: 20,
             finished_at: None,
         };
-        let told = report(&batch, &counts, &seen, now);
+        let told = json!(report(&batch, &counts, seen, now));
         let about = |told: &Value, field: &str, is: f64| {
             let value = told[field].as_f64().unwrap();
             assert!((value - is).abs() < 0.01, "{field} is {value}, not {is}");
@@ -231,7 +278,7 @@ mod tests {
         counts.state = BatchState::Completed;
         counts.total = 13;
         counts.finished_at = Some(now - TimeDelta::seconds(5));
-        let told = report(&batch, &counts, &seen, now);
+        let told = json!(report(&batch, &counts, Seen::default(), now));
         about(&told, "elapsed_seconds", 5.0);
         about(&told, "remaining_seconds", 0.0);
     }

@@ -13,12 +13,15 @@ use lapidary_schemas::batch_line::OutputLine;
 use lapidary_schemas::{Batch, Progress};
 use lapidary_transport::Results as _;
 use lapidary_transport::results::{Page, ResultsError};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::access::MayRead;
 use super::batch_object::{BatchObject, has_ended};
-use super::body::{Id, Query};
+use super::body::{Id, Limit, Query};
+use super::describe::{EVENTS, JSON, Operation, Output, text};
 use super::error::ApiError;
 use super::found::named_batch;
 use super::limits::{CHANGE_WAIT_MAX, FOLLOWERS_MAX, RESULTS_MAX};
@@ -30,40 +33,100 @@ const DONE: &str = "[DONE]";
 /// Where a client goes on that lost its connection.
 const LAST_EVENT_ID: &str = "last-event-id";
 
+/// A page of results.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct ResultsPage {
+    pub(super) object: &'static str,
+    pub(super) data: Vec<OutputLine>,
+    /// Where the next page begins.
+    pub(super) after: String,
+    /// The batch has not ended, or not all was read.
+    pub(super) has_more: bool,
+}
+
+/// Which results are wanted.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WantedResults {
+    /// How many at most.
+    #[serde(default)]
+    limit: Limit<RESULTS_MAX, RESULTS_MAX>,
+    /// The cursor of an earlier page.
+    #[serde(default)]
+    after: String,
+    /// In which order.
+    #[serde(default)]
+    order: Order,
+}
+
+/// Orders of results.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Order {
+    /// As they come.
+    #[default]
+    Completion,
+    /// As in the file, as far as every item before them has one.
+    Input,
+}
+
+/// Results, a page of them or as events.
+#[derive(Debug)]
+pub(super) struct Told(Response);
+
+impl IntoResponse for Told {
+    fn into_response(self) -> Response {
+        self.0
+    }
+}
+
+impl Output for Told {
+    fn describe(operation: &mut Operation<'_>) {
+        let page = operation.schema::<ResultsPage>();
+        let events = text(
+            "`results`: a page as its data, and its cursor as its id; `batch`: how it stands; `end`",
+        );
+        operation.answers("200", vec![(JSON, page), (EVENTS, events)]);
+        let description = "The cursor behind which events go on; `Accept: text/event-stream` asks \
+                           for them.";
+        operation.takes_header(LAST_EVENT_ID, description, &json!({"type": "string"}));
+    }
+}
+
 /// Results from a cursor on, also while the batch runs.
 pub(super) async fn show(
     State(gateway): State<Shared>,
     MayRead(tenant): MayRead,
     Id(id): Id,
     headers: HeaderMap,
-    mut query: Query,
-) -> Result<Response, ApiError> {
-    let limit = query.limit(RESULTS_MAX, RESULTS_MAX)?;
-    let after = query.take("after").unwrap_or_default();
-    let in_input_order = in_input_order(query.take("order").as_deref())?;
-    query.end()?;
+    Query(wanted): Query<WantedResults>,
+) -> Result<Told, ApiError> {
+    let (limit, after) = (wanted.limit.0, wanted.after);
     // Asked first: if it had ended by then, a page without results is the last one.
     let (batch, record, counts) = named_batch(&gateway, &tenant, &id).await?;
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let wants_events =
-        text(header::ACCEPT.as_str()).is_some_and(|wanted| wanted.contains("text/event-stream"));
-    if in_input_order {
+        header(header::ACCEPT.as_str()).is_some_and(|wanted| wanted.contains(EVENTS));
+    if wanted.order == Order::Input {
         if wants_events {
             let message = "events come in order of completion, not in that of the file";
             return Err(ApiError::parameter("order", message));
         }
         let page = input_order::page(&gateway.stores, &batch, &counts, &after, limit);
-        return Ok(Json(page.await?).into_response());
+        return Ok(Told(Json(page.await?).into_response()));
     }
     if !wants_events {
         let page = read(&gateway, &batch, &after, limit).await?;
         let has_more = !page.results.is_empty() || !has_ended(&counts);
-        let mut answer = written(&page);
-        answer["object"] = json!("list");
-        answer["has_more"] = json!(has_more);
-        return Ok(Json(answer).into_response());
+        let answer = ResultsPage {
+            object: "list",
+            data: page.results.iter().map(OutputLine::from).collect(),
+            after: page.cursor,
+            has_more,
+        };
+        return Ok(Told(Json(answer).into_response()));
     }
-    let after = text(LAST_EVENT_ID).map_or(after, str::to_owned);
+    let after = header(LAST_EVENT_ID).map_or(after, str::to_owned);
     let place = Arc::clone(&gateway.followers).try_acquire_owned();
     let place = place.map_err(|_| {
         ApiError::busy(format!(
@@ -82,19 +145,7 @@ pub(super) async fn show(
         _place: place,
     };
     let events = Sse::new(events(following)).keep_alive(KeepAlive::default());
-    Ok(events.into_response())
-}
-
-/// Whether the results are wanted in the order of the file, rather than of completion.
-fn in_input_order(order: Option<&str>) -> Result<bool, ApiError> {
-    match order {
-        None | Some("completion") => Ok(false),
-        Some("input") => Ok(true),
-        Some(other) => {
-            let message = format!("`order` is `{other}`, it must be `completion` or `input`");
-            Err(ApiError::parameter("order", message))
-        }
-    }
+    Ok(Told(events.into_response()))
 }
 
 async fn read(
@@ -178,7 +229,7 @@ fn events(following: Following) -> impl Stream<Item = Result<Event, Infallible>>
                 return Some((Ok(Event::default().event("end").data(DONE)), None));
             }
             Err(error) => {
-                let body = error.body().to_string();
+                let body = json!(error.body()).to_string();
                 return Some((Ok(Event::default().event("error").data(body)), None));
             }
         };

@@ -3,6 +3,7 @@
 //! Each gets a new job in the place of the old one, from the batch's manifest. What was replaced is no
 //! result of the batch any more, so asking twice asks once.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -16,12 +17,12 @@ use lapidary_schemas::job::ENVELOPE_VERSION;
 use lapidary_schemas::{Batch, BatchState, FailureCode, Job, JobId, JobResult, Progress};
 use lapidary_transport::results::ResultsError;
 use lapidary_transport::{Queue as _, Results as _};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::access::MaySubmit;
 use super::body::{Id, JsonBody};
-use super::error::ApiError;
+use super::error::{ApiError, Code};
 use super::limits::{
     REPLACING_AT_ONCE, RESULTS_MAX, RETRY_ITEMS_MAX, RETRY_PAGES_MAX, RETRY_WAITING_MAX,
 };
@@ -30,14 +31,28 @@ use super::{Shared, found, ids, manifest};
 use crate::config::Stores;
 
 /// Which items.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Wanted {
+pub(super) struct NewRetry {
     /// Codes of their failures.
+    #[schemars(length(min = 1))]
     codes: Vec<FailureCode>,
     /// Where an earlier call ended.
     #[serde(default)]
     after: String,
+}
+
+/// What was asked again.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub(super) struct RetryObject {
+    object: Cow<'static, str>,
+    batch_id: String,
+    /// How many items.
+    retried: usize,
+    /// Where to go on.
+    after: String,
+    /// There may be more.
+    has_more: bool,
 }
 
 /// Asks items again.
@@ -46,9 +61,9 @@ pub(super) async fn create(
     MaySubmit(tenant): MaySubmit,
     key: Key,
     Id(id): Id,
-    body: JsonBody,
-) -> Result<Json<Value>, ApiError> {
-    let wanted: Wanted = body.read()?;
+    body: JsonBody<NewRetry>,
+) -> Result<Json<RetryObject>, ApiError> {
+    let wanted = body.read()?;
     let bound = key.bind(&tenant, &format!("batches/{id}/retry"), &body.bytes);
     drop(body);
     if wanted.codes.is_empty() {
@@ -69,8 +84,8 @@ async fn make(
     gateway: Shared,
     tenant: String,
     id: String,
-    wanted: Wanted,
-) -> Result<(String, Value), ApiError> {
+    wanted: NewRetry,
+) -> Result<(String, RetryObject), ApiError> {
     let now = Utc::now();
     let (batch, _, counts) = found::named_batch(&gateway, &tenant, &id).await?;
     refuse_if_over(&batch, &counts, now)?;
@@ -107,14 +122,15 @@ async fn make(
         retried += retry.page(&page.results).await?;
         cursor = page.cursor;
     }
-    let answer = json!({
-        "object": "batch.retry",
-        "batch_id": ids::of_batch(batch.id),
-        "retried": retried,
-        "after": cursor,
-        "has_more": has_more,
-    });
-    Ok((answer.to_string(), answer))
+    let answer = RetryObject {
+        object: "batch.retry".into(),
+        batch_id: ids::of_batch(batch.id),
+        retried,
+        after: cursor,
+        has_more,
+    };
+    let written = serde_json::to_string(&answer).map_err(|error| ApiError::fault(&error))?;
+    Ok((written, answer))
 }
 
 /// Items of a batch whose time is over are not asked again: nobody would begin them.
@@ -133,7 +149,7 @@ fn refuse_if_over(batch: &Batch, counts: &Progress, now: DateTime<Utc>) -> Resul
     let id = ids::of_batch(batch.id);
     Err(ApiError::new(
         StatusCode::CONFLICT,
-        "batch_ended",
+        Code::BatchEnded,
         format!("batch `{id}` {why}, its requests cannot be retried"),
     ))
 }

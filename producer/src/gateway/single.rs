@@ -1,10 +1,11 @@
 //! Single requests: checked, put on the queue as interactive jobs, and waited for.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::http::StatusCode;
 use chrono::{DateTime, TimeDelta, Utc};
-use lapidary_schemas::chat_body::read_chat_body;
+use lapidary_schemas::chat_body::{ChatBody, read_chat_body};
 use lapidary_schemas::job::ENVELOPE_VERSION;
 use lapidary_schemas::limits::ATTEMPTS_DEFAULT;
 use lapidary_schemas::validate::validate_job;
@@ -14,11 +15,13 @@ use lapidary_schemas::{
 use lapidary_transport::media::MediaError;
 use lapidary_transport::results::JobState;
 use lapidary_transport::{Lane, Media as _, Queue as _, Results as _};
-use serde_json::Value;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::Deserialize;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::body::JsonBody;
-use super::error::ApiError;
+use super::error::{ApiError, Code};
 use super::traced::Traced;
 use super::{Gateway, Shared};
 use crate::submission::{INLINE_REQUEST_BYTES_MAX, Keeper, named_media, served};
@@ -36,10 +39,40 @@ pub(super) struct Asked {
     trace: Option<TraceContext>,
 }
 
+/// The body of a chat completion as it is written: that of batches, and whether the answer is told as
+/// it comes.
+#[derive(Debug, Deserialize)]
+#[serde(transparent)]
+pub(super) struct AskedBody(Value);
+
+impl JsonSchema for AskedBody {
+    fn schema_name() -> Cow<'static, str> {
+        "ChatCompletionRequest".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = ChatBody::json_schema(generator);
+        let yes_or_no = json!({"type": ["boolean", "null"]});
+        schema.ensure_object();
+        if let Some(fields) = schema.get_mut("properties").and_then(Value::as_object_mut) {
+            let options = json!({
+                "type": ["object", "null"],
+                "properties": {"include_usage": yes_or_no},
+            });
+            fields.insert("stream".to_owned(), yes_or_no);
+            fields.insert("stream_options".to_owned(), options);
+        }
+        schema
+    }
+}
+
 impl Asked {
     /// Reads the body of a chat completion, which is part of a trace.
-    pub(super) fn read(body: &JsonBody, Traced(trace): Traced) -> Result<Self, ApiError> {
-        let mut value: Value = body.read()?;
+    pub(super) fn read(
+        body: &JsonBody<AskedBody>,
+        Traced(trace): Traced,
+    ) -> Result<Self, ApiError> {
+        let AskedBody(mut value) = body.read()?;
         let (stream, options) = match value.as_object_mut() {
             Some(fields) => (fields.remove("stream"), fields.remove("stream_options")),
             None => (None, None),
@@ -106,7 +139,7 @@ impl Gateway {
         let workers = self.stores.results.workers().await?;
         let policy = served(&workers, &asked.model).ok_or_else(|| {
             let message = format!("no worker serves the model `{}`", asked.model);
-            ApiError::new(StatusCode::NOT_FOUND, "model_not_found", message)
+            ApiError::new(StatusCode::NOT_FOUND, Code::ModelNotFound, message)
         })?;
         let policy = self.ceiling.lower(policy);
         let id = JobId::new(now);

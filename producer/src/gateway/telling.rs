@@ -43,7 +43,7 @@ impl Telling {
     fn end(&mut self, result: &JobResult) -> Vec<Option<Value>> {
         let line = OutputLine::from(result);
         let Some(response) = line.response.filter(|_| result.status == Status::Succeeded) else {
-            return vec![Some(failure(result).body()), None];
+            return vec![Some(json!(failure(result).body())), None];
         };
         let mut news = self.text(result.text.as_deref().unwrap_or_default());
         let calls = result.tool_calls.iter().enumerate();

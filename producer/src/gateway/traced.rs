@@ -6,8 +6,10 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use lapidary_schemas::TraceContext;
 use lapidary_schemas::trace::TRACEPARENT;
+use serde_json::json;
 
 use super::Shared;
+use super::describe::{Input, Operation};
 
 /// Where in which trace the client is, if it says so.
 #[derive(Debug, Clone, Copy)]
@@ -22,5 +24,12 @@ impl FromRequestParts<Shared> for Traced {
         let first = written.next().filter(|_| written.next().is_none());
         let context = first.and_then(|header| TraceContext::parse(header.to_str().ok()?));
         Ok(Self(context))
+    }
+}
+
+impl Input for Traced {
+    fn describe(operation: &mut Operation<'_>) {
+        let description = "The trace that it is part of, as W3C's Trace Context writes it; anything else is passed over.";
+        operation.takes_header(TRACEPARENT, description, &json!({"type": "string"}));
     }
 }

@@ -1,5 +1,6 @@
 //! `POST /v1/files`: a file of requests, checked line by line while it arrives.
 
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{FromRequest, Request, State};
 use axum::http::HeaderMap;
 use chrono::{DateTime, Utc};
 use futures::stream;
@@ -15,11 +16,13 @@ use lapidary_schemas::metrics::{self, number};
 use lapidary_schemas::{BatchId, MediaRef};
 use lapidary_transport::Media as _;
 use multer::{Field, Multipart};
+use serde_json::json;
 use tokio_util::io::StreamReader;
 
 use super::access::MaySubmit;
+use super::describe::{Input, Operation};
 use super::error::ApiError;
-use super::files::{self, FileObject};
+use super::files::{self, FileObject, PURPOSE};
 use super::form::{self, next_chunk, next_part, text, too_slow};
 use super::ids::FileId;
 use super::limits::{FILE_ITEMS_MAX, FILE_KEPT_S, FILENAME_BYTES_MAX, UPLOAD_TIME_MAX};
@@ -29,8 +32,49 @@ use super::{Gateway, Shared};
 use crate::catalogue::{self, FileRecord};
 use crate::submission::{self, Submission, Terms};
 
+/// Parts of an upload.
+const FILE_PART: &str = "file";
+const PURPOSE_PART: &str = "purpose";
+const ANCHOR_PART: &str = "expires_after[anchor]";
+const SECONDS_PART: &str = "expires_after[seconds]";
+/// From when on the seconds count for which a file is kept.
+const ANCHOR: &str = "created_at";
 /// Name of a file that was sent without one.
 const NAMELESS: &str = "requests.jsonl";
+
+/// A file on its way in.
+#[derive(Debug)]
+pub(super) struct Sending(Body);
+
+impl FromRequest<Shared> for Sending {
+    type Rejection = Infallible;
+
+    async fn from_request(request: Request, _: &Shared) -> Result<Self, Infallible> {
+        Ok(Self(request.into_body()))
+    }
+}
+
+impl Input for Sending {
+    fn describe(operation: &mut Operation<'_>) {
+        let (min, max) = (FILE_KEPT_S.start(), FILE_KEPT_S.end());
+        let form = json!({
+            "type": "object",
+            "properties": {
+                PURPOSE_PART: {"const": PURPOSE},
+                FILE_PART: {
+                    "type": "string",
+                    "format": "binary",
+                    "description": "JSON lines, each a request.",
+                },
+                ANCHOR_PART: {"const": ANCHOR},
+                SECONDS_PART: {"type": "integer", "minimum": min, "maximum": max},
+            },
+            "required": [PURPOSE_PART, FILE_PART],
+            "additionalProperties": false,
+        });
+        operation.takes_body(vec![(form::KIND, form)]);
+    }
+}
 
 /// Takes a file of requests.
 pub(super) async fn create(
@@ -38,7 +82,7 @@ pub(super) async fn create(
     MaySubmit(tenant): MaySubmit,
     key: Key,
     headers: HeaderMap,
-    body: Body,
+    Sending(body): Sending,
 ) -> Result<Json<FileObject>, ApiError> {
     let _turn = gateway.turn().await?;
     let taken = Arc::new(AtomicU64::new(0));
@@ -95,22 +139,22 @@ impl Upload<'_> {
         while let Some(part) = next_part(parts).await? {
             let name = part.name().unwrap_or_default().to_owned();
             match name.as_str() {
-                "file" if self.received.is_some() => {
+                FILE_PART if self.received.is_some() => {
                     return Err(ApiError::parameter("file", "there is more than one `file`"));
                 }
-                "file" => self.file(part).await?,
-                "purpose" => {
+                FILE_PART => self.file(part).await?,
+                PURPOSE_PART => {
                     check_purpose(&text(part).await?)?;
                     self.has_purpose = true;
                 }
-                "expires_after[anchor]" => {
+                ANCHOR_PART => {
                     let anchor = text(part).await?;
-                    if anchor != "created_at" {
-                        let message = format!("it is `{anchor}`, it must be `created_at`");
-                        return Err(ApiError::parameter("expires_after[anchor]", message));
+                    if anchor != ANCHOR {
+                        let message = format!("it is `{anchor}`, it must be `{ANCHOR}`");
+                        return Err(ApiError::parameter(ANCHOR_PART, message));
                     }
                 }
-                "expires_after[seconds]" => self.kept_s = kept_s(&text(part).await?)?,
+                SECONDS_PART => self.kept_s = kept_s(&text(part).await?)?,
                 _ => {
                     let message = format!("`{name}` is no part of an upload");
                     return Err(ApiError::invalid(message));
@@ -186,10 +230,10 @@ impl Upload<'_> {
 }
 
 fn check_purpose(purpose: &str) -> Result<(), ApiError> {
-    if purpose == "batch" {
+    if purpose == PURPOSE {
         return Ok(());
     }
-    let message = format!("`purpose` is `{purpose}`, only `batch` is served");
+    let message = format!("`purpose` is `{purpose}`, only `{PURPOSE}` is served");
     Err(ApiError::parameter("purpose", message))
 }
 
@@ -200,7 +244,7 @@ fn kept_s(written: &str) -> Result<u64, ApiError> {
         .ok_or_else(|| {
             let (min, max) = (FILE_KEPT_S.start(), FILE_KEPT_S.end());
             let message = format!("it is `{written}`, it must be from {min} to {max}");
-            ApiError::parameter("expires_after[seconds]", message)
+            ApiError::parameter(SECONDS_PART, message)
         })
 }
 

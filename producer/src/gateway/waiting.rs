@@ -1,4 +1,5 @@
-//! Looking at the jobs that somebody waits for: all in one question to the store, however many wait.
+//! Looking at the jobs that somebody waits for: all in one question to the store, however many wait, when
+//! it tells that one may have changed.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,7 +11,7 @@ use lapidary_transport::{AnyResults, Results as _};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::limits::{LOOK_AGAIN_AFTER, LOOK_EVERY};
+use super::limits::{LOOK_AGAIN_AFTER, LOOK_REST, NOTICE_WAIT_MAX};
 
 /// The jobs that somebody waits for; as many as there are connections at most.
 #[derive(Debug, Default)]
@@ -33,27 +34,43 @@ impl Waiting {
         states
     }
 
-    /// Looks while somebody waits, until `end`.
+    /// Looks while somebody waits, whenever a job may have changed, until `end`.
     pub(super) async fn run(&self, results: &AnyResults, end: &CancellationToken) {
         let looking = async {
             loop {
-                let jobs = self.jobs();
-                if jobs.is_empty() {
+                while self.jobs().is_empty() {
                     self.more.notified().await;
-                    continue;
                 }
-                let pause = match self.look(results, &jobs).await {
-                    Ok(()) => LOOK_EVERY,
-                    Err(error) => {
-                        tracing::warn!(%error, "jobs that are waited for cannot be looked at");
-                        LOOK_AGAIN_AFTER
-                    }
-                };
-                tokio::time::sleep(pause).await;
+                if let Err(error) = self.look_when_told(results).await {
+                    tracing::warn!(%error, "nobody tells when jobs change that are waited for");
+                    tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+                }
             }
         };
         end.run_until_cancelled(looking).await;
         self.watched().clear();
+    }
+
+    /// Looks after each notice, until nobody waits, or none has come for long: then what brings them may
+    /// be broken.
+    async fn look_when_told(&self, results: &AnyResults) -> Result<(), ResultsError> {
+        let notices = results.notices().await;
+        // Listening first: what changes after the look is told.
+        self.look(results, &self.jobs()).await?;
+        let mut notices = notices?;
+        while !self.jobs().is_empty() {
+            tokio::time::sleep(LOOK_REST).await;
+            tokio::select! {
+                there_are = notices.changed() => if !there_are {
+                    return Ok(());
+                },
+                // What somebody waits for from now on may be finished already.
+                () = self.more.notified() => {}
+                () = tokio::time::sleep(NOTICE_WAIT_MAX) => return Ok(()),
+            }
+            self.look(results, &self.jobs()).await?;
+        }
+        Ok(())
     }
 
     /// Those that are waited for still.

@@ -2,13 +2,14 @@
 
 use lapidary_schemas::Failure;
 use lapidary_schemas::batch_line::{BATCH_URL, InputLine};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::IgnoredAny;
 
 use super::LINE_BYTES_MAX;
 
 /// One mistake.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct Mistake {
     /// Its kind.
     pub(crate) code: &'static str,

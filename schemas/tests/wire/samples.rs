@@ -311,6 +311,7 @@ pub(crate) fn manifest_item() -> ManifestItem {
 pub(crate) fn progress() -> Progress {
     Progress {
         state: BatchState::Completed,
+        paused: false,
         total: 100,
         fed: 100,
         succeeded: 90,

@@ -7,7 +7,7 @@ use lapidary_schemas::{Class, JobId, Status};
 
 use super::samples::{dead, done, ended, item, job, jobs, result};
 use super::{Case, ResultsEnvironment, cases, samples};
-use crate::results::{Begin, JobState, Put, Results, ResultsError};
+use crate::results::{Begin, JobState, Notices, Put, Results, ResultsError};
 
 pub(super) fn cases<E: ResultsEnvironment>() -> Vec<Case<E>> {
     cases![
@@ -23,8 +23,49 @@ pub(super) fn cases<E: ResultsEnvironment>() -> Vec<Case<E>> {
         registered_jobs_that_nobody_began_are_stale,
         a_job_of_a_batch_nobody_knows_is_recorded,
         text_grows_by_offset,
+        who_waits_for_single_jobs_is_told,
         dead_letters_are_listed_shown_and_taken_once,
     ]
+}
+
+/// A notice that comes.
+async fn told(notices: &mut Notices) {
+    let notice = tokio::time::timeout(Duration::from_secs(10), notices.changed());
+    assert!(notice.await.unwrap(), "no more notices come");
+}
+
+async fn who_waits_for_single_jobs_is_told<E: ResultsEnvironment>(environment: &E) {
+    let (results, other) = (environment.open().await, environment.open().await);
+    let jobs = jobs("m", 2);
+    let mut notices = other.notices().await.unwrap();
+    results.register(&jobs).await.unwrap();
+    assert_eq!(begin(&results, &jobs[0]).await, Begin::Attempt(1));
+    // What was told before anybody listened is heard all the same, and as often as may be as one.
+    for (offset, text) in [(0, "a"), (1, "b")] {
+        results
+            .append_tokens(jobs[0].id, offset, text)
+            .await
+            .unwrap();
+    }
+    told(&mut notices).await;
+    let has = |job: JobId, wanted: fn(&JobState) -> bool| {
+        let other = &other;
+        async move { state(other, job).await.is_some_and(|state| wanted(&state)) }
+    };
+    let is_told =
+        |state: &JobState| matches!(state, JobState::Running { partial, .. } if partial == "ab");
+    let is_done = |state: &JobState| matches!(state, JobState::Finished(_));
+    while !has(jobs[0].id, is_told).await {
+        told(&mut notices).await;
+    }
+    results.put_once(&[done(&jobs[0])]).await.unwrap();
+    while !has(jobs[0].id, is_done).await {
+        told(&mut notices).await;
+    }
+    results.cancel_jobs(&[jobs[1].id]).await.unwrap();
+    while !has(jobs[1].id, is_done).await {
+        told(&mut notices).await;
+    }
 }
 
 /// Begins one job and answers what was said.

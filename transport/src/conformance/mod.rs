@@ -17,6 +17,7 @@ mod environment;
 mod feeding;
 mod jobs;
 mod media;
+mod pausing;
 mod racing;
 mod records;
 pub mod samples;
@@ -74,6 +75,7 @@ where
     let cases = [
         jobs::cases(),
         cancelling::cases(),
+        pausing::cases(),
         batches::cases(),
         feeding::cases(),
         elections::cases(),

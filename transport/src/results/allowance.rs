@@ -6,6 +6,9 @@ use std::time::Duration;
 /// the limit within any window, and a sixtieth of it longer at most.
 pub(super) const SLOTS: u64 = 60;
 
+const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
+
 /// At most `limit` within any stretch of `window`, whoever takes it through whichever handle.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Allowance {
@@ -22,6 +25,8 @@ pub struct Allowance {
 pub struct Taken {
     /// It was taken.
     pub allowed: bool,
+    /// What is taken by now, of all within the window.
+    pub taken: u64,
     /// What is left.
     pub remaining: u64,
     /// Time until all of it is there again if nobody takes more.
@@ -31,6 +36,27 @@ pub struct Taken {
 }
 
 impl Allowance {
+    /// More than anybody can take.
+    pub const UNLIMITED: u64 = u64::MAX >> 1;
+
+    /// The tokens that a tenant's requests read and write in a day.
+    pub fn tokens(tenant: &str, limit: u64) -> Self {
+        Self {
+            name: format!("tokens:{tenant}"),
+            limit,
+            window: DAY,
+        }
+    }
+
+    /// The submissions that a tenant makes in an hour.
+    pub fn requests(tenant: &str, limit: u64) -> Self {
+        Self {
+            name: format!("requests:{tenant}"),
+            limit,
+            window: HOUR,
+        }
+    }
+
     /// Milliseconds of a slot.
     pub(super) fn slot_ms(&self) -> u64 {
         let window_ms = u64::try_from(self.window.as_millis()).unwrap_or(u64::MAX);
@@ -58,7 +84,7 @@ impl Allowance {
             Duration::from_millis(at.saturating_sub(now_ms))
         };
         let mut total: u64 = spent.iter().map(|(_, amount)| amount).sum();
-        let remaining = left_of(total);
+        let (taken, remaining) = (total, left_of(total));
         let whole_after = spent
             .last()
             .map_or(Duration::ZERO, |last| free_after(last.0));
@@ -74,6 +100,7 @@ impl Allowance {
         }
         Taken {
             allowed,
+            taken,
             remaining,
             whole_after,
             enough_after,
@@ -98,7 +125,8 @@ mod tests {
         let now_ms = 140_500;
         let seen = |cost, allowed| allowance.taken(cost, allowed, &spent, now_ms);
         let taken = seen(1, true);
-        assert_eq!((taken.remaining, taken.enough_after), (1, Duration::ZERO));
+        assert_eq!((taken.taken, taken.remaining), (9, 1));
+        assert_eq!(taken.enough_after, Duration::ZERO);
         assert_eq!(taken.whole_after, Duration::from_millis(191_000 - now_ms));
         let soon = Duration::from_millis(161_000 - now_ms);
         assert_eq!(seen(6, false).enough_after, soon);

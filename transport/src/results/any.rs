@@ -8,8 +8,8 @@ use lapidary_schemas::{Batch, BatchId, Job, JobId, JobResult, Progress, WorkerIn
 
 use super::redis::RedisResults;
 use super::{
-    Allowance, Begin, DeadLetter, EmbeddedResults, FeedPosition, Finished, JobState, Lease, Page,
-    Put, Record, Results, ResultsError, Taken,
+    Allowance, Begin, DeadLetter, EmbeddedResults, FeedPosition, Finished, JobState, Lease,
+    Notices, Page, Put, Record, Results, ResultsError, Taken,
 };
 use crate::media::AnyMedia;
 
@@ -110,6 +110,10 @@ impl Results for AnyResults {
         chosen!(self, store => store.expire_batch(batch))
     }
 
+    async fn pause_batch(&self, batch: BatchId, paused: bool) -> Result<bool, ResultsError> {
+        chosen!(self, store => store.pause_batch(batch, paused))
+    }
+
     async fn feed_position(&self, batch: BatchId) -> Result<FeedPosition, ResultsError> {
         chosen!(self, store => store.feed_position(batch))
     }
@@ -158,6 +162,10 @@ impl Results for AnyResults {
 
     async fn get(&self, jobs: &[JobId]) -> Result<Vec<Option<JobState>>, ResultsError> {
         chosen!(self, store => store.get(jobs))
+    }
+
+    async fn notices(&self) -> Result<Notices, ResultsError> {
+        chosen!(self, store => store.notices())
     }
 
     async fn cancel_jobs(&self, jobs: &[JobId]) -> Result<Vec<bool>, ResultsError> {

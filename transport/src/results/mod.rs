@@ -6,6 +6,7 @@
 mod allowance;
 mod any;
 mod embedded;
+mod notices;
 
 pub mod redis;
 
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use allowance::{Allowance, Taken};
 pub use any::AnyResults;
 pub use embedded::EmbeddedResults;
+pub use notices::Notices;
 
 /// Bytes of results in one page.
 const PAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -79,6 +81,9 @@ pub enum Begin {
     Attempt(u32),
     /// It has its result already; only settle it.
     Finished,
+    /// Its batch is paused: whoever has it lets go of it, for it is published again once the batch goes
+    /// on. It is not begun.
+    Paused,
     /// It, or its batch, was cancelled or its batch expired; its result, which says so, is stored in
     /// this very step.
     Cancelled,
@@ -151,6 +156,8 @@ pub struct FeedPosition {
     pub offset: u32,
     /// Items fed and not finished.
     pub outstanding: u64,
+    /// Nothing is fed until it is resumed.
+    pub paused: bool,
 }
 
 /// One page of a batch's results in order of completion.
@@ -278,6 +285,14 @@ pub trait Results: Send + Sync {
         batch: BatchId,
     ) -> impl Future<Output = Result<bool, ResultsError>> + Send;
 
+    /// Pauses an unfinished batch, or resumes it: while it is paused none of its items is begun; those
+    /// that run go on. Doing it again is the same. `Ok(false)` if it had ended.
+    fn pause_batch(
+        &self,
+        batch: BatchId,
+        paused: bool,
+    ) -> impl Future<Output = Result<bool, ResultsError>> + Send;
+
     /// Ends a batch whose deadline has passed: items not begun count as expired at once.
     fn expire_batch(
         &self,
@@ -356,6 +371,10 @@ pub trait Results: Send + Sync {
         &self,
         jobs: &[JobId],
     ) -> impl Future<Output = Result<Vec<Option<JobState>>, ResultsError>> + Send;
+
+    /// Notices of jobs that belong to no batch, from now on: that there is more text of one, or that it
+    /// has its result.
+    fn notices(&self) -> impl Future<Output = Result<Notices, ResultsError>> + Send;
 
     /// Cancels jobs: those not begun get their result at once, a running one when its worker
     /// notices. Finished ones stay as they are. Answers in order: whether it was still unfinished;

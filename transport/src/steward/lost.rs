@@ -60,16 +60,21 @@ impl<Q: Queue, R: Results, M: Media> Steward<Q, R, M> {
         };
         let patience = watch.patience(self.options.lost_after);
         let (moved_at, under_way) = (watch.moved_at, watch.search_next);
-        if position.outstanding == 0 || !is_due(Some(moved_at), patience, now) {
+        if position.outstanding == 0 || position.paused {
             return Ok(());
         }
-        let lane = Lane::Jobs {
-            model: batch.model.clone(),
-            class: batch.class,
-        };
-        let busy = self.queue.depth(&lane).await? > 0;
-        if busy && !is_due(Some(moved_at), patience * BUSY_FACTOR, now) {
-            return Ok(());
+        if !watch.was_resumed() {
+            if !is_due(Some(moved_at), patience, now) {
+                return Ok(());
+            }
+            let lane = Lane::Jobs {
+                model: batch.model.clone(),
+                class: batch.class,
+            };
+            let busy = self.queue.depth(&lane).await? > 0;
+            if busy && !is_due(Some(moved_at), patience * BUSY_FACTOR, now) {
+                return Ok(());
+            }
         }
         let last = match under_way {
             Some(index) => index,

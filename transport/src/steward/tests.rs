@@ -382,6 +382,46 @@ async fn jobs_that_the_queue_lost_are_published_again() {
 }
 
 #[tokio::test]
+async fn a_paused_batch_rests_and_what_was_let_go_comes_back_at_once() {
+    let bench = Bench::open().await;
+    let mut steward = bench.steward("a", 6);
+    let paused = bench.batch("acme", 12, 5).await;
+    assert_eq!(steward.tick(Utc::now()).await.fed, 6);
+    assert!(bench.results.pause_batch(paused, true).await.unwrap());
+    // Workers let go of what is on the queue, and the tenant's other batches have all of its window.
+    assert_eq!(bench.work(4).await.len(), 4);
+    let other = bench.batch("acme", 6, 6).await;
+    let report = steward.tick(after(1)).await;
+    assert_eq!(
+        (report.fed, report.outstanding, report.hungry),
+        (6, 6, true)
+    );
+    assert_eq!(bench.work(100).await.len(), 2 + 6);
+    assert_eq!(bench.results_of(other).await.len(), 6);
+    // It is not lost, however long it rests.
+    let report = steward.tick(after(10_000)).await;
+    assert_eq!(
+        (report.fed, report.republished, report.hungry),
+        (0, 0, false)
+    );
+    assert_eq!(bench.results_of(paused).await.len(), 0);
+
+    assert!(bench.results.pause_batch(paused, false).await.unwrap());
+    assert_eq!(steward.tick(after(10_003)).await.republished, 6);
+    let mut jobs = bench.work(100).await;
+    let report = steward.tick(after(10_006)).await;
+    assert_eq!((report.fed, report.republished), (6, 0));
+    jobs.extend(bench.work(100).await);
+    assert_eq!(jobs.len(), 12);
+    assert_eq!(bench.results_of(paused).await.len(), 12);
+    let counts = bench.results.progress(paused).await.unwrap();
+    assert_eq!(
+        (counts.state, counts.succeeded),
+        (BatchState::Completed, 12)
+    );
+}
+
+#[tokio::test]
 async fn a_job_that_workers_die_on_is_given_up() {
     let bench = Bench::open().await;
     let id = bench.batch("acme", 1, 1).await;

@@ -32,6 +32,10 @@ pub(super) struct Watch {
     searches: u32,
     /// The shard where the search for lost jobs goes on, if it is under way.
     pub(super) search_next: Option<u32>,
+    /// It was paused when it was last seen.
+    paused: bool,
+    /// It was resumed: what workers let go of meanwhile is to be found.
+    resumed: bool,
 }
 
 impl Watch {
@@ -43,11 +47,15 @@ impl Watch {
             rests_until: None,
             searches: 0,
             search_next: None,
+            paused: false,
+            resumed: false,
         }
     }
 
     /// Notes where the batch stands.
     pub(super) fn saw(&mut self, position: &FeedPosition, now: DateTime<Utc>) {
+        self.resumed |= self.paused && !position.paused;
+        self.paused = position.paused;
         let shard = position.shard.as_ref().map(|shard| shard.index);
         let mark = (shard, position.offset, position.outstanding);
         if self.mark != Some(mark) {
@@ -80,6 +88,11 @@ impl Watch {
         self.rests_until.is_some_and(|until| now < until)
     }
 
+    /// Whether it was resumed, and not searched since.
+    pub(super) fn was_resumed(&self) -> bool {
+        self.resumed
+    }
+
     /// How long it must not have moved until its jobs are looked for: longer each time.
     pub(super) fn patience(&self, lost_after: Duration) -> Duration {
         lost_after * (1 << self.searches.min(DOUBLINGS_MAX))
@@ -89,6 +102,7 @@ impl Watch {
     pub(super) fn searched(&mut self, now: DateTime<Utc>) {
         self.moved_at = now;
         self.searches += 1;
+        self.resumed = false;
         self.search_next = None;
     }
 }

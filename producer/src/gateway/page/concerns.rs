@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::TimeDelta;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::super::ids;
@@ -16,7 +17,7 @@ const ENDED_SPOKEN_OF: TimeDelta = TimeDelta::minutes(15);
 const FAILURES_PERCENT: [u64; 2] = [5, 50];
 
 /// How bad it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Level {
     /// Work stands still or is lost.
@@ -26,8 +27,9 @@ pub(crate) enum Level {
 }
 
 /// What it is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "ConcernKind")]
 pub(crate) enum Kind {
     /// A store does not answer.
     StoreAway,
@@ -42,7 +44,7 @@ pub(crate) enum Kind {
 }
 
 /// One thing to look at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct Concern {
     pub(super) kind: Kind,
     pub(super) level: Level,
@@ -86,7 +88,8 @@ pub(crate) fn concerns(look: &Look, batches: &[&Seen], is_operator: bool) -> Vec
 /// Requests that are not through, by model.
 fn waiting<'a>(look: &'a Look, batches: &[&'a Seen], is_operator: bool) -> BTreeMap<&'a str, u64> {
     let mut waiting: BTreeMap<&str, u64> = BTreeMap::new();
-    for seen in batches.iter().filter(|seen| !seen.has_ended()) {
+    let going = |seen: &&&Seen| !seen.has_ended() && !seen.counts.paused;
+    for seen in batches.iter().filter(going) {
         let left = seen.counts.total.saturating_sub(seen.counts.finished());
         *waiting.entry(&seen.batch.model).or_default() += left;
     }

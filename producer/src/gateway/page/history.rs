@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use chrono::{DateTime, Utc};
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::super::limits::{STRETCH_S, STRETCHES_MAX};
 
@@ -44,6 +45,20 @@ pub(super) struct History {
     stretches: VecDeque<(u64, BTreeMap<String, Flow>)>,
 }
 
+/// The stretches as columns.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "History")]
+pub(super) struct Columns {
+    /// Seconds of a stretch.
+    stretch_s: u64,
+    begins_at: u64,
+    succeeded: Vec<u64>,
+    failed: Vec<u64>,
+    output_tokens: Vec<u64>,
+    seconds_median: Vec<Option<f64>>,
+    seconds_p95: Vec<Option<f64>>,
+}
+
 /// The number of the stretch of a moment.
 fn number(at: DateTime<Utc>) -> u64 {
     u64::try_from(at.timestamp()).unwrap_or(0) / STRETCH_S
@@ -72,7 +87,7 @@ impl History {
     }
 
     /// The stretches that are over at `at`, of one tenant or of all, as columns.
-    pub(super) fn columns(&self, tenant: Option<&str>, at: DateTime<Utc>) -> Value {
+    pub(super) fn columns(&self, tenant: Option<&str>, at: DateTime<Utc>) -> Columns {
         let end = number(at);
         let since = self.since.unwrap_or(end);
         let begin = since.max(end.saturating_sub(STRETCHES_MAX as u64));
@@ -84,15 +99,15 @@ impl History {
             let seconds = flows.iter().map(|flow| flow.percentile(percent));
             seconds.collect::<Vec<_>>()
         };
-        json!({
-            "stretch_s": STRETCH_S,
-            "begins_at": begin * STRETCH_S,
-            "succeeded": column(|flow| flow.succeeded),
-            "failed": column(|flow| flow.failed),
-            "output_tokens": column(|flow| flow.tokens),
-            "seconds_median": percentile(50),
-            "seconds_p95": percentile(95),
-        })
+        Columns {
+            stretch_s: STRETCH_S,
+            begins_at: begin * STRETCH_S,
+            succeeded: column(|flow| flow.succeeded),
+            failed: column(|flow| flow.failed),
+            output_tokens: column(|flow| flow.tokens),
+            seconds_median: percentile(50),
+            seconds_p95: percentile(95),
+        }
     }
 
     fn flow(&self, tenant: Option<&str>, number: u64) -> Flow {
@@ -111,6 +126,8 @@ impl History {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn at(seconds: i64) -> DateTime<Utc> {
@@ -132,12 +149,12 @@ mod tests {
         history.add("a", at(1), &flow(2, &[1.0, 3.0, 2.0]));
         history.add("b", at(4), &flow(1, &[]));
         history.add("a", at(11), &flow(4, &[]));
-        let all = history.columns(None, at(15));
+        let all = json!(history.columns(None, at(15)));
         assert_eq!(all["succeeded"], json!([3, 0, 4]));
         assert_eq!(all["seconds_median"], json!([2.0, null, null]));
         assert_eq!(all["seconds_p95"], json!([3.0, null, null]));
         assert_eq!(all["begins_at"], 1_800_000_000);
-        let of_b = history.columns(Some("b"), at(14));
+        let of_b = json!(history.columns(Some("b"), at(14)));
         assert_eq!(of_b["succeeded"], json!([1, 0]));
     }
 
@@ -151,9 +168,6 @@ mod tests {
         }
         assert!(history.stretches.len() <= STRETCHES_MAX + 1);
         let columns = history.columns(None, at(3 * minutes));
-        assert_eq!(
-            columns["succeeded"].as_array().unwrap().len(),
-            STRETCHES_MAX
-        );
+        assert_eq!(columns.succeeded.len(), STRETCHES_MAX);
     }
 }

@@ -12,13 +12,11 @@ mod served;
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::routing::{get, post};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::Shared;
 use super::limits::WATCHERS_MAX;
+use super::routes::Routes;
 use crate::config::Stores;
 pub(crate) use concerns::concerns;
 use manifests::Manifests;
@@ -54,16 +52,36 @@ impl Page {
 }
 
 /// Every address of it.
-pub(super) fn routes() -> Router<Shared> {
-    Router::new()
-        .route("/", get(served::index))
-        .route("/page/{name}", get(served::file))
-        .route("/v1/overview", get(overview::show))
-        .route("/v1/overview/events", get(overview::events))
-        .route("/v1/batches/{id}/latest", get(results::latest))
-        .route("/v1/results/{id}", get(results::show))
-        .route("/v1/media/{reference}", get(results::media))
-        .route("/v1/dead-letters", get(dead::list))
-        .route("/v1/dead-letters/{id}", get(dead::show))
-        .route("/v1/dead-letters/{id}/replay", post(dead::replay))
+pub(super) fn routes(routes: Routes) -> Routes {
+    routes
+        .get("/", "The page", served::index)
+        .get("/page/{name}", "A file of the page", served::file)
+        .get("/v1/overview", "Shows how the place does", overview::show)
+        .get(
+            "/v1/overview/events",
+            "Tells how the place does, as it changes",
+            overview::events,
+        )
+        .get(
+            "/v1/batches/{id}/latest",
+            "Reads a batch's results from the newest back",
+            results::latest,
+        )
+        .get(
+            "/v1/results/{id}",
+            "Shows the result of a job",
+            results::show,
+        )
+        .get("/v1/media/{reference}", "Reads media", results::media)
+        .get("/v1/dead-letters", "Lists jobs that have died", dead::list)
+        .get(
+            "/v1/dead-letters/{id}",
+            "Shows a job that has died",
+            dead::show,
+        )
+        .post(
+            "/v1/dead-letters/{id}/replay",
+            "Brings a job back that has died",
+            dead::replay,
+        )
 }

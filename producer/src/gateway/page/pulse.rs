@@ -119,7 +119,7 @@ impl Seen {
     pub(crate) fn per_second(&self) -> Option<f64> {
         let ((then, before), (now, after)) = (self.marks.front()?, self.marks.back()?);
         let passed = (*now - *then).as_seconds_f64();
-        if passed < 1.0 || self.has_ended() {
+        if passed < 1.0 || self.has_ended() || self.counts.paused {
             return None;
         }
         let done = u32::try_from(after.saturating_sub(*before)).unwrap_or(u32::MAX);
@@ -367,6 +367,7 @@ pub(super) mod tests {
             } else {
                 BatchState::InProgress
             },
+            paused: false,
             total,
             fed: total,
             succeeded,

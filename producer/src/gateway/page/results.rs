@@ -1,6 +1,8 @@
 //! Results as they are kept, the newest first, each with the pictures that it is about; and the bytes of
 //! those pictures.
 
+use std::borrow::Cow;
+
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -17,27 +19,101 @@ use lapidary_schemas::{Batch, BatchId, JobResult, MediaRef, Part, Request};
 use lapidary_transport::media::MediaError;
 use lapidary_transport::results::{JobState, ResultsError};
 use lapidary_transport::{Media as _, Results as _};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::super::access::MayRead;
-use super::super::body::{Id, Query, room};
+use super::super::body::{Id, Limit, Query, number, room};
+use super::super::describe::{Operation, Output, bytes};
 use super::super::error::ApiError;
 use super::super::ids;
 use super::super::limits::{LATEST_DEFAULT, LATEST_MAX, PIECE_BYTES};
+use super::super::media::UNTYPED;
 use super::super::{Gateway, Shared};
 use super::dead::text;
 use crate::catalogue::{self, JobRecord};
+
+/// Which results are wanted.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WantedLatest {
+    /// How many at most.
+    #[serde(default)]
+    limit: Limit<LATEST_DEFAULT, LATEST_MAX>,
+    /// The cursor of an earlier page.
+    #[serde(default)]
+    after: String,
+}
+
+/// Where a result is looked for, if it is not found by its job alone.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WantedResult {
+    /// Its batch.
+    batch_id: Option<String>,
+    /// Its position in the batch.
+    #[serde(default, deserialize_with = "number")]
+    #[schemars(with = "Option<u64>")]
+    item: Option<u64>,
+}
+
+/// A page of results, the newest first.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct LatestPage {
+    object: &'static str,
+    data: Vec<ResultObject>,
+    /// Where the next page begins.
+    after: String,
+    /// There may be older ones.
+    has_more: bool,
+}
+
+/// A result as it is kept, with ids and moments as everywhere here, and the addresses of the pictures
+/// that were asked about.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub(super) struct ResultObject(Value);
+
+impl JsonSchema for ResultObject {
+    fn schema_name() -> Cow<'static, str> {
+        "ResultObject".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = JobResult::json_schema(generator);
+        let changed = json!({
+            "id": {"type": "string"},
+            "object": {"const": "result"},
+            "batch_id": {"type": ["string", "null"]},
+            "finished_at": {"type": "integer"},
+            "pictures": {"type": "array", "items": {"type": "string"}},
+            "request": {"description": "Where one result is shown."},
+            "request_text": {"type": ["string", "null"]},
+        });
+        if let Some(fields) = schema.get_mut("properties").and_then(Value::as_object_mut) {
+            fields.remove(JOB_ID);
+            fields.extend(changed.as_object().cloned().unwrap_or_default());
+        }
+        if let Some(required) = schema.get_mut("required").and_then(Value::as_array_mut) {
+            required.retain(|name| name != JOB_ID);
+            required.extend([json!("id"), json!("object")]);
+        }
+        schema
+    }
+}
+
+/// The field that is called `id` here.
+const JOB_ID: &str = "job_id";
 
 /// Results of a batch from the newest back, also while it runs.
 pub(super) async fn latest(
     State(gateway): State<Shared>,
     MayRead(tenant): MayRead,
     Id(id): Id,
-    mut query: Query,
-) -> Result<Json<Value>, ApiError> {
-    let limit = query.limit(LATEST_DEFAULT, LATEST_MAX)?;
-    let after = query.take("after").unwrap_or_default();
-    query.end()?;
+    Query(wanted): Query<WantedLatest>,
+) -> Result<Json<LatestPage>, ApiError> {
+    let (limit, after) = (wanted.limit.0, wanted.after);
     let stores = &gateway.stores;
     let batch = stores.results.batch(ids::batch(&id)?).await?;
     let batch = batch.filter(|batch| batch.tenant == tenant);
@@ -51,15 +127,15 @@ pub(super) async fn latest(
     let manifests = &gateway.page.manifests;
     let requests = manifests.requests(stores, &batch, &read.results).await?;
     let lines = read.results.iter().zip(&requests);
-    let lines: Vec<_> = lines
+    let data: Vec<_> = lines
         .map(|(result, request)| object(result, request.as_ref()))
         .collect();
-    Ok(Json(json!({
-        "object": "list",
-        "has_more": !lines.is_empty(),
-        "data": lines,
-        "after": read.cursor,
-    })))
+    Ok(Json(LatestPage {
+        object: "list",
+        has_more: !data.is_empty(),
+        data,
+        after: read.cursor,
+    }))
 }
 
 /// One result with its request. An older one of a large batch is found by its batch and its item only.
@@ -67,16 +143,10 @@ pub(super) async fn show(
     State(gateway): State<Shared>,
     MayRead(tenant): MayRead,
     Id(id): Id,
-    mut query: Query,
-) -> Result<Json<Value>, ApiError> {
-    let batch = query.take("batch_id");
-    let batch = batch.as_deref().map(ids::batch).transpose()?;
-    let item = query.take("item").map(|written| {
-        let item = written.parse::<u64>();
-        item.map_err(|_| ApiError::parameter("item", format!("`{written}` is no item of a batch")))
-    });
-    let place = batch.zip(item.transpose()?);
-    query.end()?;
+    Query(wanted): Query<WantedResult>,
+) -> Result<Json<ResultObject>, ApiError> {
+    let batch = wanted.batch_id.as_deref().map(ids::batch).transpose()?;
+    let place = batch.zip(wanted.item);
     let found = find(&gateway, &tenant, &id, place).await?;
     let (result, batch) = found.ok_or_else(|| ApiError::unknown("result of", &id))?;
     let request = match batch {
@@ -92,8 +162,8 @@ pub(super) async fn show(
         }
     };
     let mut shown = object(&result, request.as_ref());
-    shown["request"] = json!(request);
-    shown["request_text"] = json!(request.as_ref().map(text).transpose()?);
+    shown.0["request"] = json!(request);
+    shown.0["request_text"] = json!(request.as_ref().map(text).transpose()?);
     Ok(Json(shown))
 }
 
@@ -130,9 +200,7 @@ async fn find(
     Ok(is_own.then_some((result, batch)))
 }
 
-/// A result as it is kept, with ids and moments as everywhere here, and the addresses of the pictures
-/// that were asked about.
-fn object(result: &JobResult, request: Option<&Request>) -> Value {
+fn object(result: &JobResult, request: Option<&Request>) -> ResultObject {
     let mut object = json!(result);
     object["id"] = json!(ids::of_job(result.job_id));
     object["object"] = json!("result");
@@ -140,9 +208,9 @@ fn object(result: &JobResult, request: Option<&Request>) -> Value {
     object["finished_at"] = json!(result.finished_at.timestamp());
     object["pictures"] = request.into_iter().flat_map(pictures).collect();
     if let Some(fields) = object.as_object_mut() {
-        fields.remove("job_id");
+        fields.remove(JOB_ID);
     }
-    object
+    ResultObject(object)
 }
 
 fn pictures(request: &Request) -> impl Iterator<Item = &str> {
@@ -159,12 +227,28 @@ fn pictures(request: &Request) -> impl Iterator<Item = &str> {
     })
 }
 
+/// Media as it was sent.
+#[derive(Debug)]
+pub(super) struct Sent(Response);
+
+impl IntoResponse for Sent {
+    fn into_response(self) -> Response {
+        self.0
+    }
+}
+
+impl Output for Sent {
+    fn describe(operation: &mut Operation<'_>) {
+        operation.answers("200", vec![("image/*", bytes()), (UNTYPED, bytes())]);
+    }
+}
+
 /// The bytes of something that the tenant has in the media store.
 pub(super) async fn media(
     State(gateway): State<Shared>,
     MayRead(tenant): MayRead,
     Id(written): Id,
-) -> Result<Response, ApiError> {
+) -> Result<Sent, ApiError> {
     let unknown = || ApiError::unknown("media", &written);
     let media: MediaRef = written.parse().map_err(|_| unknown())?;
     let bytes = usize::try_from(media.bytes).unwrap_or(usize::MAX);
@@ -195,7 +279,8 @@ pub(super) async fn media(
         let piece = rest.split_to(rest.len().min(PIECE_BYTES));
         Some((Ok::<_, std::convert::Infallible>(piece), (rest, room)))
     });
-    Ok((headers, Body::from_stream(pieces)).into_response())
+    let answer = (headers, Body::from_stream(pieces));
+    Ok(Sent(answer.into_response()))
 }
 
 /// What a picture is, by its own bytes; anything else is only bytes.
@@ -209,7 +294,7 @@ fn kind(bytes: &[u8]) -> &'static str {
             | ImageFormat::Bmp
             | ImageFormat::Tiff),
         ) => format.to_mime_type(),
-        Ok(_) | Err(_) => "application/octet-stream",
+        Ok(_) | Err(_) => UNTYPED,
     }
 }
 

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::super::Shared;
 use super::super::body::Id;
+use super::super::describe::{Operation, Output, bytes};
 use super::super::error::ApiError;
 use crate::keys;
 
@@ -49,8 +50,26 @@ const FILES: [(&str, &str, &str); 12] = [
 const KEYS: &str = "data-keys=\"asked\"";
 const NO_KEYS: &str = "data-keys=\"none\"";
 
+/// A file of the page.
+#[derive(Debug)]
+pub(super) struct Served(Response);
+
+impl IntoResponse for Served {
+    fn into_response(self) -> Response {
+        self.0
+    }
+}
+
+impl Output for Served {
+    fn describe(operation: &mut Operation<'_>) {
+        let kinds = FILES.into_iter().chain([INDEX]).map(|(_, kind, _)| kind);
+        let contents = kinds.map(|kind| (kind, bytes()));
+        operation.answers("200", contents.collect());
+    }
+}
+
 /// The page.
-pub(super) async fn index(State(gateway): State<Shared>) -> Result<Response, ApiError> {
+pub(super) async fn index(State(gateway): State<Shared>) -> Result<Served, ApiError> {
     let (name, kind, text) = INDEX;
     if gateway.is_local && !keys::any(&gateway.stores.results).await? {
         return Ok(written((name, kind, text.replace(KEYS, NO_KEYS))));
@@ -59,14 +78,14 @@ pub(super) async fn index(State(gateway): State<Shared>) -> Result<Response, Api
 }
 
 /// One of its files.
-pub(super) async fn file(Id(name): Id) -> Result<Response, ApiError> {
+pub(super) async fn file(Id(name): Id) -> Result<Served, ApiError> {
     let found = FILES.into_iter().find(|(known, ..)| *known == name);
     found
         .map(written)
         .ok_or_else(|| ApiError::unknown("file of the page", &name))
 }
 
-fn written<T: IntoResponse>((_, kind, text): (&str, &'static str, T)) -> Response {
+fn written<T: IntoResponse>((_, kind, text): (&str, &'static str, T)) -> Served {
     let headers: [(HeaderName, &str); 5] = [
         (CONTENT_TYPE, kind),
         (CONTENT_SECURITY_POLICY, POLICY),
@@ -75,7 +94,7 @@ fn written<T: IntoResponse>((_, kind, text): (&str, &'static str, T)) -> Respons
         // The next version of the program has another one under the same name.
         (CACHE_CONTROL, "no-cache"),
     ];
-    (headers, text).into_response()
+    Served((headers, text).into_response())
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use lapidary_schemas::BatchId;
 use lapidary_transport::results::{Record, ResultsError};
 use lapidary_transport::{AnyResults, Results as _};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -25,11 +26,15 @@ pub(super) struct Endpoint {
     /// What deliveries are signed with, as it is written.
     pub(super) secret: String,
     pub(super) created_at: DateTime<Utc>,
+    /// Nothing is sent there any more: it said that it is gone.
+    #[serde(default)]
+    pub(super) disabled: bool,
 }
 
 /// How a delivery stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "DeliveryStatus")]
 pub(super) enum Standing {
     /// It will be sent, again perhaps.
     Pending,

@@ -14,11 +14,12 @@ use uuid::Uuid;
 use super::super::batch_object::{self, has_ended};
 use super::super::ids;
 use super::super::limits::{
-    DUE_AT_ONCE, ENDPOINTS_MAX, NOTICE_KEPT, ROUND_EVERY, ROUND_LEASE, SENDING_AGAIN_AFTER,
+    DUE_AT_ONCE, ENDPOINT_KEPT, ENDPOINTS_MAX, NOTICE_KEPT, ROUND_EVERY, ROUND_LEASE,
+    SENDING_AGAIN_AFTER,
 };
 use super::records::{self, Delivery, Due, Endpoint, Standing};
-use super::send::Sender;
-use crate::catalogue;
+use super::send::{Sender, Unsent};
+use crate::catalogue::{self, BatchRecord};
 
 /// What is elected.
 const ELECTION: &str = "webhooks";
@@ -113,7 +114,13 @@ impl Rounds {
             return Ok(());
         }
         let endpoints = catalogue::list::<Endpoint>(results, tenant, None, ENDPOINTS_MAX).await?;
-        for (endpoint, _) in endpoints {
+        let record = catalogue::find::<BatchRecord>(results, tenant, id.0).await?;
+        let named = record.and_then(|record| record.webhooks);
+        let is_told = |id: &Uuid| named.as_ref().is_none_or(|named| named.contains(id));
+        let told = endpoints
+            .into_iter()
+            .filter(|(id, endpoint)| !endpoint.disabled && is_told(id));
+        for (endpoint, _) in told {
             let (id, delivery) = delivery(endpoint, &batch, &counts, now);
             // One that is there was made before the notice could be taken down.
             if catalogue::find::<Delivery>(results, tenant, id)
@@ -126,6 +133,20 @@ impl Rounds {
         records::unnotice(results, id).await
     }
 
+    /// Sends nothing to an endpoint any more.
+    async fn disable(
+        &self,
+        tenant: &str,
+        id: Uuid,
+        endpoint: Endpoint,
+    ) -> Result<(), ResultsError> {
+        let disabled = Endpoint {
+            disabled: true,
+            ..endpoint
+        };
+        catalogue::keep(&self.results, tenant, id, &disabled, ENDPOINT_KEPT).await
+    }
+
     /// Sends a delivery that is due, and writes down what came of it.
     async fn deliver(&self, due: &Due) -> Result<(), ResultsError> {
         let (results, tenant) = (&*self.results, due.tenant.as_str());
@@ -135,11 +156,15 @@ impl Rounds {
         if let Some(mut delivery) = found {
             let endpoint = catalogue::find::<Endpoint>(results, tenant, delivery.endpoint).await?;
             let now = Utc::now();
-            let outcome = match &endpoint {
+            let outcome = match endpoint.filter(|endpoint| !endpoint.disabled) {
                 Some(endpoint) => {
                     let id = ids::of_message(due.delivery);
-                    let sent = self.sender.send(endpoint, &id, &delivery.body, now);
-                    Some(sent.await)
+                    let sent = self.sender.send(&endpoint, &id, &delivery.body, now);
+                    let sent = sent.await;
+                    if sent.as_ref().is_err_and(|unsent| unsent.is_gone) {
+                        self.disable(tenant, delivery.endpoint, endpoint).await?;
+                    }
+                    Some(sent)
                 }
                 None => None,
             };
@@ -165,7 +190,7 @@ fn delivery(
     random.copy_from_slice(&chance[..10]);
     let millis = u64::try_from(ended_at.timestamp_millis()).unwrap_or(0);
     let id = uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid();
-    let event = format!("batch.{}", standing.status);
+    let event = format!("batch.{}", standing.status.as_str());
     let body = json!({
         "type": event,
         "timestamp": ended_at,
@@ -173,7 +198,7 @@ fn delivery(
             "id": ids::of_batch(batch.id),
             "object": "batch",
             "status": standing.status,
-            "request_counts": batch_object::request_counts(counts),
+            "request_counts": batch_object::RequestCounts::from(counts),
         },
     });
     let delivery = Delivery {
@@ -190,12 +215,12 @@ fn delivery(
     (id, delivery)
 }
 
-/// What follows from an attempt; without an outcome, there is no endpoint any more.
-fn conclude(delivery: &mut Delivery, outcome: Option<Result<String, String>>, now: DateTime<Utc>) {
+/// What follows from an attempt; without an outcome, there is no endpoint any more that is sent to.
+fn conclude(delivery: &mut Delivery, outcome: Option<Result<String, Unsent>>, now: DateTime<Utc>) {
     delivery.due_at = None;
     let Some(outcome) = outcome else {
         delivery.standing = Standing::Failed;
-        delivery.outcome = Some("the endpoint was deleted".to_owned());
+        delivery.outcome = Some("the endpoint was deleted or disabled".to_owned());
         return;
     };
     delivery.attempts = delivery.attempts.saturating_add(1);
@@ -204,8 +229,12 @@ fn conclude(delivery: &mut Delivery, outcome: Option<Result<String, String>>, no
             delivery.standing = Standing::Delivered;
             delivery.outcome = Some(outcome);
         }
-        Err(reason) => {
-            delivery.outcome = Some(reason);
+        Err(unsent) if unsent.is_gone => {
+            delivery.standing = Standing::Failed;
+            delivery.outcome = Some(unsent.why);
+        }
+        Err(unsent) => {
+            delivery.outcome = Some(unsent.why);
             let attempt = usize::try_from(delivery.attempts).unwrap_or(usize::MAX);
             match SENDING_AGAIN_AFTER.get(attempt.saturating_sub(1)) {
                 Some(after) => {
@@ -229,6 +258,7 @@ mod tests {
         batch.model = "m".to_owned();
         let counts = Progress {
             state: BatchState::Completed,
+            paused: false,
             total: 2,
             fed: 2,
             succeeded: 1,
@@ -254,12 +284,12 @@ mod tests {
         let (_, mut delivery) = of_a_batch();
         let now = Utc::now();
         for after in SENDING_AGAIN_AFTER {
-            conclude(&mut delivery, Some(Err("no".to_owned())), now);
+            conclude(&mut delivery, Some(Err("no".into())), now);
             assert_eq!(delivery.standing, Standing::Pending);
             let due_in = (delivery.due_at.unwrap() - now).to_std().unwrap();
             assert_eq!(due_in, after);
         }
-        conclude(&mut delivery, Some(Err("no".to_owned())), now);
+        conclude(&mut delivery, Some(Err("no".into())), now);
         assert_eq!(
             (delivery.standing, delivery.due_at),
             (Standing::Failed, None)

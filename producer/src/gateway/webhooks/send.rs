@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use lapidary_schemas::remote;
 use lapidary_transport::tls;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::{Client, Url, header, redirect};
+use reqwest::{Client, StatusCode, Url, header, redirect};
 
 use super::super::limits::{SENDING_TIME_MAX, SENDING_WAIT_MAX};
 use super::records::Endpoint;
@@ -32,6 +32,30 @@ impl Resolve for PublicAddresses {
             let public = remote::public_only(name, found)?;
             Ok(Box::new(public.into_iter()) as Addrs)
         })
+    }
+}
+
+/// Why an endpoint does not have a delivery.
+#[derive(Debug)]
+pub(super) struct Unsent {
+    /// In words.
+    pub(super) why: String,
+    /// It says that there is no such endpoint any more, and will not be.
+    pub(super) is_gone: bool,
+}
+
+impl From<String> for Unsent {
+    fn from(why: String) -> Self {
+        Self {
+            why,
+            is_gone: false,
+        }
+    }
+}
+
+impl From<&str> for Unsent {
+    fn from(why: &str) -> Self {
+        why.to_owned().into()
     }
 }
 
@@ -69,7 +93,7 @@ impl Sender {
         id: &str,
         body: &str,
         now: DateTime<Utc>,
-    ) -> Result<String, String> {
+    ) -> Result<String, Unsent> {
         // The operator may have changed what is allowed since it was registered.
         let url = self.check(&endpoint.url)?;
         let sent_at = now.timestamp();
@@ -87,8 +111,11 @@ impl Sender {
             Ok(answer) if answer.status().is_success() => {
                 Ok(format!("answered {}", answer.status()))
             }
-            Ok(answer) => Err(format!("answered {}", answer.status())),
-            Err(error) => Err(reason(&error.without_url())),
+            Ok(answer) => Err(Unsent {
+                is_gone: answer.status() == StatusCode::GONE,
+                why: format!("answered {}", answer.status()),
+            }),
+            Err(error) => Err(reason(&error.without_url()).into()),
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::results::{PAGE_BYTES_MAX, Page, RECORD_KEPT_S, RETENTION_MIN_S, kept_
 pub(super) struct BatchRow {
     pub(super) n: i64,
     pub(super) state: BatchState,
+    pub(super) paused: bool,
     pub(super) total: i64,
     pub(super) finished: i64,
 }
@@ -43,15 +44,18 @@ fn state_of(name: &str) -> Result<BatchState, StoreError> {
 
 /// A batch by its number in the file.
 pub(super) fn row(db: &Connection, n: i64) -> Result<BatchRow, StoreError> {
-    let (state, total, finished): (String, i64, i64) = db
+    let (state, paused, total, finished): (String, bool, i64, i64) = db
         .prepare_cached(
-            "SELECT state, total, succeeded + filtered + failed + cancelled + expired
+            "SELECT state, paused, total, succeeded + filtered + failed + cancelled + expired
              FROM batch WHERE n = ?1",
         )?
-        .query_row([n], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        .query_row([n], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+        })?;
     Ok(BatchRow {
         n,
         state: state_of(&state)?,
+        paused,
         total,
         finished,
     })
@@ -255,6 +259,17 @@ pub(super) fn end(db: &Connection, id: BatchId, how: BatchState) -> Result<bool,
     Ok(true)
 }
 
+/// Pauses or resumes a batch.
+pub(super) fn pause(db: &Connection, id: BatchId, paused: bool) -> Result<bool, StoreError> {
+    let batch = opened(db, id)?;
+    if !matches!(batch.state, BatchState::Open | BatchState::InProgress) {
+        return Ok(false);
+    }
+    db.prepare_cached("UPDATE batch SET paused = ?2 WHERE n = ?1")?
+        .execute(params![batch.n, paused])?;
+    Ok(true)
+}
+
 /// Items of a batch that somebody runs.
 pub(super) fn running(db: &Connection, n: i64) -> Result<i64, StoreError> {
     let running = db
@@ -290,22 +305,22 @@ pub(super) fn unfinished(db: &Connection, max: usize) -> Result<Vec<BatchId>, St
 }
 
 pub(super) fn progress(db: &Connection, id: BatchId) -> Result<Progress, StoreError> {
-    type Row = (String, Option<i64>, [u64; 9]);
+    type Row = (String, Option<i64>, bool, [u64; 9]);
     let found: Option<Row> = db
         .prepare_cached(
-            "SELECT state, finished_ms, total, fed, succeeded, filtered, failed, cancelled, expired,
+            "SELECT state, finished_ms, paused, total, fed, succeeded, filtered, failed, cancelled, expired,
                     prompt_tokens, completion_tokens
              FROM batch WHERE id = ?1 AND record IS NOT NULL",
         )?
         .query_row([id.0.as_bytes()], |row| {
             let mut counts = [0; 9];
             for (index, count) in counts.iter_mut().enumerate() {
-                *count = u64::try_from(row.get::<_, i64>(index + 2)?).unwrap_or(0);
+                *count = u64::try_from(row.get::<_, i64>(index + 3)?).unwrap_or(0);
             }
-            Ok((row.get(0)?, row.get(1)?, counts))
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, counts))
         })
         .optional()?;
-    let (state, finished_ms, counts) = found.ok_or(StoreError::NoSuchBatch(id))?;
+    let (state, finished_ms, paused, counts) = found.ok_or(StoreError::NoSuchBatch(id))?;
     let [
         total,
         fed,
@@ -317,8 +332,10 @@ pub(super) fn progress(db: &Connection, id: BatchId) -> Result<Progress, StoreEr
         read,
         written,
     ] = counts;
+    let state = state_of(&state)?;
     Ok(Progress {
-        state: state_of(&state)?,
+        state,
+        paused: paused && matches!(state, BatchState::Open | BatchState::InProgress),
         total,
         fed,
         succeeded,

@@ -33,6 +33,7 @@ pub(super) fn position(db: &Connection, id: BatchId) -> Result<FeedPosition, Sto
         shard,
         offset,
         outstanding,
+        paused: row.paused,
     })
 }
 

@@ -26,7 +26,7 @@ pub(super) fn begin(db: &Connection, job: &Job, worker: &str) -> Result<Begin, S
         return Ok(Begin::Finished);
     }
     let batch = row.batch.map(|n| batch_row(db, n)).transpose()?;
-    let stopped = match batch.map(|batch| batch.state) {
+    let stopped = match batch.as_ref().map(|batch| batch.state) {
         Some(BatchState::Expired) => Some(Status::Expired),
         Some(BatchState::Cancelled) => Some(Status::Cancelled),
         _ => row.cancel.then_some(Status::Cancelled),
@@ -34,6 +34,12 @@ pub(super) fn begin(db: &Connection, job: &Job, worker: &str) -> Result<Begin, S
     if let Some(status) = stopped {
         finish(db, &row, &unworked(job.id, job.batch_id, &row, status))?;
         return Ok(Begin::Cancelled);
+    }
+    if batch.is_some_and(|batch| batch.paused) {
+        // Who had it before has lost it: its attempt stays counted.
+        db.prepare_cached("UPDATE job SET running = 0, worker = NULL WHERE id = ?1")?
+            .execute([job.id.0.as_bytes()])?;
+        return Ok(Begin::Paused);
     }
     let attempt = row.attempts.saturating_add(1);
     db.prepare_cached("UPDATE job SET running = 1, attempts = ?2, worker = ?3 WHERE id = ?1")?

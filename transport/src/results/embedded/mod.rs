@@ -26,8 +26,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{
-    Allowance, Begin, DeadLetter, FeedPosition, Finished, JobState, Lease, Page, Put, Record,
-    Results, ResultsError, Taken, check_record,
+    Allowance, Begin, DeadLetter, FeedPosition, Finished, JobState, Lease, Notices, Page, Put,
+    Record, Results, ResultsError, Taken, check_record,
 };
 use crate::embedded::{EmbeddedFile, StoreError};
 
@@ -172,6 +172,11 @@ impl Results for EmbeddedResults {
             .await
     }
 
+    async fn pause_batch(&self, batch: BatchId, paused: bool) -> Result<bool, ResultsError> {
+        self.write(move |db| batches::pause(db, batch, paused))
+            .await
+    }
+
     async fn expire_batch(&self, batch: BatchId) -> Result<bool, ResultsError> {
         self.write(move |db| batches::end(db, batch, BatchState::Expired))
             .await
@@ -252,6 +257,10 @@ impl Results for EmbeddedResults {
         let jobs = jobs.to_vec();
         self.read(move |db| jobs.iter().map(|job| jobs::state(db, *job)).collect())
             .await
+    }
+
+    async fn notices(&self) -> Result<Notices, ResultsError> {
+        Ok(Notices::of_commits(self.file.commits()))
     }
 
     async fn cancel_jobs(&self, jobs: &[JobId]) -> Result<Vec<bool>, ResultsError> {

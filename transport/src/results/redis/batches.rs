@@ -100,6 +100,16 @@ impl RedisResults {
         ended.ok_or_else(|| missing(batch))
     }
 
+    pub(super) async fn pause_batch_(
+        &self,
+        batch: BatchId,
+        paused: bool,
+    ) -> Result<bool, ResultsError> {
+        let (keys, args) = (Home::Batch(batch).keys(), [u8::from(paused).to_string()]);
+        let done: Option<bool> = self.store.run(&self.scripts.pause, &keys, &args).await?;
+        done.ok_or_else(|| missing(batch))
+    }
+
     pub(super) async fn field<T: redis::FromRedisValue>(
         &self,
         batch: BatchId,
@@ -171,6 +181,7 @@ impl RedisResults {
         get.arg(&Home::Batch(batch).keys()[0])
             .arg("state")
             .arg("finished_at")
+            .arg("paused")
             .arg(&[
                 "total",
                 "fed",
@@ -191,21 +202,22 @@ impl RedisResults {
         };
         let state = state(text(0).ok_or_else(|| missing(batch))?)?;
         let finished_at = text(1).and_then(|text| text.parse::<i64>().ok());
+        let is_going = matches!(state, BatchState::Open | BatchState::InProgress);
         let mut progress = Progress {
             state,
-            total: count(2),
-            fed: count(3),
-            succeeded: count(4),
-            filtered: count(5),
-            failed: count(6),
-            cancelled: count(7),
-            expired: count(8),
-            prompt_tokens: count(9),
-            completion_tokens: count(10),
+            paused: is_going && text(2) == Some("1"),
+            total: count(3),
+            fed: count(4),
+            succeeded: count(5),
+            filtered: count(6),
+            failed: count(7),
+            cancelled: count(8),
+            expired: count(9),
+            prompt_tokens: count(10),
+            completion_tokens: count(11),
             finished_at: None,
         };
-        let all = progress.finished() == progress.total
-            && !matches!(state, BatchState::Open | BatchState::InProgress);
+        let all = progress.finished() == progress.total && !is_going;
         progress.finished_at = finished_at
             .filter(|_| all)
             .and_then(DateTime::<Utc>::from_timestamp_millis);
@@ -324,13 +336,13 @@ impl RedisResults {
         &self,
         batch: BatchId,
     ) -> Result<FeedPosition, ResultsError> {
-        type Row = (String, String, String, u32, u64);
+        type Row = (String, String, String, u32, u64, bool);
         let keys = Home::Batch(batch).keys();
         let row: Option<Row> = self
             .store
             .run(&self.scripts.feed_position, &keys, &[])
             .await?;
-        let (text, _, shard, offset, outstanding) = row.ok_or_else(|| missing(batch))?;
+        let (text, _, shard, offset, outstanding, paused) = row.ok_or_else(|| missing(batch))?;
         let shard = if shard.is_empty() {
             None
         } else {
@@ -341,6 +353,7 @@ impl RedisResults {
             shard,
             offset,
             outstanding,
+            paused,
         })
     }
 

@@ -160,6 +160,7 @@ impl RedisResults {
         }
         let answers = answers.into_iter().map(|answer| match answer.as_str() {
             "F" => Ok(Begin::Finished),
+            "paused" => Ok(Begin::Paused),
             "cancelled" | "expired" => Ok(Begin::Cancelled),
             number => read("attempt", number).map(Begin::Attempt),
         });

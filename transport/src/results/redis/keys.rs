@@ -15,6 +15,8 @@ pub(super) const REGISTERED: &str = "lapidary:{index}:registered";
 pub(super) const DEAD: &str = "lapidary:{index}:dead";
 /// Announcements of workers.
 pub(super) const WORKERS: &str = "lapidary:{index}:workers";
+/// The channel on which jobs of no batch are told of; `common.lua` knows it, too.
+pub(super) const NOTICES: &str = "lapidary:notices";
 /// Version of this layout.
 pub(super) const VERSION: &str = "lapidary:{index}:version";
 

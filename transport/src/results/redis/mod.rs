@@ -22,12 +22,12 @@ use lapidary_schemas::batch::Shard;
 use lapidary_schemas::{Batch, BatchId, Job, JobId, JobResult, Progress, WorkerInfo};
 
 use self::archive::Archive;
-use self::keys::{Home, location};
+use self::keys::{Home, NOTICES, location};
 use self::scripts::Scripts;
 use self::store::Store;
 use super::{
-    Allowance, Begin, DeadLetter, FeedPosition, Finished, JobState, Lease, Page, Put, Record,
-    Results, ResultsError, Taken,
+    Allowance, Begin, DeadLetter, FeedPosition, Finished, JobState, Lease, Notices, Page, Put,
+    Record, Results, ResultsError, Taken,
 };
 use crate::media::AnyMedia;
 
@@ -213,6 +213,10 @@ impl Results for RedisResults {
         self.end_batch(batch, "cancelled").await
     }
 
+    async fn pause_batch(&self, batch: BatchId, paused: bool) -> Result<bool, ResultsError> {
+        self.pause_batch_(batch, paused).await
+    }
+
     async fn expire_batch(&self, batch: BatchId) -> Result<bool, ResultsError> {
         self.end_batch(batch, "expired").await
     }
@@ -265,6 +269,10 @@ impl Results for RedisResults {
 
     async fn get(&self, jobs: &[JobId]) -> Result<Vec<Option<JobState>>, ResultsError> {
         self.get_(jobs).await
+    }
+
+    async fn notices(&self) -> Result<Notices, ResultsError> {
+        self.store.notices(NOTICES).await.map(Notices::of_hints)
     }
 
     async fn cancel_jobs(&self, jobs: &[JobId]) -> Result<Vec<bool>, ResultsError> {

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures::stream::{Stream, StreamExt as _};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig, MultiplexedConnection};
 use redis::{AsyncConnectionConfig, Client, FromRedisValue, RedisError, Script};
 use tokio::sync::Mutex;
@@ -268,6 +269,25 @@ impl Store {
                     message,
                 })
             }
+        }
+    }
+
+    /// What is told on a channel from now on, on a connection of its own.
+    pub(super) async fn notices(
+        &self,
+        channel: &str,
+    ) -> Result<impl Stream<Item = ()> + Send + use<>, ResultsError> {
+        let subscribing = async {
+            let mut subscription = self.client.get_async_pubsub().await?;
+            subscription.subscribe(channel).await?;
+            Ok(subscription.into_on_message().map(|_| ()))
+        };
+        match tokio::time::timeout(CONNECT_MAX, subscribing).await {
+            Ok(subscribed) => subscribed.map_err(|error| fault(&self.place, &error)),
+            Err(_) => Err(ResultsError::Unreachable {
+                url: self.place.clone(),
+                message: format!("no connection within {} s", CONNECT_MAX.as_secs()),
+            }),
         }
     }
 

@@ -11,4 +11,5 @@ else
   return #text
 end
 redis.call('HSET', KEYS[5], ARGV[1], text)
+if not state() then notice(ARGV[1]) end
 return #text

@@ -1,8 +1,9 @@
 -- ARGV: 1 worker, 2 call, then for each job: id, new live entry (JSON).
--- Answers an attempt number each, 'F' (finished before), or 'cancelled' or 'expired', as which it is to
--- be finished.
+-- Answers an attempt number each, 'F' (finished before), 'paused', or 'cancelled' or 'expired', as which
+-- it is to be finished.
 local answers = {}
 local current = state()
+local paused = current and redis.call('HGET', KEYS[1], 'paused') == '1'
 for i = 3, #ARGV, 2 do
   local id = ARGV[i]
   local entry = live(id)
@@ -15,6 +16,14 @@ for i = 3, #ARGV, 2 do
   elseif entry and entry.r and entry.n == ARGV[2] then
     -- The same call again, whose answer was lost.
     answers[#answers + 1] = entry.a
+  elseif paused then
+    if entry and entry.r then
+      -- Who had it before has lost it: its attempt stays counted.
+      add('running', -1)
+      entry.r, entry.n = nil, nil
+      save(id, entry)
+    end
+    answers[#answers + 1] = 'paused'
   else
     if current and not (entry and entry.r) then add('running', 1) end
     entry = entry or cjson.decode(ARGV[i + 1])

@@ -48,6 +48,9 @@ end
 -- Wakes those who wait for a change of state; a reader of results passes over it.
 local function announce(what) redis.call('XADD', KEYS[4], '*', 's', what) end
 
+-- Tells those who wait for a job of no batch that it may have changed: a hint, without which they look later.
+local function notice(id) redis.pcall('PUBLISH', 'lapidary:notices', id) end
+
 -- Keeps everything of the home for `seconds` from now on.
 local function keep(seconds)
   for i = 1, 8 do redis.call('EXPIRE', KEYS[i], seconds) end
@@ -76,6 +79,7 @@ local function finish(id, r, text, current)
   redis.call('HDEL', KEYS[8], id)
   redis.call('XADD', KEYS[4], '*', 'j', id)
   if not current then
+    notice(id)
     keep(r.keep)
     return
   end
