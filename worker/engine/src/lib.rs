@@ -46,7 +46,7 @@ pub use generation::{
 };
 pub use grammar::{Form, Grammar, GrammarError};
 pub use options::EngineOptions;
-pub use prompt::{Message, Part, Prepared, Prompt, Prompter, Role};
+pub use prompt::{Judged, Message, Part, Prepared, Prompt, Prompter, Role};
 pub use request::{GenerateInput, LOGPROBS_MAX, NEXT_TOKENS_MAX, SubmitError};
 pub use runner::{LoadOptions, Quantization};
 pub use sampler::{Sampling, TokenLogprob};

@@ -8,6 +8,7 @@
 
 mod gguf_vocab;
 mod images;
+mod judge;
 mod template;
 mod text_stream;
 mod tokenizer;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use candle_core::quantized::gguf_file::{Content, Value};
 
 pub use images::{PlacedView, Prepared};
+pub use judge::Judged;
 pub use template::{ChatTemplate, Context, Message, Part, Role, TemplateError};
 pub use text_stream::TextStream;
 pub use tokenizer::{Tokenizer, TokenizerError};
@@ -224,9 +226,8 @@ impl Prompter {
         }
     }
 
-    /// The tokens of `messages` in another template than the model's own, about `guideline` where it
-    /// asks for one: a judge's prompt. CPU-bound.
-    pub fn prepare_in(
+    /// The tokens of `messages` in `template`, about `guideline` where it asks for one.
+    fn prepare_in(
         &self,
         template: &ChatTemplate,
         messages: &[Message],
@@ -234,11 +235,6 @@ impl Prompter {
     ) -> Result<Prepared, PromptError> {
         self.check_images(messages)?;
         self.chat(template, messages, guideline)
-    }
-
-    /// The model's own template, if it has one.
-    pub fn template(&self) -> Option<&ChatTemplate> {
-        self.template.as_ref()
     }
 
     /// Refuses pictures that the model does not read.
