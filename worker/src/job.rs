@@ -7,11 +7,11 @@ use chrono::{DateTime, Utc};
 use futures::FutureExt;
 use lapidary_engine::{GenerateInput, Prompt, SubmitError};
 use lapidary_schemas::validate::validate_job;
-use lapidary_schemas::{Class, Failure, FailureCode, Job, ValidRequest, metrics};
+use lapidary_schemas::{Class, Failure, FailureCode, Job, ValidRequest, Work, metrics};
 use lapidary_transport::results::Begin;
 use lapidary_transport::{Delivery, Settle};
 
-use crate::filter::{Decision, Ruling, Stage};
+use crate::filter::{Decision, Manner, Ruling, Shown, Stage};
 use crate::line::{Ended, Line, RUNNING_HERE_DELAY};
 use crate::media::Loaded;
 use crate::outcome::{Answer, Outcome};
@@ -93,24 +93,45 @@ async fn answer(line: &Line, job: &Job) -> Result<Answer, Outcome> {
         ..Answer::default()
     };
     let mut prompt = translate::prompt(&request, media, line.filters.fences_documents());
-    let texts = translate::take_texts(&mut prompt);
-    let passed = check(line, job, (Stage::InputText, texts), &mut answer).await?;
-    translate::put_texts(&mut prompt, passed.texts);
+    let question = check_request(line, job, &mut prompt, &mut answer).await?;
+    if job.work == Work::Moderation {
+        return Ok(answer);
+    }
     let input = prepare(line, job, &request, prompt)
         .await
         .map_err(Outcome::Failed)?;
     answer.prepared = started.elapsed();
     let again = line.filters.tries_again();
     let second = again.then(|| translate::once_more(job, input.clone()));
-    let mut poor = generate(line, job, input, &mut answer).await?;
+    let mut poor = generate(line, job, (input, &question), &mut answer).await?;
     if let (Some(Poor { again: true, .. }), Some(input)) = (&poor, second) {
         answer.second = true;
-        poor = generate(line, job, input, &mut answer).await?;
+        poor = generate(line, job, (input, &question), &mut answer).await?;
     }
     match poor {
         Some(poor) => Err(Outcome::Poor(Box::new((poor.failure, answer)))),
         None => Ok(answer),
     }
+}
+
+/// Shows what is asked to the filters; returns what the answer is judged by.
+async fn check_request(
+    line: &Line,
+    job: &Job,
+    prompt: &mut Prompt,
+    answer: &mut Answer,
+) -> Result<String, Outcome> {
+    let mut shown = Shown::to(translate::class(job));
+    shown.texts = translate::take_texts(prompt);
+    let passed = check(line, job, (Stage::InputText, shown), answer).await?;
+    let question = line.filters.question(&passed.texts);
+    translate::put_texts(prompt, passed.texts);
+    let mut shown = Shown::to(translate::class(job));
+    shown.images = translate::images(prompt);
+    if !shown.images.is_empty() && line.filters.looks_at(Stage::InputImage) {
+        check(line, job, (Stage::InputImage, shown), answer).await?;
+    }
+    Ok(question)
 }
 
 /// Why an answer is given to nobody.
@@ -124,16 +145,20 @@ struct Poor {
 async fn generate(
     line: &Line,
     job: &Job,
-    input: GenerateInput,
+    (input, question): (GenerateInput, &str),
     answer: &mut Answer,
 ) -> Result<Option<Poor>, Outcome> {
     let refused = |error| Outcome::Failed(translate::refused(&error, &line.model.name));
     let generation = line.engine.submit(input).map_err(refused)?;
     let generated = stream::finish(line, job, generation).await;
     let generated = generated.map_err(|error| Outcome::Failed(translate::ungenerated(&error)))?;
-    let text = generated.text.clone();
+    let shown = Shown {
+        texts: vec![generated.text.clone()],
+        question: question.to_owned(),
+        ..Shown::to(translate::class(job))
+    };
     answer.generated = Some(generated);
-    let mut passed = check(line, job, (Stage::OutputText, vec![text]), answer).await?;
+    let mut passed = check(line, job, (Stage::OutputText, shown), answer).await?;
     if let Ruling::Poor { failure, again } = passed.ruling {
         return Ok(Some(Poor { failure, again }));
     }
@@ -157,15 +182,20 @@ async fn generate(
     }
 }
 
-/// Shows texts to the filters of a stage.
+/// Shows something to the filters of a stage.
 async fn check(
     line: &Line,
     job: &Job,
-    (stage, texts): (Stage, Vec<String>),
+    (stage, shown): (Stage, Shown),
     answer: &mut Answer,
 ) -> Result<Decision, Outcome> {
     let started = Instant::now();
-    let mut decision = line.filters.check(&line.compute, stage, texts).await;
+    let manner = match job.work {
+        Work::Moderation => Manner::Report,
+        Work::Chat | Work::Score => Manner::Enforce,
+    };
+    let checking = line.filters.check(&line.compute, (stage, manner), shown);
+    let mut decision = checking.await;
     answer.filter += started.elapsed();
     for (detector, took) in &decision.looks {
         let labels = [stage.as_str(), detector];

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::find::redact;
 use super::policy::Policy;
@@ -193,7 +194,12 @@ async fn the_strict_policy_blocks_what_the_default_one_lets_pass() {
     let ruling = async |policy: &str| {
         let filters = Filters::open(policy).unwrap();
         let (compute, texts) = (Compute::start().unwrap(), vec![smoking.clone()]);
-        filters.check(&compute, Stage::InputText, texts).await
+        let shown = Shown {
+            texts,
+            ..Shown::to(lapidary_engine::Class::Bulk)
+        };
+        let stage = (Stage::InputText, Manner::Enforce);
+        filters.check(&compute, stage, shown).await
     };
     let passed = ruling("default").await;
     assert_eq!(
