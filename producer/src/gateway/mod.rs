@@ -23,6 +23,7 @@ mod limits;
 mod manifest;
 mod media;
 mod models;
+mod moderations;
 mod once;
 mod ops;
 mod output;
@@ -169,6 +170,7 @@ fn router(gateway: Shared) -> Router {
         .route("/v1/batches", post(batches::create))
         .route("/v1/batches/{id}/retry", post(retry::create))
         .route("/v1/chat/completions", post(chat::create))
+        .route("/v1/moderations", post(moderations::create))
         .route("/v1/jobs", post(jobs::create))
         .route_layer(from_fn_with_state(Arc::clone(&gateway), admission::admit));
     submissions
