@@ -7,6 +7,7 @@ mod boards;
 mod compose;
 mod conformance;
 mod faults;
+mod filtered;
 mod gateway;
 mod hub;
 mod hurried;

@@ -67,7 +67,8 @@ impl Place {
         self.worker_of(DEMONSTRATION.as_ref(), DEMONSTRATION, &[])
     }
 
-    fn worker_of(&self, model: &OsStr, name: &str, more: &[&str]) -> Program {
+    /// Starts a worker with another model.
+    pub(crate) fn worker_of(&self, model: &OsStr, name: &str, more: &[&str]) -> Program {
         let mut command = own("lapidary-worker");
         command.arg("run").arg("--model").arg(model);
         command

@@ -11,7 +11,7 @@ use lapidary_schemas::{Class, Failure, FailureCode, Job, ValidRequest, Work, met
 use lapidary_transport::results::Begin;
 use lapidary_transport::{Delivery, Settle};
 
-use crate::filter::{Decision, Manner, Ruling, Shown, Stage};
+use crate::filter::{Asked, Decision, Manner, Ruling, Shown, Stage};
 use crate::line::{Ended, Line, RUNNING_HERE_DELAY};
 use crate::media::Loaded;
 use crate::outcome::{Answer, Outcome};
@@ -93,7 +93,7 @@ async fn answer(line: &Line, job: &Job) -> Result<Answer, Outcome> {
         ..Answer::default()
     };
     let mut prompt = translate::prompt(&request, media, line.filters.fences_documents());
-    let question = check_request(line, job, &mut prompt, &mut answer).await?;
+    let asked = check_request(line, job, &mut prompt, &mut answer).await?;
     if job.work == Work::Moderation {
         return Ok(answer);
     }
@@ -103,10 +103,10 @@ async fn answer(line: &Line, job: &Job) -> Result<Answer, Outcome> {
     answer.prepared = started.elapsed();
     let again = line.filters.tries_again();
     let second = again.then(|| translate::once_more(job, input.clone()));
-    let mut poor = generate(line, job, (input, &question), &mut answer).await?;
+    let mut poor = generate(line, job, (input, &asked), &mut answer).await?;
     if let (Some(Poor { again: true, .. }), Some(input)) = (&poor, second) {
         answer.second = true;
-        poor = generate(line, job, (input, &question), &mut answer).await?;
+        poor = generate(line, job, (input, &asked), &mut answer).await?;
     }
     match poor {
         Some(poor) => Err(Outcome::Poor(Box::new((poor.failure, answer)))),
@@ -114,24 +114,24 @@ async fn answer(line: &Line, job: &Job) -> Result<Answer, Outcome> {
     }
 }
 
-/// Shows what is asked to the filters; returns what the answer is judged by.
+/// Shows what is asked to the filters; returns what the answer is looked at by.
 async fn check_request(
     line: &Line,
     job: &Job,
     prompt: &mut Prompt,
     answer: &mut Answer,
-) -> Result<String, Outcome> {
+) -> Result<Asked, Outcome> {
     let mut shown = Shown::to(translate::class(job));
     shown.texts = translate::take_texts(prompt);
     let passed = check(line, job, (Stage::InputText, shown), answer).await?;
-    let question = line.filters.question(&passed.texts);
+    let asked = line.filters.asked(&passed.texts);
     translate::put_texts(prompt, passed.texts);
     let mut shown = Shown::to(translate::class(job));
     shown.images = translate::images(prompt);
     if !shown.images.is_empty() && line.filters.looks_at(Stage::InputImage) {
         check(line, job, (Stage::InputImage, shown), answer).await?;
     }
-    Ok(question)
+    Ok(asked)
 }
 
 /// Why an answer is given to nobody.
@@ -145,7 +145,7 @@ struct Poor {
 async fn generate(
     line: &Line,
     job: &Job,
-    (input, question): (GenerateInput, &str),
+    (input, asked): (GenerateInput, &Asked),
     answer: &mut Answer,
 ) -> Result<Option<Poor>, Outcome> {
     let refused = |error| Outcome::Failed(translate::refused(&error, &line.model.name));
@@ -154,7 +154,7 @@ async fn generate(
     let generated = generated.map_err(|error| Outcome::Failed(translate::ungenerated(&error)))?;
     let shown = Shown {
         texts: vec![generated.text.clone()],
-        question: question.to_owned(),
+        asked: asked.clone(),
         ..Shown::to(translate::class(job))
     };
     answer.generated = Some(generated);

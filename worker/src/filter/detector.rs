@@ -8,7 +8,7 @@ use super::find::{Finding, Findings};
 use super::judge::{self, Principle};
 use super::keywords::Keywords;
 use super::policy::{Action, OnError, WrittenDetector};
-use super::{Stage, injection, keywords, markup, personal, quality, secrets};
+use super::{Shown, Stage, injection, keywords, markup, personal, quality, secrets};
 
 /// How a detector looks at texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -76,6 +76,8 @@ pub(super) enum Method {
     Rules(fn(&str, &mut Findings)),
     /// By a list.
     Keywords(Keywords),
+    /// By what is written, and what was asked.
+    Quality,
     /// By asking a model about each of these.
     Judge(&'static [Principle]),
 }
@@ -92,7 +94,7 @@ impl Detector {
             Kind::Secrets => Method::Rules(secrets::look),
             Kind::Personal => Method::Rules(personal::look),
             Kind::Injection => Method::Rules(injection::look),
-            Kind::Quality => Method::Rules(quality::look),
+            Kind::Quality => Method::Quality,
             Kind::Judge => Method::Judge(judge::OF_TEXTS),
             Kind::JudgeImage => Method::Judge(judge::OF_PICTURES),
         };
@@ -142,7 +144,7 @@ impl Detector {
     pub(super) fn principles(&self) -> Vec<&'static Principle> {
         let all = match &self.method {
             Method::Judge(all) => *all,
-            Method::Rules(_) | Method::Keywords(_) => &[],
+            Method::Rules(_) | Method::Keywords(_) | Method::Quality => &[],
         };
         let principles = all.iter();
         principles
@@ -156,13 +158,14 @@ impl Detector {
     }
 
     /// What it finds in these texts and is sure of; `None` if there is too much of it to be replaced.
-    pub(super) fn look(&self, texts: &[String]) -> Option<Vec<Finding>> {
+    pub(super) fn look(&self, shown: &Shown) -> Option<Vec<Finding>> {
         let mut findings = Findings::default();
-        for (n, text) in texts.iter().enumerate() {
+        for (n, text) in shown.texts.iter().enumerate() {
             findings.begin(n);
             match &self.method {
                 Method::Rules(look) => look(text, &mut findings),
                 Method::Keywords(keywords) => keywords.look(text, &mut findings),
+                Method::Quality => quality::look(text, shown.asked.language, &mut findings),
                 Method::Judge(_) => {}
             }
         }

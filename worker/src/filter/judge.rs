@@ -262,7 +262,7 @@ fn things(stage: Stage, shown: &Shown) -> Vec<(usize, Range<usize>, Judged)> {
             let piece = text.get(span.clone()).unwrap_or_default().to_owned();
             let judged = match stage {
                 Stage::OutputText => Judged::Answer {
-                    question: shown.question.clone(),
+                    question: shown.asked.question.clone(),
                     answer: piece,
                 },
                 Stage::InputText | Stage::InputImage => Judged::Question(piece),

@@ -12,6 +12,7 @@ mod fold;
 mod injection;
 mod judge;
 mod keywords;
+mod language;
 mod markup;
 mod personal;
 mod policy;
@@ -84,8 +85,8 @@ impl Stage {
 pub(crate) struct Shown {
     /// The texts, as they came.
     pub(crate) texts: Vec<String>,
-    /// What they answer, where [`Filters::judges_answers`] says so.
-    pub(crate) question: String,
+    /// What they answer.
+    pub(crate) asked: Asked,
     /// The pictures.
     pub(crate) images: Vec<Arc<Image>>,
     /// Who waits for it.
@@ -97,11 +98,20 @@ impl Shown {
     pub(crate) fn to(class: lapidary_engine::Class) -> Self {
         Self {
             texts: Vec::new(),
-            question: String::new(),
+            asked: Asked::default(),
             images: Vec::new(),
             class,
         }
     }
+}
+
+/// What answers are looked at by.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Asked {
+    /// What was asked, as much of it as a judge reads; empty where none looks.
+    question: String,
+    /// The language that was asked for.
+    language: Option<language::Asked>,
 }
 
 /// What follows from what is found.
@@ -250,20 +260,20 @@ impl Filters {
         detectors.any(|detector| detector.looks_at(stage))
     }
 
-    /// Whether answers are judged, by what they answer.
-    pub(crate) fn judges_answers(&self) -> bool {
-        let mut detectors = self.policy.detectors.iter();
-        detectors
-            .any(|detector| detector.kind == Kind::Judge && detector.looks_at(Stage::OutputText))
-    }
-
-    /// What answers to these texts are judged by.
-    pub(crate) fn question(&self, texts: &[String]) -> String {
-        if self.judges_answers() {
-            judge::question(texts)
-        } else {
-            String::new()
+    /// What answers to these texts are looked at by.
+    pub(crate) fn asked(&self, texts: &[String]) -> Asked {
+        let of_answers = |kind| {
+            let mut detectors = self.policy.detectors.iter();
+            detectors.any(|detector| detector.kind == kind && detector.looks_at(Stage::OutputText))
+        };
+        let mut asked = Asked::default();
+        if of_answers(Kind::Judge) {
+            asked.question = judge::question(texts);
         }
+        if of_answers(Kind::Quality) {
+            asked.language = language::asked(texts);
+        }
+        asked
     }
 
     /// Whether a poor answer may be made once more.
@@ -417,11 +427,11 @@ async fn look_at_texts(
 ) -> Result<Vec<Finding>, Unable> {
     let bytes: usize = shown.texts.iter().map(String::len).sum();
     let looked = if bytes <= HERE_BYTES_MAX {
-        catch_unwind(AssertUnwindSafe(|| detector.look(&shown.texts)))
+        catch_unwind(AssertUnwindSafe(|| detector.look(shown)))
     } else {
         let (limit, shown) = (detector.time_limit, shown.clone());
         let looking = detector.clone();
-        let in_time = compute.run_within(limit, move || looking.look(&shown.texts));
+        let in_time = compute.run_within(limit, move || looking.look(&shown));
         in_time.await.ok_or(Unable::Late(limit))?
     };
     looked.map_err(|_| Unable::Broke)?.ok_or(Unable::Overflowed)
