@@ -202,10 +202,7 @@ async fn run(folder: &Path) -> Came {
             http::get(ops_port, "/metrics").unwrap().1,
         ),
         ("the dead letters", place.ask(&["dead", "list"])),
-        (
-            "the batch",
-            place.ask(&["batch", "show", &batch.to_string()]),
-        ),
+        ("the state of the place", place.ask(&["status"])),
     ];
     worker.stop();
     gateway.stop();

@@ -276,6 +276,9 @@ pub enum FilterCommand {
     Test(FilterTestArgs),
     /// Print the texts that two policies decide otherwise about: one JSON line a text.
     Compare(FilterCompareArgs),
+    /// Measure what a policy costs: one JSON line a detector, with the bytes of text that it looks at in a
+    /// second.
+    Cost(FilterTestArgs),
 }
 
 /// Arguments of `filter test`.

@@ -16,6 +16,9 @@ use crate::config::{hub_options, judge_models};
 use crate::filter::{Decision, Filters, Manner, Ruling, Shown, Stage};
 use crate::judges::Loading;
 
+/// Looks at the same texts to measure.
+const COST_ROUNDS: usize = 3;
+
 /// Tries one policy, or compares two.
 pub fn filter(command: &FilterCommand) -> anyhow::Result<()> {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
@@ -25,6 +28,7 @@ pub fn filter(command: &FilterCommand) -> anyhow::Result<()> {
         match command {
             FilterCommand::Test(args) => test(args, &mut out).await,
             FilterCommand::Compare(args) => compare(args, &mut out).await,
+            FilterCommand::Cost(args) => cost(args, &mut out).await,
         }
     })?;
     out.flush()?;
@@ -72,6 +76,39 @@ async fn compare(args: &FilterCompareArgs, out: &mut impl Write) -> anyhow::Resu
     }
     for (change, count) in counts {
         eprintln!("{change}: {count}");
+    }
+    Ok(())
+}
+
+/// The quickest of several looks of every detector at all texts.
+async fn cost(args: &FilterTestArgs, out: &mut impl Write) -> anyhow::Result<()> {
+    let [filters] = open([&args.policy], &args.texts)?;
+    let (compute, stage) = (Compute::start()?, (args.texts.stage, Manner::Report));
+    let shown = shown(&args.texts, &filters)?;
+    let texts = shown.iter().flat_map(|(_, shown)| &shown.texts);
+    let bytes: usize = texts.map(String::len).sum();
+    let mut quickest: BTreeMap<String, f64> = BTreeMap::new();
+    for _ in 0..COST_ROUNDS {
+        let mut round: BTreeMap<String, f64> = BTreeMap::new();
+        for (_, shown) in &shown {
+            let decision = filters.check(&compute, stage, shown.clone()).await;
+            for (detector, took) in decision.looks {
+                *round.entry(detector).or_default() += took.as_secs_f64();
+            }
+        }
+        for (detector, took) in round {
+            let known = quickest.entry(detector).or_insert(f64::INFINITY);
+            *known = known.min(took);
+        }
+    }
+    for (detector, seconds) in quickest {
+        #[expect(clippy::cast_precision_loss, reason = "files are far below 2^53 bytes")]
+        let rate = bytes as f64 / seconds;
+        writeln!(
+            out,
+            "{}",
+            json!({"detector": detector, "bytes": bytes, "seconds": seconds, "bytes_per_second": rate})
+        )?;
     }
     Ok(())
 }
