@@ -124,6 +124,14 @@ mod tests {
                 "model.language_model.layers.3.mlp.up_proj.weight",
                 "layers.3.mlp.up_proj.weight",
             ),
+            (
+                "model.model.language_model.model.layers.3.mlp.up_proj.weight",
+                "layers.3.mlp.up_proj.weight",
+            ),
+            (
+                "model.model.vision_tower.post_layernorm.bias",
+                "vision.post_layernorm.bias",
+            ),
             ("model.embed_tokens.weight", "embed_tokens.weight"),
             ("lm_head.weight", "lm_head.weight"),
             ("language_model.lm_head.weight", "lm_head.weight"),

@@ -240,6 +240,29 @@ mod tests {
     }
 
     #[test]
+    fn gemma_2_has_its_own_defaults() {
+        let second: HashMap<String, Value> = metadata(46, &[])
+            .into_iter()
+            .filter(|(key, _)| !key.ends_with("sliding_window"))
+            .map(|(key, value)| (key.replace("gemma3.", "gemma2."), value))
+            .chain([(
+                "general.architecture".to_owned(),
+                Value::String("gemma2".to_owned()),
+            )])
+            .collect();
+        let config = from_gguf(&second).unwrap();
+        assert_eq!(config.layers_of(LayerKind::Global).count(), 23);
+        assert_eq!(config.window, 4096);
+        assert_eq!(config.rope_global, config.rope_local);
+        assert!(!config.head_norms);
+        assert_eq!(
+            (config.attention_softcap, config.logit_softcap),
+            (Some(50.0), Some(30.0))
+        );
+        assert!((config.query_scale - 168_f32.powf(-0.5)).abs() < 1e-9);
+    }
+
+    #[test]
     fn scaling_and_the_27b_query_scale_are_read() {
         let linear = [
             (
