@@ -167,15 +167,7 @@ async fn run(folder: &Path) -> Came {
     let arguments = [&named[..], &["--listen", &worker_at, "--policy", policy]].concat();
     let mut worker = saying_all("lapidary-worker", &arguments, &place, &worker_log);
     worker.wait_for("serving", SAY_MAX);
-    let arguments = [
-        "--log",
-        "debug",
-        "serve",
-        "--listen",
-        &gateway_at,
-        "--ops-listen",
-        &ops_at,
-    ];
+    let arguments = ["serve", "--listen", &gateway_at, "--ops-listen", &ops_at];
     let mut gateway = saying_all("lapidary", &arguments, &place, &gateway_log);
     gateway.wait_for("listening on http://", SAY_MAX);
 
