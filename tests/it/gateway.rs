@@ -105,6 +105,52 @@ fn the_official_client_is_served_on_servers() {
     the_official_client_is_served(&Place::on_servers(broker.url(), redis.url(), folder.path()));
 }
 
+/// What the model of random weights says of texts and pictures means nothing, and is seen by the client.
+const MODERATING: &str = r#"
+name = "house"
+[[detector]]
+name = "people"
+kind = "personal"
+stages = ["input_text"]
+action = "redact"
+[[detector]]
+name = "harm"
+kind = "judge"
+stages = ["input_text"]
+action = "block"
+threshold = 1.0
+time_limit = "1m"
+[[detector]]
+name = "seen"
+kind = "judge_image"
+stages = ["input_image"]
+action = "block"
+threshold = 1.0
+time_limit = "1m"
+"#;
+
+#[test]
+fn the_official_client_moderates() {
+    let folder = TempDir::new().unwrap();
+    let place = Place::on_file(folder.path());
+    let policy = folder.path().join("policy.toml");
+    std::fs::write(&policy, MODERATING).unwrap();
+    let model = below("../worker/engine/tests/fixtures/shield");
+    let more = [
+        "--quantization",
+        "f32",
+        "--policy",
+        policy.to_str().unwrap(),
+    ];
+    let mut worker = place.worker_of(model.as_os_str(), "shield", &more);
+    worker.wait_for("serving", SAY_MAX);
+    let gateway = Gateway::start(&place);
+    let picture = below("fixtures/pictures/00.png").display().to_string();
+    client("moderations.py", &[&gateway.url(), "shield", &picture]);
+    gateway.stop();
+    worker.stop();
+}
+
 #[test]
 fn strangers_get_nothing_and_do_no_harm() {
     let folder = TempDir::new().unwrap();

@@ -8,6 +8,7 @@ mod collector;
 mod compose;
 mod conformance;
 mod faults;
+mod filtered;
 mod gateway;
 mod hub;
 mod hurried;

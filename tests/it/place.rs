@@ -78,7 +78,8 @@ impl Place {
         self.worker_of(INSTANT.as_ref(), INSTANT, &[])
     }
 
-    fn worker_of(&self, model: &OsStr, name: &str, more: &[&str]) -> Program {
+    /// Starts a worker with another model.
+    pub(crate) fn worker_of(&self, model: &OsStr, name: &str, more: &[&str]) -> Program {
         let mut command = own("lapidary-worker");
         command.arg("run").arg("--model").arg(model);
         command

@@ -45,7 +45,7 @@ pub enum Command {
     /// has no line. A text longer than the window is scored in windows that overlap by half: every
     /// token but those of the first window is given at least half a window of text before it.
     Score(ScoreArgs),
-    /// Try a content policy on a file of texts, without a model.
+    /// Try a content policy on a file of texts, or on a picture. Only judges need a model.
     #[command(subcommand)]
     Filter(FilterCommand),
 }
@@ -194,6 +194,9 @@ pub struct RunArgs {
         default_value = "default"
     )]
     pub policy: String,
+    /// Models that judge.
+    #[command(flatten)]
+    pub judges: JudgeArgs,
     /// How long stores that are out of reach are waited for at the start; then the exit status is 3.
     #[arg(long, env = "LAPIDARY_STORE_WAIT", value_name = "DURATION", default_value = "60s",
           value_parser = humantime::parse_duration)]
@@ -226,6 +229,19 @@ pub struct RunArgs {
     #[arg(long, env = "LAPIDARY_TRACE_SHARE", value_name = "SHARE", default_value = "1",
           value_parser = lapidary_transport::traces::parse_share)]
     pub trace_share: f64,
+}
+
+/// Models that judge for a content policy.
+#[derive(Debug, Clone, Args)]
+pub struct JudgeArgs {
+    /// The model that the policy's detectors of the kind `judge` ask, such as `ShieldGemma`; written as
+    /// --model is, and loaded as that is, besides it. By default the served model.
+    #[arg(long, env = "LAPIDARY_JUDGE", value_name = "PATH|REPO")]
+    pub judge: Option<PathBuf>,
+    /// The model that detectors of the kind `judge_image` ask, such as `ShieldGemma` 2. By default the
+    /// served model.
+    #[arg(long, env = "LAPIDARY_JUDGE_IMAGES", value_name = "PATH|REPO")]
+    pub judge_images: Option<PathBuf>,
 }
 
 /// Arguments of `bench`.
@@ -272,6 +288,9 @@ pub enum FilterCommand {
     Test(FilterTestArgs),
     /// Print the texts that two policies decide otherwise about: one JSON line a text.
     Compare(FilterCompareArgs),
+    /// Measure what a policy costs: one JSON line a detector, with the bytes of text that it looks at in a
+    /// second.
+    Cost(FilterTestArgs),
 }
 
 /// Arguments of `filter test`.
@@ -299,7 +318,7 @@ pub struct FilterCompareArgs {
 /// Texts to try policies on.
 #[derive(Debug, Clone, Args)]
 pub struct FilterTexts {
-    /// A UTF-8 file; each of its lines is a text.
+    /// A UTF-8 file; each of its lines is a text. With `--stage input_image`: a picture.
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
     /// The file is one text.
@@ -308,4 +327,10 @@ pub struct FilterTexts {
     /// Where on a job's way the texts are looked at.
     #[arg(long, value_enum, default_value_t = Stage::InputText)]
     pub stage: Stage,
+    /// Models that judge.
+    #[command(flatten)]
+    pub judges: JudgeArgs,
+    /// Where repositories come from.
+    #[command(flatten)]
+    pub hub: HubArgs,
 }

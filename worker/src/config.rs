@@ -7,9 +7,10 @@ use lapidary_engine::{EngineOptions, LoadOptions};
 use lapidary_transport::PlaceUrls;
 use lapidary_transport::traces::TraceOptions;
 
-use crate::cli::{HubArgs, ModelArgs, Quantization, RunArgs};
+use crate::cli::{HubArgs, JudgeArgs, ModelArgs, Quantization, RunArgs};
 use crate::filter::Filters;
 use crate::hub::{self, HubOptions};
+use crate::judges::JudgeModels;
 use crate::model::ModelRef;
 
 /// Tokens of a step: enough that weights are read once for many rows, few enough that an
@@ -33,6 +34,8 @@ pub struct Config {
     pub images: ImageOptions,
     /// What requests and answers pass.
     pub filters: Filters,
+    /// Models that judge for them.
+    pub judges: JudgeModels,
     /// Where jobs, results and media are.
     pub urls: PlaceUrls,
     /// Where the operations endpoint listens.
@@ -95,6 +98,7 @@ impl Config {
             filters: Filters::open(&args.policy).map_err(|error| ConfigError {
                 message: format!("--policy: {error}"),
             })?,
+            judges: judge_models(&args.judges),
             urls: PlaceUrls {
                 broker: args.broker.clone(),
                 results: args.results.clone(),
@@ -145,6 +149,9 @@ impl Config {
         if let Some(pid) = self.parent_pid.filter(|pid| *pid <= 0) {
             return invalid(format!("--parent-pid is {pid}, it must be above 0"));
         }
+        if let Err(error) = self.judges.check(&self.filters) {
+            return invalid(error.to_string());
+        }
         self.engine.validate().or_else(invalid)
     }
 
@@ -164,6 +171,8 @@ impl Config {
             fetch = self.images.fetch.join(","),
             policy = self.filters.policy().0,
             policy_version = self.filters.policy().1,
+            judge = self.judges.texts.as_ref().map(ToString::to_string),
+            judge_images = self.judges.pictures.as_ref().map(ToString::to_string),
             broker = shown(&self.urls.broker),
             results = place(&self.urls.results),
             media = place(&self.urls.media),
@@ -194,6 +203,15 @@ pub fn load_options(args: &ModelArgs) -> LoadOptions {
         tier: None,
         mmproj: args.mmproj.clone(),
         instant: false,
+    }
+}
+
+/// The models that these arguments name.
+pub fn judge_models(args: &JudgeArgs) -> JudgeModels {
+    let named = |path: &Option<std::path::PathBuf>| path.as_deref().map(ModelRef::parse);
+    JudgeModels {
+        texts: named(&args.judge),
+        pictures: named(&args.judge_images),
     }
 }
 
@@ -294,6 +312,10 @@ mod tests {
         assert!(said(&["--name", "a b"]).starts_with("--name: `model` has ' '"));
         assert!(
             said(&["--policy", "/nowhere"]).starts_with("--policy: policy `/nowhere` is neither")
+        );
+        assert_eq!(
+            said(&["--judge", "j.gguf"]),
+            "--judge names a model, and no detector of the policy `default` is of the kind `judge`"
         );
     }
 

@@ -2,14 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::sync::Arc;
 
 use anyhow::Context;
+use lapidary_engine::image::{self, ImageLimits};
+use lapidary_engine::{Class, EngineOptions, LoadOptions};
 use lapidary_schemas::limits::MEDIA_BYTES_MAX;
 use serde_json::json;
 
 use crate::cli::{FilterCommand, FilterCompareArgs, FilterTestArgs, FilterTexts};
 use crate::compute::Compute;
-use crate::filter::{Decision, Filters, Ruling};
+use crate::config::{hub_options, judge_models};
+use crate::filter::{Decision, Filters, Manner, Ruling, Shown, Stage};
+use crate::judges::Loading;
+
+/// Looks at the same texts to measure.
+const COST_ROUNDS: usize = 3;
 
 /// Tries one policy, or compares two.
 pub fn filter(command: &FilterCommand) -> anyhow::Result<()> {
@@ -20,6 +28,7 @@ pub fn filter(command: &FilterCommand) -> anyhow::Result<()> {
         match command {
             FilterCommand::Test(args) => test(args, &mut out).await,
             FilterCommand::Compare(args) => compare(args, &mut out).await,
+            FilterCommand::Cost(args) => cost(args, &mut out).await,
         }
     })?;
     out.flush()?;
@@ -27,9 +36,10 @@ pub fn filter(command: &FilterCommand) -> anyhow::Result<()> {
 }
 
 async fn test(args: &FilterTestArgs, out: &mut impl Write) -> anyhow::Result<()> {
-    let (filters, compute) = (Filters::open(&args.policy)?, Compute::start()?);
-    for (line, text) in texts(&args.texts)? {
-        let mut decision = filters.check(&compute, args.texts.stage, vec![text]).await;
+    let [filters] = open([&args.policy], &args.texts)?;
+    let (compute, stage) = (Compute::start()?, (args.texts.stage, Manner::Enforce));
+    for (line, shown) in shown(&args.texts, &filters)? {
+        let mut decision = filters.check(&compute, stage, shown).await;
         let becomes = decision.redacted.then(|| decision.texts.pop()).flatten();
         let record = json!({
             "line": line,
@@ -47,14 +57,12 @@ async fn compare(args: &FilterCompareArgs, out: &mut impl Write) -> anyhow::Resu
         let count = args.policy.len();
         anyhow::bail!("--policy is there {count} times, it must be there twice");
     };
-    let (used, other) = (Filters::open(used)?, Filters::open(other)?);
-    let compute = Compute::start()?;
+    let [used, other] = open([used, other], &args.texts)?;
+    let (compute, stage) = (Compute::start()?, (args.texts.stage, Manner::Enforce));
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    for (line, text) in texts(&args.texts)? {
-        let before = used
-            .check(&compute, args.texts.stage, vec![text.clone()])
-            .await;
-        let after = other.check(&compute, args.texts.stage, vec![text]).await;
+    for (line, shown) in shown(&args.texts, &used)? {
+        let before = used.check(&compute, stage, shown.clone()).await;
+        let after = other.check(&compute, stage, shown).await;
         let (from, to) = (ruling(&before), ruling(&after));
         if from != to || before.texts != after.texts {
             let verdicts = [before.verdicts, after.verdicts];
@@ -70,6 +78,59 @@ async fn compare(args: &FilterCompareArgs, out: &mut impl Write) -> anyhow::Resu
         eprintln!("{change}: {count}");
     }
     Ok(())
+}
+
+/// The quickest of several looks of every detector at all texts.
+async fn cost(args: &FilterTestArgs, out: &mut impl Write) -> anyhow::Result<()> {
+    let [filters] = open([&args.policy], &args.texts)?;
+    let (compute, stage) = (Compute::start()?, (args.texts.stage, Manner::Report));
+    let shown = shown(&args.texts, &filters)?;
+    let texts = shown.iter().flat_map(|(_, shown)| &shown.texts);
+    let bytes: usize = texts.map(String::len).sum();
+    let mut quickest: BTreeMap<String, f64> = BTreeMap::new();
+    for _ in 0..COST_ROUNDS {
+        let mut round: BTreeMap<String, f64> = BTreeMap::new();
+        for (_, shown) in &shown {
+            let decision = filters.check(&compute, stage, shown.clone()).await;
+            for (detector, took) in decision.looks {
+                *round.entry(detector).or_default() += took.as_secs_f64();
+            }
+        }
+        for (detector, took) in round {
+            let known = quickest.entry(detector).or_insert(f64::INFINITY);
+            *known = known.min(took);
+        }
+    }
+    for (detector, seconds) in quickest {
+        #[expect(clippy::cast_precision_loss, reason = "files are far below 2^53 bytes")]
+        let rate = bytes as f64 / seconds;
+        writeln!(
+            out,
+            "{}",
+            json!({"detector": detector, "bytes": bytes, "seconds": seconds, "bytes_per_second": rate})
+        )?;
+    }
+    Ok(())
+}
+
+/// Policies, each with the models that it asks.
+fn open<const N: usize>(
+    policies: [&String; N],
+    args: &FilterTexts,
+) -> anyhow::Result<[Filters; N]> {
+    let loading = Loading {
+        load: &LoadOptions::default(),
+        hub: &hub_options(&args.hub),
+        engine: &EngineOptions::default(),
+    };
+    let mut opened = Vec::new();
+    for policy in policies {
+        let filters = judge_models(&args.judges).load(Filters::open(policy)?, None, loading)?;
+        opened.push(filters);
+    }
+    opened
+        .try_into()
+        .map_err(|_| anyhow::anyhow!("policies were lost on the way"))
 }
 
 /// What becomes of a text, in a word.
@@ -91,8 +152,12 @@ fn ruling(decision: &Decision) -> &'static str {
     }
 }
 
-/// The texts of a file, each with its line's number.
-fn texts(args: &FilterTexts) -> anyhow::Result<Vec<(usize, String)>> {
+/// The texts of a file, each with its line's number; or the file as a picture.
+fn shown(args: &FilterTexts, filters: &Filters) -> anyhow::Result<Vec<(usize, Shown)>> {
+    let of_text = |text: String| Shown {
+        texts: vec![text],
+        ..Shown::to(Class::Bulk)
+    };
     let named = || format!("`{}`", args.file.display());
     let size = std::fs::metadata(&args.file).with_context(named)?.len();
     anyhow::ensure!(
@@ -100,11 +165,23 @@ fn texts(args: &FilterTexts) -> anyhow::Result<Vec<(usize, String)>> {
         "{} has {size} bytes, the limit is {MEDIA_BYTES_MAX}",
         named()
     );
+    if args.stage == Stage::InputImage {
+        let bytes = std::fs::read(&args.file).with_context(named)?;
+        let spec = filters
+            .picture_spec()
+            .context("no detector of the policy looks at pictures")?;
+        let image = image::prepare(&bytes, &spec, &ImageLimits::default()).with_context(named)?;
+        let mut shown = Shown::to(Class::Bulk);
+        shown.images.push(Arc::new(image));
+        return Ok(vec![(1, shown)]);
+    }
     let text = std::fs::read_to_string(&args.file).with_context(named)?;
     if args.whole {
-        return Ok(vec![(1, text)]);
+        return Ok(vec![(1, of_text(text))]);
     }
     let lines = text.lines().enumerate();
     let lines = lines.filter(|(_, line)| !line.trim().is_empty());
-    Ok(lines.map(|(n, line)| (n + 1, line.to_owned())).collect())
+    Ok(lines
+        .map(|(n, line)| (n + 1, of_text(line.to_owned())))
+        .collect())
 }

@@ -7,12 +7,12 @@ use chrono::{DateTime, Utc};
 use futures::FutureExt;
 use lapidary_engine::{GenerateInput, Prompt, SubmitError};
 use lapidary_schemas::validate::validate_job;
-use lapidary_schemas::{Class, Failure, FailureCode, Job, ValidRequest, metrics};
+use lapidary_schemas::{Class, Failure, FailureCode, Job, ValidRequest, Work, metrics};
 use lapidary_transport::results::Begin;
 use lapidary_transport::traces::KeyValue;
 use lapidary_transport::{Delivery, Settle};
 
-use crate::filter::{Decision, Ruling, Stage};
+use crate::filter::{Asked, Decision, Manner, Ruling, Shown, Stage};
 use crate::line::{Ended, Line, RUNNING_HERE_DELAY};
 use crate::media::Loaded;
 use crate::outcome::{Answer, Outcome};
@@ -90,24 +90,46 @@ async fn answer(line: &Line, begun: &Begun<'_>) -> Result<Answer, Outcome> {
         ..Answer::default()
     };
     let mut prompt = translate::prompt(&request, media, line.filters.fences_documents());
-    let texts = translate::take_texts(&mut prompt);
-    let passed = check(line, begun, (Stage::InputText, texts), &mut answer).await?;
-    translate::put_texts(&mut prompt, passed.texts);
+    let asked = check_request(line, begun, &mut prompt, &mut answer).await?;
+    if job.work == Work::Moderation {
+        return Ok(answer);
+    }
     let input = prepare(line, job, &request, prompt)
         .await
         .map_err(Outcome::Failed)?;
     answer.prepared = started.elapsed();
     let again = line.filters.tries_again();
     let second = again.then(|| translate::once_more(job, input.clone()));
-    let mut poor = generate(line, begun, input, &mut answer).await?;
+    let mut poor = generate(line, begun, (input, &asked), &mut answer).await?;
     if let (Some(Poor { again: true, .. }), Some(input)) = (&poor, second) {
         answer.second = true;
-        poor = generate(line, begun, input, &mut answer).await?;
+        poor = generate(line, begun, (input, &asked), &mut answer).await?;
     }
     match poor {
         Some(poor) => Err(Outcome::Poor(Box::new((poor.failure, answer)))),
         None => Ok(answer),
     }
+}
+
+/// Shows what is asked to the filters; returns what the answer is looked at by.
+async fn check_request(
+    line: &Line,
+    begun: &Begun<'_>,
+    prompt: &mut Prompt,
+    answer: &mut Answer,
+) -> Result<Asked, Outcome> {
+    let class = translate::class(begun.job);
+    let mut shown = Shown::to(class);
+    shown.texts = translate::take_texts(prompt);
+    let passed = check(line, begun, (Stage::InputText, shown), answer).await?;
+    let asked = line.filters.asked(&passed.texts);
+    translate::put_texts(prompt, passed.texts);
+    let mut shown = Shown::to(class);
+    shown.images = translate::images(prompt);
+    if !shown.images.is_empty() && line.filters.looks_at(Stage::InputImage) {
+        check(line, begun, (Stage::InputImage, shown), answer).await?;
+    }
+    Ok(asked)
 }
 
 /// Why an answer is given to nobody.
@@ -121,7 +143,7 @@ struct Poor {
 async fn generate(
     line: &Line,
     begun: &Begun<'_>,
-    input: GenerateInput,
+    (input, asked): (GenerateInput, &Asked),
     answer: &mut Answer,
 ) -> Result<Option<Poor>, Outcome> {
     let (job, submitted) = (begun.job, Instant::now());
@@ -130,9 +152,13 @@ async fn generate(
     let generated = stream::finish(line, job, generation).await;
     let generated = generated.map_err(|error| Outcome::Failed(translate::ungenerated(&error)))?;
     begun.trace.generated(submitted, &generated);
-    let text = generated.text.clone();
+    let shown = Shown {
+        texts: vec![generated.text.clone()],
+        asked: asked.clone(),
+        ..Shown::to(translate::class(job))
+    };
     answer.generated = Some(generated);
-    let mut passed = check(line, begun, (Stage::OutputText, vec![text]), answer).await?;
+    let mut passed = check(line, begun, (Stage::OutputText, shown), answer).await?;
     if let Ruling::Poor { failure, again } = passed.ruling {
         return Ok(Some(Poor { failure, again }));
     }
@@ -156,15 +182,20 @@ async fn generate(
     }
 }
 
-/// Shows texts to the filters of a stage.
+/// Shows something to the filters of a stage.
 async fn check(
     line: &Line,
     begun: &Begun<'_>,
-    (stage, texts): (Stage, Vec<String>),
+    (stage, shown): (Stage, Shown),
     answer: &mut Answer,
 ) -> Result<Decision, Outcome> {
     let (job, started) = (begun.job, Instant::now());
-    let mut decision = line.filters.check(&line.compute, stage, texts).await;
+    let manner = match job.work {
+        Work::Moderation => Manner::Report,
+        Work::Chat | Work::Score => Manner::Enforce,
+    };
+    let checking = line.filters.check(&line.compute, (stage, manner), shown);
+    let mut decision = checking.await;
     answer.filter += started.elapsed();
     let said = KeyValue::new("lapidary.filter.stage", stage.as_str());
     begun.trace.stage("filter", started, [said]);

@@ -24,6 +24,7 @@ mod hex;
 mod hub;
 mod idle;
 mod job;
+pub mod judges;
 mod line;
 mod media;
 mod model;

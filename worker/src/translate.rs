@@ -1,8 +1,10 @@
 //! The words of the wire to the engine's, and back: the only file that sees both.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use lapidary_engine::image::Image;
 use lapidary_engine::prompt::{PromptError, TemplateError};
 use lapidary_engine::{Form, GenerateError, GenerateInput, Grammar, Prompt, Sampling, SubmitError};
 use lapidary_schemas::request::{Content, ResponseFormat, Role};
@@ -43,10 +45,15 @@ pub(crate) fn generate_input(
         end_loops,
         grammar,
         logprobs: request.request().logprobs.map(|count| count as usize),
-        class: match job.class {
-            Class::Interactive => lapidary_engine::Class::Interactive,
-            Class::Bulk => lapidary_engine::Class::Bulk,
-        },
+        class: class(job),
+    }
+}
+
+/// Who waits for a job.
+pub(crate) fn class(job: &Job) -> lapidary_engine::Class {
+    match job.class {
+        Class::Interactive => lapidary_engine::Class::Interactive,
+        Class::Bulk => lapidary_engine::Class::Bulk,
     }
 }
 
@@ -179,6 +186,19 @@ fn message_of(
         }
     }
     lapidary_engine::Message { role, parts: said }
+}
+
+/// The pictures of a prompt, in their order.
+pub(crate) fn images(prompt: &Prompt) -> Vec<Arc<Image>> {
+    let messages = match prompt {
+        Prompt::Chat { messages } => messages.as_slice(),
+        _ => &[],
+    };
+    let parts = messages.iter().flat_map(|message| &message.parts);
+    parts
+        .filter_map(lapidary_engine::Part::image)
+        .cloned()
+        .collect()
 }
 
 /// Takes the texts of a prompt out of it, for the filters; their places stay.
@@ -350,7 +370,7 @@ pub(crate) fn result(job: &Job, outcome: Outcome, made: &Made<'_>) -> JobResult 
         attempt: made.attempt,
         worker: Some(made.worker.to_owned()),
         model: Some(model_used(made.model)),
-        seed: succeeded.then(|| seed(job, answer.second)),
+        seed: (succeeded && generated.is_some()).then(|| seed(job, answer.second)),
         finished_at: made.now,
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use lapidary_engine::image::ImageSpec;
-use lapidary_engine::{Engine, EngineError, Prompter};
+use lapidary_engine::{Engine, EngineError, LoadOptions, Prompter};
 use lapidary_schemas::metrics::{self, Metrics, MetricsError, Source};
 use lapidary_schemas::{Class, JobId, ModelInfo, Policy, WorkerInfo};
 use lapidary_transport::traces::{ExportError, Traces};
@@ -23,6 +23,7 @@ use crate::fetch::{ClientError, FetchLimits, Fetcher};
 use crate::filter::Filters;
 use crate::health::{Health, Part};
 use crate::hex::hex;
+use crate::judges::{JudgeError, Loading};
 use crate::line::Line;
 use crate::media::Loader;
 use crate::model::ModelError;
@@ -75,6 +76,9 @@ pub enum WorkerError {
     /// The model was not loaded.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The policy has no judge.
+    #[error(transparent)]
+    Judge(#[from] JudgeError),
     /// The engine broke down while serving. What ran goes to other workers.
     #[error("the engine broke down: {message}")]
     EngineFailed {
@@ -141,7 +145,7 @@ pub async fn run(config: Config) -> Result<(), WorkerError> {
         let stores = open(&config).await?;
         Ok::<_, WorkerError>((stores, load(&config).await?))
     };
-    let (stores, engine) = tokio::select! {
+    let (stores, (engine, filters)) = tokio::select! {
         begun = begun => begun?,
         signal = signals.next() => {
             tracing::info!(signal, "stopped before it served");
@@ -168,7 +172,7 @@ pub async fn run(config: Config) -> Result<(), WorkerError> {
     let parts = LineParts {
         stores,
         engine,
-        filters: config.filters.clone(),
+        filters,
         traces,
     };
     let line = line(parts, &info, &ops, &background)?;
@@ -241,11 +245,22 @@ async fn open(config: &Config) -> Result<Stores, WorkerError> {
     })
 }
 
-async fn load(config: &Config) -> Result<Engine, WorkerError> {
+/// The served model, and what judges for the policy.
+async fn load(config: &Config) -> Result<(Engine, Filters), WorkerError> {
     let config = config.clone();
     let load = move || {
-        let (source, load) = config.source.files(config.load, &config.hub)?;
-        Ok(Engine::load(source, &load, &config.engine)?)
+        let loading = Loading {
+            load: &LoadOptions {
+                mmproj: None,
+                ..config.load.clone()
+            },
+            hub: &config.hub,
+            engine: &config.engine,
+        };
+        let (source, load) = config.source.files(config.load.clone(), &config.hub)?;
+        let engine = Engine::load(source, &load, &config.engine)?;
+        let filters = config.judges.load(config.filters, Some(&engine), loading)?;
+        Ok((engine, filters))
     };
     let loaded = tokio::task::spawn_blocking(load).await;
     loaded.map_err(|error| WorkerError::EngineFailed {

@@ -11,6 +11,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use chrono::{TimeDelta, Utc};
 use futures::stream::{self, Stream};
+use lapidary_schemas::JobResult;
 use lapidary_schemas::batch_line::{ChatCompletion, OutputLine};
 use lapidary_transport::Results as _;
 use lapidary_transport::results::JobState;
@@ -129,12 +130,18 @@ async fn next(awaited: &mut Awaited, until: Instant) -> Result<JobState, ApiErro
 
 /// Waits for the whole answer.
 async fn answer(mut awaited: Awaited, until: Instant) -> Result<Answer, ApiError> {
+    let result = finished(&mut awaited, until).await?;
+    match OutputLine::from(&result).response {
+        Some(response) => Ok(Answer(Json(response.body).into_response())),
+        None => Err(failure(&result)),
+    }
+}
+
+/// Waits for the result.
+pub(super) async fn finished(awaited: &mut Awaited, until: Instant) -> Result<JobResult, ApiError> {
     loop {
-        if let JobState::Finished(result) = next(&mut awaited, until).await? {
-            return match OutputLine::from(&*result).response {
-                Some(response) => Ok(Answer(Json(response.body).into_response())),
-                None => Err(failure(&result)),
-            };
+        if let JobState::Finished(result) = next(awaited, until).await? {
+            return Ok(*result);
         }
     }
 }

@@ -25,6 +25,7 @@ mod limits;
 mod manifest;
 mod media;
 mod models;
+mod moderations;
 mod once;
 mod ops;
 mod output;

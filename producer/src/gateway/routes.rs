@@ -15,8 +15,8 @@ use axum::routing::{MethodRouter, delete, get, post};
 use super::describe::{Described, Description, JSON, Operation, Output};
 use super::error::{ApiError, Code};
 use super::{
-    Shared, admission, batches, chat, counted, drain, files, jobs, media, models, page, report,
-    results, retry, upload, webhooks,
+    Shared, admission, batches, chat, counted, drain, files, jobs, media, models, moderations,
+    page, report, results, retry, upload, webhooks,
 };
 
 /// Addresses that are served, and their description.
@@ -130,6 +130,11 @@ impl Routes {
                 media::create,
             )
             .submission("/v1/chat/completions", "Answers a request", chat::create)
+            .submission(
+                "/v1/moderations",
+                "Says what the policy thinks of texts and pictures",
+                moderations::create,
+            )
             .submission("/v1/jobs", "Takes a request, for later", jobs::create)
             .get("/v1/jobs/{id}", "Shows a job and its answer", jobs::show)
             .delete("/v1/jobs/{id}", "Cancels a job", jobs::cancel)

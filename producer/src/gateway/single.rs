@@ -31,6 +31,7 @@ use crate::submission::{INLINE_REQUEST_BYTES_MAX, Keeper, named_media, served};
 pub(super) struct Asked {
     pub(super) model: String,
     request: Request,
+    work: Work,
     /// The answer shall be told as it comes.
     pub(super) stream: bool,
     /// And in the end, how many tokens it took.
@@ -82,13 +83,24 @@ impl Asked {
         let include_usage = yes_or_no("stream_options", include_usage)?;
         let (model, request) = read_chat_body(value)?;
         Ok(Self {
-            model,
-            request,
             stream,
             include_usage,
-            is_heavy: body.bytes.len() > INLINE_REQUEST_BYTES_MAX,
             trace,
+            ..Self::of(model, request, Work::Chat, body.bytes.len())
         })
+    }
+
+    /// A request that was read of so many bytes, and what is to be done with it.
+    pub(super) fn of(model: String, request: Request, work: Work, bytes: usize) -> Self {
+        Self {
+            model,
+            request,
+            work,
+            stream: false,
+            include_usage: false,
+            is_heavy: bytes > INLINE_REQUEST_BYTES_MAX,
+            trace: None,
+        }
     }
 }
 
@@ -160,7 +172,7 @@ impl Gateway {
             tenant: tenant.to_owned(),
             model: asked.model,
             class: Class::Interactive,
-            work: Work::Chat,
+            work: asked.work,
             attempts_max: ATTEMPTS_DEFAULT,
             created_at: now,
             deadline: Some(now + within),

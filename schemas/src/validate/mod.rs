@@ -83,6 +83,7 @@ impl Policy {
         features.extend(model.chat.then_some(Feature::Tools));
         Self {
             features,
+            work: vec![Work::Chat, Work::Moderation],
             message_chars_max: limits::MEDIA_BYTES_MAX,
             output_tokens_max: model.context_tokens_max,
             modalities: model.modalities.clone(),

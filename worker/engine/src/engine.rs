@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use crate::batch::{Forward, ForwardError, ModelShape, TokenId};
 use crate::encoded::EncodedViews;
-use crate::generation::{Generation, Scoring, reply_and_pending};
+use crate::generation::{Generation, NextLogits, Scoring, reply_and_pending};
 use crate::grammar::{Form, Grammar, GrammarError, Grammars};
 use crate::image::ImageSpec;
 use crate::instant::InstantModel;
@@ -17,7 +17,8 @@ use crate::kv::sizing::{PoolRequest, PoolSizes, size_pools};
 use crate::options::EngineOptions;
 use crate::prompt::{Prepared, Prompt, PromptError, Prompter};
 use crate::request::{
-    Generate, GenerateInput, LOGPROBS_MAX, Permit, Request, Score, SubmitError, Work,
+    Generate, GenerateInput, LOGPROBS_MAX, NEXT_TOKENS_MAX, Next, Permit, Request, Score,
+    SubmitError, Work,
 };
 use crate::runner::{self, LoadError, LoadOptions};
 use crate::scheduler::{Scheduler, SchedulerOptions};
@@ -268,6 +269,30 @@ impl Engine {
         let prompt = prompt.to_vec().into();
         self.inner.send(Class::Bulk, prompt, 1, work)?;
         Ok(scoring)
+    }
+
+    /// How likely `tokens` are to come next after a prompt, against each other: the logit of each. The
+    /// prompt is computed, and shared, like any other; nothing is generated.
+    pub fn next_logits(
+        &self,
+        prompt: Prepared,
+        tokens: &[TokenId],
+        class: Class,
+    ) -> Result<NextLogits, SubmitError> {
+        let count = tokens.len();
+        if !(1..=NEXT_TOKENS_MAX).contains(&count) {
+            let message = format!("{count} tokens to weigh, it must be 1 to {NEXT_TOKENS_MAX}");
+            return Err(SubmitError::Invalid { message });
+        }
+        self.inner.check_tokens(tokens)?;
+        let (reply, weighing) = reply_and_pending();
+        let work = Work::Next(Next {
+            reply,
+            tokens: tokens.to_vec(),
+            logits: Vec::new(),
+        });
+        self.inner.send(class, prompt, 1, work)?;
+        Ok(weighing)
     }
 
     /// A prompt as the model reads it, as [`Engine::submit`] makes it. CPU-bound.

@@ -153,6 +153,9 @@ pub type Generation = Pending<Outcome>;
 /// The reading end of [`crate::Engine::score`]: one entry a token from the second on.
 pub type Scoring = Pending<Vec<TokenLogprob>>;
 
+/// The reading end of [`crate::Engine::next_logits`]: the logit of each token that was asked about.
+pub type NextLogits = Pending<Vec<f32>>;
+
 impl<T> Pending<T> {
     /// The next event; `None` after the end.
     pub async fn next(&mut self) -> Option<Event<T>> {

@@ -41,11 +41,13 @@ mod thread;
 pub mod weights;
 
 pub use engine::{Engine, EngineError, ModelInfo};
-pub use generation::{Event, GenerateError, Generation, Outcome, Scoring, Timings, Usage};
+pub use generation::{
+    Event, GenerateError, Generation, NextLogits, Outcome, Scoring, Timings, Usage,
+};
 pub use grammar::{Form, Grammar, GrammarError};
 pub use options::EngineOptions;
-pub use prompt::{Message, Part, Prepared, Prompt, Prompter, Role};
-pub use request::{GenerateInput, LOGPROBS_MAX, SubmitError};
+pub use prompt::{Judged, Message, Part, Prepared, Prompt, Prompter, Role};
+pub use request::{GenerateInput, LOGPROBS_MAX, NEXT_TOKENS_MAX, SubmitError};
 pub use runner::{LoadOptions, Quantization};
 pub use sampler::{Sampling, TokenLogprob};
 pub use sequence::Class;

@@ -37,6 +37,9 @@ pub struct GenerateInput {
 /// Most alternatives that log-probabilities are reported for.
 pub const LOGPROBS_MAX: usize = 20;
 
+/// Most tokens that are weighed against each other.
+pub const NEXT_TOKENS_MAX: usize = 20;
+
 /// Why a request was not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {
@@ -119,6 +122,7 @@ pub(crate) struct Request {
 pub(crate) enum Work {
     Generate(Generate),
     Score(Score),
+    Next(Next),
 }
 
 /// The making of an answer.
@@ -145,6 +149,15 @@ pub(crate) struct Score {
     pub(crate) collected: Vec<TokenLogprob>,
 }
 
+/// The weighing of tokens that may come next.
+#[derive(Debug)]
+pub(crate) struct Next {
+    pub(crate) reply: Reply<Vec<f32>>,
+    pub(crate) tokens: Vec<TokenId>,
+    /// Their logits, once they are there.
+    pub(crate) logits: Vec<f32>,
+}
+
 /// Rows of logits that scored sequences may ask of a step: at a vocabulary of 262,144 tokens
 /// they take 64 MiB.
 const SCORE_ROWS_MAX: usize = 64;
@@ -153,7 +166,7 @@ impl Request {
     /// What the scheduler needs of it.
     pub(crate) fn sequence(&mut self, id: SequenceId) -> Sequence {
         let logits = match self.work {
-            Work::Generate(_) => LogitsWanted::Last,
+            Work::Generate(_) | Work::Next(_) => LogitsWanted::Last,
             Work::Score(_) => LogitsWanted::All {
                 rows_max: SCORE_ROWS_MAX,
             },
@@ -179,6 +192,7 @@ impl Request {
         match &self.work {
             Work::Generate(generate) => generate.reply.is_cancelled(),
             Work::Score(score) => score.reply.is_cancelled(),
+            Work::Next(next) => next.reply.is_cancelled(),
         }
     }
 
@@ -188,6 +202,7 @@ impl Request {
         match self.work {
             Work::Generate(generate) => generate.reply.finish(Err(error)),
             Work::Score(score) => score.reply.finish(Err(error)),
+            Work::Next(next) => next.reply.finish(Err(error)),
         }
     }
 
@@ -199,6 +214,10 @@ impl Request {
                 score.reply.finish(Err(GenerateError::Cancelled));
             }
             Work::Score(score) => score.reply.finish(Ok(score.collected)),
+            Work::Next(next) if reason == FinishReason::Cancelled => {
+                next.reply.finish(Err(GenerateError::Cancelled));
+            }
+            Work::Next(next) => next.reply.finish(Ok(next.logits)),
             Work::Generate(mut generate) => {
                 generate
                     .reply

@@ -7,10 +7,13 @@ use crate::grammar::{Grammar, GrammarError};
 use crate::sampler::{Choice, NotFinite, Sampling, TokenLogprob, token_logprob};
 
 /// What came of a row.
+#[derive(Default)]
 pub(crate) struct Scored {
     /// The token that was drawn, or that follows in a scored text.
     pub(crate) token: TokenId,
     pub(crate) logprob: Option<TokenLogprob>,
+    /// The logits that were asked for.
+    pub(crate) logits: Vec<f32>,
 }
 
 /// Why nothing came of it.
@@ -26,6 +29,7 @@ pub(crate) enum RowError {
 pub(crate) enum RowTask<'a> {
     Draw(Draw<'a>),
     Score { token: TokenId, top: usize },
+    Weigh(&'a [TokenId]),
 }
 
 /// A draw.
@@ -44,7 +48,22 @@ impl RowTask<'_> {
             Self::Draw(draw) => draw.run(row, suppressed),
             Self::Score { token, top } => {
                 let logprob = Some(token_logprob(row, token, top)?);
-                Ok(Scored { token, logprob })
+                Ok(Scored {
+                    token,
+                    logprob,
+                    logits: Vec::new(),
+                })
+            }
+            Self::Weigh(tokens) => {
+                let weighed = tokens.iter().map(|token| row[*token as usize]);
+                let logits: Vec<f32> = weighed.collect();
+                if !logits.iter().all(|logit| logit.is_finite()) {
+                    return Err(NotFinite.into());
+                }
+                Ok(Scored {
+                    logits,
+                    ..Scored::default()
+                })
             }
         }
     }
@@ -71,6 +90,7 @@ impl Draw<'_> {
         Ok(Scored {
             token,
             logprob: logprob.transpose()?,
+            logits: Vec::new(),
         })
     }
 }

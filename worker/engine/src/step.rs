@@ -213,6 +213,10 @@ impl Core {
                 let rows = 0..part.logit_rows.len();
                 rows.map(|drafted| RowTask::Draw(draw(drafted))).collect()
             }
+            Work::Next(next) => {
+                let rows = 0..part.logit_rows.len();
+                rows.map(|_| RowTask::Weigh(&next.tokens)).collect()
+            }
             Work::Score(score) => {
                 let next = |index: usize| tokens.get(index + 1).copied().unwrap_or(score.last);
                 let positions = (sequence.computed..).take(part.logit_rows.len());
@@ -271,12 +275,16 @@ impl Core {
                     .is_none_or(|s| s.uncomputed() == 0);
                 done.then_some(FinishReason::Stop)
             }
+            Work::Next(next) => rows.into_iter().last().map(|row| {
+                next.logits = row.logits;
+                FinishReason::Stop
+            }),
             Work::Generate(_) if rows.is_empty() => None,
             Work::Generate(generate) => {
                 let mut drawn = Vec::with_capacity(rows.len());
                 let mut ended = None;
                 // A row behind a token that was not drafted answers a question nobody asked.
-                for (index, Scored { token, logprob }) in rows.into_iter().enumerate() {
+                for (index, Scored { token, logprob, .. }) in rows.into_iter().enumerate() {
                     drawn.push(token);
                     generate.collected.extend(logprob);
                     ended = generate.answer.push(self.prompter.tokenizer(), token);

@@ -5,9 +5,10 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::find::{Finding, Findings};
+use super::judge::{self, Principle};
 use super::keywords::Keywords;
 use super::policy::{Action, OnError, WrittenDetector};
-use super::{Stage, injection, keywords, markup, personal, quality, secrets};
+use super::{Shown, Stage, injection, keywords, markup, personal, quality, secrets};
 
 /// How a detector looks at texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -25,6 +26,10 @@ pub(super) enum Kind {
     Injection,
     /// Poor answers.
     Quality,
+    /// Texts, by what a model says of them.
+    Judge,
+    /// Pictures, likewise.
+    JudgeImage,
 }
 
 impl Kind {
@@ -37,7 +42,14 @@ impl Kind {
             Self::Personal => personal::RULES,
             Self::Injection => injection::RULES,
             Self::Quality => quality::RULES,
+            Self::Judge => judge::TEXT_RULES,
+            Self::JudgeImage => judge::PICTURE_RULES,
         }
+    }
+
+    /// Whether a model is asked.
+    pub(super) fn judges(self) -> bool {
+        matches!(self, Self::Judge | Self::JudgeImage)
     }
 }
 
@@ -53,14 +65,21 @@ pub(super) struct Detector {
     pub(super) shadow: bool,
     pub(super) time_limit: Duration,
     stages: Vec<Stage>,
-    method: Method,
+    pub(super) method: Method,
     rules: Option<Vec<String>>,
 }
 
+/// How it looks.
 #[derive(Debug)]
-enum Method {
+pub(super) enum Method {
+    /// By what is written.
     Rules(fn(&str, &mut Findings)),
+    /// By a list.
     Keywords(Keywords),
+    /// By what is written, and what was asked.
+    Quality,
+    /// By asking a model about each of these.
+    Judge(&'static [Principle]),
 }
 
 impl Detector {
@@ -75,7 +94,9 @@ impl Detector {
             Kind::Secrets => Method::Rules(secrets::look),
             Kind::Personal => Method::Rules(personal::look),
             Kind::Injection => Method::Rules(injection::look),
-            Kind::Quality => Method::Rules(quality::look),
+            Kind::Quality => Method::Quality,
+            Kind::Judge => Method::Judge(judge::OF_TEXTS),
+            Kind::JudgeImage => Method::Judge(judge::OF_PICTURES),
         };
         Ok(Self {
             name: written.name,
@@ -113,23 +134,46 @@ impl Detector {
                 .is_none_or(|rules| rules.iter().any(|rule| rule == quality::LOOP))
     }
 
+    /// The rules that count.
+    pub(super) fn rules(&self) -> impl Iterator<Item = &'static str> {
+        let all = self.kind.rules().iter().copied();
+        all.filter(|rule| self.counts(rule))
+    }
+
+    /// What a model is asked about.
+    pub(super) fn principles(&self) -> Vec<&'static Principle> {
+        let all = match &self.method {
+            Method::Judge(all) => *all,
+            Method::Rules(_) | Method::Keywords(_) | Method::Quality => &[],
+        };
+        let principles = all.iter();
+        principles
+            .filter(|principle| self.counts(principle.rule()))
+            .collect()
+    }
+
+    fn counts(&self, rule: &str) -> bool {
+        let rules = self.rules.as_ref();
+        rules.is_none_or(|rules| rules.iter().any(|counting| counting == rule))
+    }
+
     /// What it finds in these texts and is sure of; `None` if there is too much of it to be replaced.
-    pub(super) fn look(&self, texts: &[String]) -> Option<Vec<Finding>> {
+    pub(super) fn look(&self, shown: &Shown) -> Option<Vec<Finding>> {
         let mut findings = Findings::default();
-        for (n, text) in texts.iter().enumerate() {
+        for (n, text) in shown.texts.iter().enumerate() {
             findings.begin(n);
             match &self.method {
                 Method::Rules(look) => look(text, &mut findings),
                 Method::Keywords(keywords) => keywords.look(text, &mut findings),
+                Method::Quality => quality::look(text, shown.asked.language, &mut findings),
+                Method::Judge(_) => {}
             }
         }
         if findings.overflowed() && self.action == Action::Redact {
             return None;
         }
         let mut sure = findings.into_sure(self.threshold);
-        if let Some(rules) = &self.rules {
-            sure.retain(|finding| rules.iter().any(|rule| rule == finding.rule));
-        }
+        sure.retain(|finding| self.counts(finding.rule));
         Some(sure)
     }
 }

@@ -140,7 +140,12 @@ impl Folded {
     /// From here on the text stands for the original from `original` on.
     fn anchor(&mut self, original: usize) {
         let folded = self.bytes.len();
-        if self.place(folded) != original {
+        // The last anchor is that of the end.
+        let known = self
+            .anchors
+            .last()
+            .map_or(folded, |anchor| anchor.original + (folded - anchor.folded));
+        if known != original {
             self.anchors.push(Anchor { folded, original });
         }
     }
@@ -161,8 +166,73 @@ impl Folded {
     }
 }
 
+/// A letter that is its own plainest form, whatever stands beside it, and takes as many bytes in lower
+/// case.
+#[derive(Debug, Clone, Copy)]
+struct Plain {
+    lower: char,
+    /// Whether it may pass for a Latin one.
+    passes: bool,
+}
+
+/// What is known of a letter, if it is a plain one.
+fn plain(char: char) -> Option<Plain> {
+    static TABLE: LazyLock<Vec<Option<Plain>>> = LazyLock::new(|| {
+        let codes = (0..TABLE_END).map(|code| char::from_u32(code).and_then(seen_plain));
+        codes.collect()
+    });
+    *TABLE.get(usize::try_from(u32::from(char)).ok()?)?
+}
+
+fn seen_plain(char: char) -> Option<Plain> {
+    let alone = !char.is_ascii()
+        && char.is_alphabetic()
+        && !is_combining_mark(char)
+        && !is_ignorable(char)
+        && !matches!(char, 'ß' | 'ẞ' | 'ς');
+    let mut buffer = [0; 4];
+    let letters = decomposed(char.encode_utf8(&mut buffer), 0);
+    let [Letter { char: same, .. }] = letters.as_slice() else {
+        return None;
+    };
+    let mut lower = char.to_lowercase();
+    let (first, more) = (lower.next()?, lower.next());
+    let fits = more.is_none() && first.len_utf8() == char.len_utf8();
+    (alone && *same == char && fits).then(|| Plain {
+        lower: first,
+        passes: lookalike(char).is_some(),
+    })
+}
+
+/// Folds a word that is plain and no disguise, as most words of other scripts are; says whether it is.
+fn fold_plain_word(word: &str, at: usize, folded: &mut Folded) -> bool {
+    let mut chars = 0;
+    let mut passes = true;
+    for char in word.chars() {
+        let Some(plain) = plain(char) else {
+            return false;
+        };
+        chars += 1;
+        passes &= plain.passes;
+    }
+    if passes && chars > 1 {
+        return false;
+    }
+    folded.anchor(at);
+    for char in word.chars() {
+        let lower = plain(char).map_or(char, |plain| plain.lower);
+        let mut buffer = [0; 4];
+        let lower = lower.encode_utf8(&mut buffer);
+        folded.bytes.extend_from_slice(lower.as_bytes());
+    }
+    true
+}
+
 /// Folds a run of characters, of which some are not ASCII, that begins at `at`.
 fn fold_word(word: &str, at: usize, folded: &mut Folded) {
+    if fold_plain_word(word, at, folded) {
+        return;
+    }
     let letters = decomposed(word, at);
     for part in letters.chunk_by(|a, b| is_word(a.char) == is_word(b.char)) {
         let ascii = part.iter().any(|letter| letter.char.is_ascii_alphabetic());

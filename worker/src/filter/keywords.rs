@@ -168,23 +168,22 @@ impl Bare {
         let text = folded.bytes();
         let mut bare = Self::default();
         let mut single = Singles::default();
-        let mut end = 0;
-        for block in text.split(|byte| class(*byte) == Class::Break) {
-            let start = end;
-            end += block.len() + 1;
-            let before = block.iter().take_while(|byte| class(**byte) == Class::Glue);
-            let start = start + before.count();
-            let word = text.get(start..end - 1).unwrap_or_default();
-            let after = word.iter().rev().take_while(|byte| is_end(**byte)).count();
-            let word = &word[..word.len() - after];
-            let has = |letters| {
-                word.iter()
-                    .any(|byte| (class(*byte) == Class::Letter) == letters)
-            };
-            if is_one_char(word) {
-                single.push(start, text, &mut bare);
-            } else if has(true) && has(false) {
-                bare.push_word(word, start);
+        let (mut start, mut letters_alone) = (0, true);
+        for (at, byte) in text.iter().chain([&b' ']).enumerate() {
+            match CLASSES[usize::from(*byte)] {
+                Class::Letter => {}
+                Class::Figure | Class::Glue => letters_alone = false,
+                Class::Break => {
+                    // Most words are several letters and nothing else: no disguise.
+                    let char_bytes = text
+                        .get(start)
+                        .map_or(1, |first| if first.is_ascii() { 1 } else { 4 });
+                    let several = at - start > char_bytes;
+                    if at > start && !(letters_alone && several) {
+                        bare.push_block(start..at, text, &mut single);
+                    }
+                    (start, letters_alone) = (at + 1, true);
+                }
             }
         }
         single.flush(text, &mut bare);
@@ -193,6 +192,25 @@ impl Bare {
             bare.push_word(text.get(word.clone()).unwrap_or_default(), word.start);
         }
         bare
+    }
+
+    /// Adds what stands between two breaks, if it may be a disguised word.
+    fn push_block(&mut self, block: std::ops::Range<usize>, text: &[u8], single: &mut Singles) {
+        let glue = |byte: &&u8| class(**byte) == Class::Glue;
+        let before = text[block.clone()].iter().take_while(glue).count();
+        let start = block.start + before;
+        let word = &text[start..block.end];
+        let after = word.iter().rev().take_while(|byte| is_end(**byte)).count();
+        let word = &word[..word.len() - after];
+        let has = |letters| {
+            word.iter()
+                .any(|byte| (class(*byte) == Class::Letter) == letters)
+        };
+        if is_one_char(word) {
+            single.push(start, text, self);
+        } else if has(true) && has(false) {
+            self.push_word(word, start);
+        }
     }
 
     fn push_word(&mut self, word: &[u8], start: usize) {
@@ -292,7 +310,20 @@ enum Class {
     Break,
 }
 
-fn class(byte: u8) -> Class {
+/// The class of each byte.
+static CLASSES: [Class; 256] = {
+    let mut classes = [Class::Break; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        #[expect(clippy::cast_possible_truncation, reason = "it is below 256")]
+        let written = byte as u8;
+        classes[byte] = class(written);
+        byte += 1;
+    }
+    classes
+};
+
+const fn class(byte: u8) -> Class {
     match byte {
         b'a'..=b'z' | 0x80.. => Class::Letter,
         b'0'..=b'9' | b'@' | b'$' | b'!' | b'|' | b'+' => Class::Figure,

@@ -1,7 +1,7 @@
 //! Content filters: what a job passes before the engine sees it, and its answer before anybody does.
 //!
 //! A policy (`policy`) lists detectors and what follows from what each finds. Detectors look at
-//! the texts as they came, each at all of them; what they find is in places of these texts, so that
+//! the texts and pictures as they came, each at all of them; what they find is in places of these texts, so that
 //! nobody is ever given a text that was normalised to be looked at. Every verdict is part of the
 //! result. The first refusal ends the job.
 
@@ -10,7 +10,9 @@ mod fence;
 mod find;
 mod fold;
 mod injection;
+mod judge;
 mod keywords;
+mod language;
 mod markup;
 mod personal;
 mod policy;
@@ -18,32 +20,33 @@ mod quality;
 mod secrets;
 #[cfg(test)]
 mod tests;
+mod verdict;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use lapidary_engine::image::{Image, ImageSpec};
 use lapidary_schemas::result::Verdict;
 use lapidary_schemas::{Failure, FailureCode};
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::compute::Compute;
 
-use self::detector::{Detector, Kind};
+use self::detector::{Detector, Kind, Method};
 use self::find::{Finding, redact};
 use self::policy::{Action, OnError, Policy};
 
 pub(crate) use self::fence::fenced;
+pub use self::judge::{Judge, Judges, UnfitJudge};
 pub use self::policy::PolicyError;
 
 /// Texts that are looked at where they are: a detector takes less for so few bytes than another
 /// thread takes to wake.
 const HERE_BYTES_MAX: usize = 1024;
-/// Places that a verdict names.
-const SPANS_MAX: usize = 32;
 
 /// Where on a job's way a filter stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
@@ -52,6 +55,8 @@ const SPANS_MAX: usize = 32;
 pub enum Stage {
     /// The request's texts, documents included.
     InputText,
+    /// The request's pictures.
+    InputImage,
     /// The answer.
     OutputText,
 }
@@ -61,6 +66,7 @@ impl Stage {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::InputText => "input_text",
+            Self::InputImage => "input_image",
             Self::OutputText => "output_text",
         }
     }
@@ -68,10 +74,53 @@ impl Stage {
     /// The code of a refusal here, and what is refused.
     fn refusal(self) -> (FailureCode, &'static str) {
         match self {
-            Self::InputText => (FailureCode::ContentFiltered, "request"),
+            Self::InputText | Self::InputImage => (FailureCode::ContentFiltered, "request"),
             Self::OutputText => (FailureCode::ResponseFiltered, "answer"),
         }
     }
+}
+
+/// What a stage shows to its detectors.
+#[derive(Debug, Clone)]
+pub(crate) struct Shown {
+    /// The texts, as they came.
+    pub(crate) texts: Vec<String>,
+    /// What they answer.
+    pub(crate) asked: Asked,
+    /// The pictures.
+    pub(crate) images: Vec<Arc<Image>>,
+    /// Who waits for it.
+    pub(crate) class: lapidary_engine::Class,
+}
+
+impl Shown {
+    /// Nothing yet.
+    pub(crate) fn to(class: lapidary_engine::Class) -> Self {
+        Self {
+            texts: Vec::new(),
+            asked: Asked::default(),
+            images: Vec::new(),
+            class,
+        }
+    }
+}
+
+/// What answers are looked at by.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Asked {
+    /// What was asked, as much of it as a judge reads; empty where none looks.
+    question: String,
+    /// The language that was asked for.
+    language: Option<language::Asked>,
+}
+
+/// What follows from what is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// What the policy says.
+    Enforce,
+    /// Nothing: whoever asked wants to know what every detector says, of each of its rules.
+    Report,
 }
 
 /// What a stage decided.
@@ -119,6 +168,10 @@ enum Unable {
     Late(Duration),
     #[error("found more than it can replace")]
     Overflowed,
+    #[error("is asked about more than its model reads")]
+    TooLong,
+    #[error("got no answer of its model")]
+    Unanswered,
     #[error("broke down")]
     Broke,
 }
@@ -127,6 +180,7 @@ enum Unable {
 #[derive(Debug, Clone)]
 pub struct Filters {
     policy: Arc<Policy>,
+    judges: Judges,
 }
 
 impl Default for Filters {
@@ -145,7 +199,35 @@ impl Filters {
     fn of(policy: Policy) -> Self {
         Self {
             policy: Arc::new(policy),
+            judges: Judges::default(),
         }
+    }
+
+    /// The same with models that judge.
+    #[must_use]
+    pub fn with_judges(self, judges: Judges) -> Self {
+        Self { judges, ..self }
+    }
+
+    /// The first detector that needs a model to judge texts, if there is one.
+    pub fn judge_of_texts(&self) -> Option<&str> {
+        self.first_of(Kind::Judge)
+    }
+
+    /// The first detector that needs a model to judge pictures, if there is one.
+    pub fn judge_of_pictures(&self) -> Option<&str> {
+        self.first_of(Kind::JudgeImage)
+    }
+
+    /// What a picture must be to be judged, if there is a model that judges pictures.
+    pub(crate) fn picture_spec(&self) -> Option<ImageSpec> {
+        self.judges.pictures.as_ref()?.spec()
+    }
+
+    fn first_of(&self, kind: Kind) -> Option<&str> {
+        let mut detectors = self.policy.detectors.iter();
+        let first = detectors.find(|detector| detector.kind == kind);
+        first.map(|detector| detector.name.as_str())
     }
 
     /// The policy's name, and which version of it.
@@ -172,6 +254,28 @@ impl Filters {
             .any(|detector| detector.interferes())
     }
 
+    /// Whether any detector looks here.
+    pub(crate) fn looks_at(&self, stage: Stage) -> bool {
+        let mut detectors = self.policy.detectors.iter();
+        detectors.any(|detector| detector.looks_at(stage))
+    }
+
+    /// What answers to these texts are looked at by.
+    pub(crate) fn asked(&self, texts: &[String]) -> Asked {
+        let of_answers = |kind| {
+            let mut detectors = self.policy.detectors.iter();
+            detectors.any(|detector| detector.kind == kind && detector.looks_at(Stage::OutputText))
+        };
+        let mut asked = Asked::default();
+        if of_answers(Kind::Judge) {
+            asked.question = judge::question(texts);
+        }
+        if of_answers(Kind::Quality) {
+            asked.language = language::asked(texts);
+        }
+        asked
+    }
+
     /// Whether a poor answer may be made once more.
     pub fn tries_again(&self) -> bool {
         let mut detectors = self.policy.detectors.iter();
@@ -194,47 +298,42 @@ impl Filters {
         detectors.any(|detector| detector.refuses_loops())
     }
 
-    /// Shows the texts to every detector of the stage until one refuses.
+    /// Shows everything to every detector of the stage, until one refuses.
     pub(crate) async fn check(
         &self,
         compute: &Compute,
-        stage: Stage,
-        texts: Vec<String>,
+        (stage, manner): (Stage, Manner),
+        shown: Shown,
     ) -> Decision {
-        let texts = Arc::new(texts);
+        let shown = Arc::new(shown);
         let mut decision = Decision::default();
         let mut replaced: Vec<Finding> = Vec::new();
-        for detector in &self.policy.detectors {
-            if !detector.looks_at(stage) {
-                continue;
-            }
+        let detectors = self.policy.detectors.iter();
+        for detector in detectors.filter(|detector| detector.looks_at(stage)) {
             let started = Instant::now();
-            let looked = look(compute, detector, &texts).await;
+            let looked = self.look(compute, detector, (stage, &shown)).await;
             let took = (detector.name.clone(), started.elapsed());
             decision.looks.push(took);
+            let verdict = self.verdict((stage, manner), detector, &looked);
             let finds = match looked {
-                Ok(finds) => finds,
+                Ok(look) => look.finds,
                 Err(unable) => {
                     decision.unable.push(detector.name.clone());
                     if detector.on_error == OnError::Closed && !detector.shadow {
                         decision.ruling = Ruling::Unavailable(self.unavailable(detector, unable));
                         return decision;
                     }
-                    let verdict = self.verdict(stage, detector, Err(unable));
                     decision.verdicts.push(verdict);
                     continue;
                 }
             };
-            decision
-                .verdicts
-                .push(self.verdict(stage, detector, Ok(&finds)));
+            decision.verdicts.push(verdict);
             if finds.is_empty() {
                 continue;
             }
-            let content = || hash(texts.iter().map(String::as_str));
-            decision.content.get_or_insert_with(content);
+            decision.content.get_or_insert_with(|| content(&shown));
             match detector.action {
-                _ if detector.shadow => {}
+                _ if detector.shadow || manner == Manner::Report => {}
                 Action::Allow | Action::Flag => {}
                 Action::Redact => replaced.extend(finds),
                 Action::Block | Action::Retry => {
@@ -244,7 +343,7 @@ impl Filters {
             }
         }
         decision.redacted = !replaced.is_empty();
-        decision.texts = Arc::unwrap_or_clone(texts);
+        decision.texts = Arc::unwrap_or_clone(shown).texts;
         for (n, text) in decision.texts.iter_mut().enumerate() {
             let mut finds = replaced.iter().filter(|find| find.text == n).peekable();
             if finds.peek().is_some() {
@@ -252,6 +351,44 @@ impl Filters {
             }
         }
         decision
+    }
+
+    /// The model that a detector asks, if it asks one.
+    fn judge_of(&self, detector: &Detector) -> Option<&Judge> {
+        match detector.kind {
+            Kind::Judge => self.judges.texts.as_ref(),
+            Kind::JudgeImage => self.judges.pictures.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// What a detector finds in the time that it has.
+    async fn look(
+        &self,
+        compute: &Compute,
+        detector: &Arc<Detector>,
+        (stage, shown): (Stage, &Arc<Shown>),
+    ) -> Result<Look, Unable> {
+        let Method::Judge(_) = &detector.method else {
+            let finds = look_at_texts(compute, detector, shown).await?;
+            return Ok(Look {
+                finds,
+                scores: BTreeMap::new(),
+            });
+        };
+        let judge = self.judge_of(detector).ok_or(Unable::Unanswered)?;
+        let (limit, rules) = (detector.time_limit, detector.principles());
+        let looking = judge.look(compute, &rules, (stage, shown));
+        let judged = tokio::time::timeout(limit, looking).await;
+        let mut look = Look::default();
+        for find in judged.map_err(|_| Unable::Late(limit))?? {
+            let score = look.scores.entry(find.rule).or_default();
+            *score = score.max(find.score);
+            if find.score >= detector.threshold {
+                look.finds.push(find);
+            }
+        }
+        Ok(look)
     }
 
     fn refusal(&self, stage: Stage, detector: &Detector) -> Ruling {
@@ -281,92 +418,51 @@ impl Filters {
         );
         Failure::new(FailureCode::FilterUnavailable, message)
     }
-
-    /// The record of one detector's look. Where something was found it has the fields of `OpenAI`'s
-    /// moderation objects, and where; never what.
-    fn verdict(
-        &self,
-        stage: Stage,
-        detector: &Detector,
-        looked: Result<&[Finding], Unable>,
-    ) -> Verdict {
-        let finds = looked.unwrap_or_default();
-        let action = if finds.is_empty() {
-            Action::Allow
-        } else {
-            detector.action
-        };
-        let mut detail = Map::new();
-        if !finds.is_empty() {
-            let mut scores: Map<String, Value> = Map::new();
-            for find in finds {
-                let score = scores.entry(find.rule).or_insert_with(|| json!(0.0));
-                let known = score.as_f64().unwrap_or_default();
-                *score = json!(known.max(written(find.score)));
-            }
-            let spans = finds.iter().take(SPANS_MAX).map(|find| {
-                json!({
-                    "category": find.rule, "text": find.text,
-                    "start": find.span.start, "end": find.span.end,
-                })
-            });
-            let categories = scores.keys().map(|rule| (rule.clone(), Value::Bool(true)));
-            detail.insert("flagged".to_owned(), json!(action != Action::Allow));
-            detail.insert("categories".to_owned(), categories.collect());
-            detail.insert("category_scores".to_owned(), Value::Object(scores));
-            detail.insert("threshold".to_owned(), json!(written(detector.threshold)));
-            detail.insert("found".to_owned(), json!(finds.len()));
-            detail.insert("spans".to_owned(), spans.collect());
-        }
-        if let Err(unable) = looked {
-            detail.insert("error".to_owned(), json!(unable.to_string()));
-        }
-        if !detail.is_empty() {
-            detail.insert("policy".to_owned(), json!(self.policy.name));
-            detail.insert("policy_version".to_owned(), json!(self.policy.version));
-        }
-        Verdict {
-            stage: stage.as_str().to_owned(),
-            detector: detector.name.clone(),
-            action: action.as_str().to_owned(),
-            shadow: detector.shadow,
-            detail: if detail.is_empty() {
-                Value::Null
-            } else {
-                Value::Object(detail)
-            },
-        }
-    }
 }
 
-/// What a detector finds in the time that it has.
-async fn look(
+/// What a detector saw.
+#[derive(Debug, Default)]
+struct Look {
+    /// What it is sure of.
+    finds: Vec<Finding>,
+    /// Of a judge: how sure it is of each of its rules.
+    scores: BTreeMap<&'static str, f32>,
+}
+
+/// What a detector that needs no model finds in the time that it has.
+async fn look_at_texts(
     compute: &Compute,
     detector: &Arc<Detector>,
-    texts: &Arc<Vec<String>>,
+    shown: &Arc<Shown>,
 ) -> Result<Vec<Finding>, Unable> {
-    let bytes: usize = texts.iter().map(String::len).sum();
+    let bytes: usize = shown.texts.iter().map(String::len).sum();
     let looked = if bytes <= HERE_BYTES_MAX {
-        catch_unwind(AssertUnwindSafe(|| detector.look(texts)))
+        catch_unwind(AssertUnwindSafe(|| detector.look(shown)))
     } else {
-        let (limit, texts) = (detector.time_limit, texts.clone());
+        let (limit, shown) = (detector.time_limit, shown.clone());
         let looking = detector.clone();
-        let in_time = compute.run_within(limit, move || looking.look(&texts));
+        let in_time = compute.run_within(limit, move || looking.look(&shown));
         in_time.await.ok_or(Unable::Late(limit))?
     };
     looked.map_err(|_| Unable::Broke)?.ok_or(Unable::Overflowed)
 }
 
-/// A score as people write it: 0.9, not the nearest 32-bit number in all its digits.
-fn written(score: f32) -> f64 {
-    (f64::from(score) * 1e4).round() / 1e4
+/// Names what was shown, without telling it.
+fn content(shown: &Shown) -> String {
+    let texts = shown.texts.iter().map(String::as_bytes);
+    let images = shown.images.iter().map(|image| image.sha256().as_slice());
+    hash_of(texts.chain(images))
 }
 
 /// Names content in logs and marks: the first 16 hex digits of its SHA-256.
 pub(crate) fn hash<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
+    hash_of(texts.into_iter().map(str::as_bytes))
+}
+
+fn hash_of<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut digest = Sha256::new();
-    for text in texts {
-        digest.update(text);
+    for part in parts {
+        digest.update(part);
         // No text has this byte: it parts them.
         digest.update([0xFF]);
     }

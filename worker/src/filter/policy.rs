@@ -247,6 +247,10 @@ impl WrittenDetector {
         if self.kind == Kind::Quality && self.stages != [Stage::OutputText] {
             return Err("stages` of the kind `quality` is [\"output_text\"]".to_owned());
         }
+        self.check_pictures()?;
+        if self.kind.judges() && self.action == Action::Redact {
+            return Err("action` is redact: what a model judges is not replaced".to_owned());
+        }
         if (self.kind == Kind::Quality && self.action == Action::Redact)
             || (self.kind != Kind::Quality && self.action == Action::Retry)
         {
@@ -269,6 +273,22 @@ impl WrittenDetector {
             (Kind::Keywords, Some(_)) | (_, None) => Ok(()),
             (_, Some(_)) => Err("keywords` belongs to detectors of the kind `keywords`".to_owned()),
         }
+    }
+}
+
+impl WrittenDetector {
+    /// One kind looks at pictures, and at nothing else.
+    fn check_pictures(&self) -> Result<(), String> {
+        if self.kind == Kind::JudgeImage {
+            return match self.stages.as_slice() {
+                [Stage::InputImage] => Ok(()),
+                _ => Err("stages` of the kind `judge_image` is [\"input_image\"]".to_owned()),
+            };
+        }
+        if self.stages.contains(&Stage::InputImage) {
+            return Err("stages` has `input_image`, where `judge_image` looks alone".to_owned());
+        }
+        Ok(())
     }
 }
 

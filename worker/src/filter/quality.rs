@@ -1,5 +1,5 @@
 //! The quality of answers, as far as a text shows it by itself: nothing said, said over and over,
-//! declined, broken off. What an answer says of its picture or document is not judged here.
+//! declined, broken off, in another language than was asked for. What an answer says of its picture or document is not judged here.
 
 use std::sync::LazyLock;
 
@@ -7,9 +7,10 @@ use lapidary_engine::loops::looping_end;
 use regex::Regex;
 
 use super::find::{Finding, Findings};
+use super::language::Asked;
 
 /// The names of its rules.
-pub(super) const RULES: &[&str] = &[EMPTY, LOOP, "refusal", "unfinished"];
+pub(super) const RULES: &[&str] = &[EMPTY, LOOP, "refusal", "language", "unfinished"];
 
 /// Nothing that is a letter or a digit.
 const EMPTY: &str = "empty";
@@ -18,6 +19,8 @@ pub(super) const LOOP: &str = "loop";
 
 /// Words of an answer that breaks off in a sentence, at least: captions, tags and titles have none.
 const SENTENCE_WORDS_MIN: usize = 12;
+/// How sure it is that an answer in another language is poor.
+const LANGUAGE: f32 = 0.8;
 /// How sure it is that a text without an end breaks off.
 const UNFINISHED: f32 = 0.4;
 
@@ -82,8 +85,8 @@ static REFUSALS: LazyLock<Vec<(f32, Regex)>> = LazyLock::new(|| {
     compiled.into()
 });
 
-/// Says what is poor about an answer.
-pub(super) fn look(text: &str, findings: &mut Findings) {
+/// Says what is poor about an answer, which was asked for in a language.
+pub(super) fn look(text: &str, asked: Option<Asked>, findings: &mut Findings) {
     let all = 0..text.len();
     if !text.contains(char::is_alphanumeric) {
         findings.push(Finding::new(EMPTY, all, 1.0));
@@ -96,6 +99,8 @@ pub(super) fn look(text: &str, findings: &mut Findings) {
     let refusals = REFUSALS.iter().filter(|(_, form)| form.is_match(&plain));
     if let Some(score) = refusals.map(|(score, _)| *score).reduce(f32::max) {
         findings.push(Finding::new("refusal", all.clone(), score));
+    } else if asked.is_some_and(|asked| asked.is_missed_by(text)) {
+        findings.push(Finding::new("language", all.clone(), LANGUAGE));
     }
     if breaks_off(text) {
         findings.push(Finding::new("unfinished", all, UNFINISHED));
@@ -119,7 +124,7 @@ mod tests {
     /// The rules that find something in an answer.
     fn found(text: &str) -> Vec<&'static str> {
         let mut findings = Findings::default();
-        look(text, &mut findings);
+        look(text, None, &mut findings);
         let sure = findings.into_sure(0.1);
         sure.iter().map(|finding| finding.rule).collect()
     }

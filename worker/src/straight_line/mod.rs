@@ -2,6 +2,7 @@
 
 mod filtered;
 mod forms;
+mod judged;
 mod pictures;
 mod quality;
 

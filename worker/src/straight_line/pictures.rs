@@ -11,16 +11,16 @@ use super::*;
 /// Soft tokens of a view of that model.
 const VIEW_TOKENS: u32 = 9;
 
-fn engine_fixture(name: &str) -> PathBuf {
+pub(super) fn engine_fixture(name: &str) -> PathBuf {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("engine/tests/fixtures");
     fixtures.join(name)
 }
 
-fn picture(name: &str) -> Vec<u8> {
+pub(super) fn picture(name: &str) -> Vec<u8> {
     std::fs::read(engine_fixture("images").join(name)).unwrap()
 }
 
-fn seeing() -> Engine {
+pub(super) fn seeing() -> Engine {
     small(&engine_fixture("vision"), Some(Quantization::F32))
 }
 
@@ -38,7 +38,7 @@ fn image(url: &str) -> Part {
     }
 }
 
-fn inline(bytes: &[u8]) -> Part {
+pub(super) fn inline(bytes: &[u8]) -> Part {
     let payload = BASE64_STANDARD.encode(bytes);
     image(&format!("data:image/png;base64,{payload}"))
 }
@@ -48,7 +48,7 @@ async fn stored(bench: &Bench, bytes: Vec<u8>) -> Part {
     image(&media.to_string())
 }
 
-fn text(text: &str) -> Part {
+pub(super) fn text(text: &str) -> Part {
     Part::Text {
         text: text.to_owned(),
     }
@@ -56,7 +56,7 @@ fn text(text: &str) -> Part {
 
 /// Left alone, weights that were never trained say one token for ever, whatever they see. Where a
 /// token weighs little once it was said, the order in which they come shows all that was seen.
-fn asking(parts: Vec<Part>) -> Job {
+pub(super) fn asking(parts: Vec<Part>) -> Job {
     let mut job = job("", 48);
     job.request.repetition_penalty = Some(REPETITION_PENALTY_MAX);
     job.request.messages[0].content = Content::Parts(parts);

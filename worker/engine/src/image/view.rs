@@ -91,6 +91,13 @@ impl Image {
         self.height
     }
 
+    /// The same picture without crops.
+    #[must_use]
+    pub fn whole(&self) -> Self {
+        let views = self.views.iter().take(1).cloned().collect();
+        Self { views, ..*self }
+    }
+
     /// The whole picture, then its crops.
     pub fn views(&self) -> &[View] {
         &self.views

@@ -11,7 +11,7 @@
     reason = "register tiles are indexed alike"
 )]
 
-use super::math::exp;
+use super::math::{exp, soft_cap};
 use super::parallel::{self, Shared};
 use super::rows_of;
 use super::simd::{Element, Kernel, LANES, Simd, Tier, store_part};
@@ -42,6 +42,8 @@ pub(crate) struct Attention<'a> {
     pub spans: &'a [SpanKeys],
     /// Query heads.
     pub heads: usize,
+    /// What scores stay below, if anything.
+    pub softcap: Option<f32>,
     pub tier: Tier,
 }
 
@@ -78,6 +80,7 @@ impl Attention<'_> {
                 span,
                 kv_head,
                 heads: self.heads,
+                softcap: self.softcap,
                 queries,
                 qkv,
                 out,
@@ -117,6 +120,7 @@ struct QueryTile<'a, E> {
     span: &'a SpanKeys,
     kv_head: usize,
     heads: usize,
+    softcap: Option<f32>,
     queries: Range<usize>,
     qkv: &'a [f32],
     out: Shared<f32>,
@@ -246,7 +250,16 @@ impl<E: Element> QueryTile<'_, E> {
 impl Running {
     /// Turns query `i`'s scores into weights of keys `from .. to`, and all other weights into 0.
     #[inline(always)]
-    fn weigh<S: Simd>(&mut self, s: S, i: usize, from: usize, to: usize) {
+    fn weigh<S: Simd>(
+        &mut self,
+        s: S,
+        i: usize,
+        Range {
+            start: from,
+            end: to,
+        }: Range<usize>,
+        softcap: Option<f32>,
+    ) {
         if from >= to {
             self.weights[i] = [0.0; BLOCK_TOKENS];
             self.rescale[i] = 1.0;
@@ -254,7 +267,10 @@ impl Running {
         }
         let weights = self.weights[i].as_mut_ptr();
         // SAFETY: a block has two vectors of scores.
-        let (low, high) = unsafe { (s.load(weights), s.load(weights.add(LANES))) };
+        let (mut low, mut high) = unsafe { (s.load(weights), s.load(weights.add(LANES))) };
+        if let Some(cap) = softcap {
+            (low, high) = (soft_cap(s, low, cap), soft_cap(s, high, cap));
+        }
         let (nothing, zero) = (s.splat(f32::NEG_INFINITY), s.splat(0.0));
         let high_from = from.saturating_sub(LANES);
         let high_to = to.saturating_sub(LANES);
@@ -314,7 +330,7 @@ impl<E: Element> Pass<'_, E> {
             let start = self.index * BLOCK_TOKENS;
             let from = range.start.saturating_sub(start).min(BLOCK_TOKENS);
             let to = range.end.saturating_sub(start).min(BLOCK_TOKENS);
-            running.weigh(s, i, from, to);
+            running.weigh(s, i, from..to, self.tile.softcap);
         }
         let padded = self.tile.cache.shape.value_width();
         let mut d = 0;

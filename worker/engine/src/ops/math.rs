@@ -47,6 +47,17 @@ pub(crate) fn gelu_tanh<S: Simd>(s: S, x: S::F) -> S::F {
     s.div(x, s.add(one, exp(s, s.mul(cubic, s.splat(MINUS_TWO_ROOT)))))
 }
 
+/// `cap * tanh(x / cap)`, within 1e-7 of it relatively to `cap`: what stays below `cap`, and nearly
+/// itself far below it.
+#[expect(clippy::inline_always, reason = "kernels inline all they call")]
+#[inline(always)]
+pub(crate) fn soft_cap<S: Simd>(s: S, x: S::F, cap: f32) -> S::F {
+    let (one, cap_lanes) = (s.splat(1.0), s.splat(cap));
+    // tanh u = (1 - e^(-2u)) / (1 + e^(-2u))
+    let decay = exp(s, s.mul(s.div(x, cap_lanes), s.splat(-2.0)));
+    s.mul(cap_lanes, s.div(s.sub(one, decay), s.add(one, decay)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::simd::{Kernel, LANES, Tier};

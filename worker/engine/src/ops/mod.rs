@@ -15,6 +15,7 @@ pub mod norm;
 pub(crate) mod parallel;
 pub mod rope;
 pub mod simd;
+pub mod softcap;
 
 use candle_core::{CpuStorage, Layout, Result, Shape};
 

@@ -69,7 +69,7 @@ impl RopeTable {
     }
 }
 
-/// Norms each query and key head of `[T, (N + 2K) H]` rows, then rotates it to its position;
+/// Norms and scales each query and key head of `[T, (N + 2K) H]` rows, then rotates it to its position;
 /// values pass unchanged.
 #[derive(Debug)]
 pub struct HeadNorms {
@@ -81,8 +81,8 @@ pub struct HeadNorms {
     pub query: Vec<f32>,
     /// `[H]`.
     pub key: Vec<f32>,
-    /// Added to the mean square.
-    pub eps: f32,
+    /// Added to the mean square; `None`: heads are scaled and not normed.
+    pub eps: Option<f32>,
     /// Tier to compute on.
     pub tier: Tier,
 }
@@ -174,8 +174,14 @@ impl Kernel for HeadsOfRow<'_> {
             .zip(out.chunks_exact_mut(head_dim));
         for (head, (x, out)) in rows.take(heads + kv_heads).enumerate() {
             let weight = if head < *heads { query } else { key };
-            // SAFETY: `out` and `weight` are as long as `x`.
-            unsafe { normalize(s, x, weight, *eps, out.as_mut_ptr()) };
+            match *eps {
+                // SAFETY: `out` and `weight` are as long as `x`.
+                Some(eps) => unsafe { normalize(s, x, weight, eps, out.as_mut_ptr()) },
+                None => out
+                    .iter_mut()
+                    .zip(weight)
+                    .for_each(|(out, weight)| *out *= weight),
+            }
             let (low, high) = out.split_at_mut(head_dim / 2);
             for ((low, high), (cos, sin)) in
                 low.iter_mut().zip(high.iter_mut()).zip(cos.iter().zip(sin))

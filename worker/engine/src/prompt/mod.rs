@@ -8,6 +8,7 @@
 
 mod gguf_vocab;
 mod images;
+mod judge;
 mod template;
 mod text_stream;
 mod tokenizer;
@@ -18,7 +19,8 @@ use std::sync::Arc;
 use candle_core::quantized::gguf_file::{Content, Value};
 
 pub use images::{PlacedView, Prepared};
-pub use template::{ChatTemplate, Message, Part, Role, TemplateError};
+pub use judge::Judged;
+pub use template::{ChatTemplate, Context, Message, Part, Role, TemplateError};
 pub use text_stream::TextStream;
 pub use tokenizer::{Tokenizer, TokenizerError};
 
@@ -207,7 +209,7 @@ impl Prompter {
             Prompt::Chat { messages } => {
                 self.check_images(messages)?;
                 match &self.template {
-                    Some(template) => self.chat(template, messages),
+                    Some(template) => self.chat(template, messages, None),
                     None => self.completion(&completion_pieces(messages)),
                 }
             }
@@ -222,6 +224,17 @@ impl Prompter {
             }
             Prompt::Prepared(prepared) => Ok(prepared.clone()),
         }
+    }
+
+    /// The tokens of `messages` in `template`, about `guideline` where it asks for one.
+    fn prepare_in(
+        &self,
+        template: &ChatTemplate,
+        messages: &[Message],
+        guideline: Option<&str>,
+    ) -> Result<Prepared, PromptError> {
+        self.check_images(messages)?;
+        self.chat(template, messages, guideline)
     }
 
     /// Refuses pictures that the model does not read.
@@ -254,7 +267,12 @@ impl Prompter {
     /// Renders with every possible beginning of a control token in the messages followed by a
     /// guard character, so that the control tokens of the rendered text are the template's, and
     /// so are the places of pictures.
-    fn chat(&self, template: &ChatTemplate, messages: &[Message]) -> Result<Prepared, PromptError> {
+    fn chat(
+        &self,
+        template: &ChatTemplate,
+        messages: &[Message],
+        guideline: Option<&str>,
+    ) -> Result<Prepared, PromptError> {
         let guard = ('\u{FDD0}'..='\u{FDEF}')
             .find(|guard| {
                 !messages
@@ -267,7 +285,12 @@ impl Prompter {
             .map(|message| self.guarded(message, guard))
             .collect();
         let (bos, eos) = (self.tokenizer.bos_text(), self.tokenizer.eos_text());
-        let text = template.render(&guarded, &bos, &eos)?;
+        let context = Context {
+            bos: &bos,
+            eos: &eos,
+            guideline,
+        };
+        let text = template.render(&guarded, &context)?;
         let Some(images) = &self.images else {
             return Ok(self.tokenizer.encode_guarded(&text, guard)?.into());
         };

@@ -1,5 +1,6 @@
 //! Chat templates: messages to the text a model was trained on.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -93,10 +94,15 @@ struct RaisedByTemplate(String);
 pub struct ChatTemplate {
     environment: Environment<'static>,
     version: String,
+    /// Whether it takes a system's turn.
+    system_turn: bool,
 }
 
 /// The name the one template goes by in its environment.
 const NAME: &str = "chat";
+
+/// What stands between a system's words and the user's, where they share a turn.
+const SYSTEM_BREAK: &str = "\n\n";
 
 impl ChatTemplate {
     /// Compiles a template with the settings of `transformers`: `trim_blocks` and
@@ -124,10 +130,28 @@ impl ChatTemplate {
             let _ = write!(hex, "{byte:02x}");
             hex
         });
-        Ok(Self {
+        let mut template = Self {
             environment,
             version,
-        })
+            system_turn: true,
+        };
+        let trial = [Role::System, Role::User].map(|role| Message::text(role, "x"));
+        let tried = template.render(&trial, &Context::default());
+        template.system_turn = !matches!(tried, Err(TemplateError::Refused { .. }));
+        Ok(template)
+    }
+
+    /// Whether what it makes of messages depends on a guideline, as a judge's template does.
+    pub fn takes_guideline(&self) -> bool {
+        let user = [Message::text(Role::User, "x")];
+        let rendered = ["a", "b"].map(|guideline| {
+            let context = Context {
+                guideline: Some(guideline),
+                ..Context::default()
+            };
+            self.render(&user, &context).ok()
+        });
+        rendered[0] != rendered[1]
     }
 
     /// Names this template's text: its SHA-256, in hexadecimal.
@@ -135,18 +159,23 @@ impl ChatTemplate {
         &self.version
     }
 
-    /// The prompt of `messages`, ending where the model's answer begins.
+    /// The prompt of `messages`, ending where the model's answer begins. A template that takes no
+    /// system's turn gets its words at the beginning of the user's first.
     pub fn render(
         &self,
         messages: &[Message],
-        bos: &str,
-        eos: &str,
+        context: &Context<'_>,
     ) -> Result<String, TemplateError> {
-        let messages: Vec<_> = messages.iter().map(TemplateMessage::from).collect();
+        let messages = if self.system_turn {
+            Cow::Borrowed(messages)
+        } else {
+            without_system(messages)
+        };
         let values = TemplateValues {
-            messages,
-            bos_token: bos,
-            eos_token: eos,
+            messages: messages.iter().map(TemplateMessage::from).collect(),
+            bos_token: context.bos,
+            eos_token: context.eos,
+            guideline: context.guideline,
             add_generation_prompt: true,
         };
         let template = self
@@ -160,6 +189,37 @@ impl ChatTemplate {
                 None => TemplateError::Broken(error),
             })
     }
+}
+
+/// What a template is given besides messages.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Context<'a> {
+    /// The text of the token that begins a sequence.
+    pub bos: &'a str,
+    /// The text of the token that ends one.
+    pub eos: &'a str,
+    /// The rule that a judge's template asks about.
+    pub guideline: Option<&'a str>,
+}
+
+/// The same conversation, the system's words at the beginning of the turn behind.
+fn without_system(messages: &[Message]) -> Cow<'_, [Message]> {
+    let [system, user, rest @ ..] = messages else {
+        return messages.into();
+    };
+    if (system.role, user.role) != (Role::System, Role::User) {
+        return messages.into();
+    }
+    let words = system.parts.iter().filter_map(Part::text);
+    let mut first: String = words.collect();
+    first.truncate(first.trim_end().len());
+    first.push_str(SYSTEM_BREAK);
+    let mut user = user.clone();
+    match user.parts.first_mut() {
+        Some(Part::Text(text)) => text.insert_str(0, &first),
+        _ => user.parts.insert(0, Part::Text(first)),
+    }
+    std::iter::once(user).chain(rest.iter().cloned()).collect()
 }
 
 /// What `raise_exception` said, if that is what went wrong.
@@ -180,6 +240,8 @@ struct TemplateValues<'a> {
     messages: Vec<TemplateMessage<'a>>,
     bos_token: &'a str,
     eos_token: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    guideline: Option<&'a str>,
     add_generation_prompt: bool,
 }
 
@@ -241,21 +303,51 @@ mod tests {
             Message::text(Role::User, "a"),
             Message::text(Role::Assistant, "b"),
         ];
-        assert_eq!(template.render(&messages, "", "").unwrap(), "a;\nb;\n");
+        let rendered = template.render(&messages, &Context::default());
+        assert_eq!(rendered.unwrap(), "a;\nb;\n");
     }
 
     #[test]
     fn what_a_template_raises_is_told_apart_from_its_faults() {
         let refusing = ChatTemplate::new("{{ raise_exception('no system turn') }}").unwrap();
-        let error = refusing.render(&[], "", "").unwrap_err();
+        let error = refusing.render(&[], &Context::default()).unwrap_err();
         assert!(
             matches!(&error, TemplateError::Refused { message } if message == "no system turn")
         );
         let faulty = ChatTemplate::new("{{ nothing_here() }}").unwrap();
         assert!(matches!(
-            faulty.render(&[], "", ""),
+            faulty.render(&[], &Context::default()),
             Err(TemplateError::Broken(_))
         ));
+    }
+
+    /// The template of Gemma 2's instruction-tuned models.
+    const GEMMA_2: &str = "{{ bos_token }}{% if messages[0]['role'] == 'system' %}\
+        {{ raise_exception('System role not supported') }}{% endif %}\
+        {% for message in messages %}{{ '<start_of_turn>' + message['role'] + '\\n' \
+        + message['content'] | trim + '<end_of_turn>\\n' }}{% endfor %}";
+
+    #[test]
+    fn a_template_without_a_system_turn_gets_its_words_in_the_users() {
+        let template = ChatTemplate::new(GEMMA_2).unwrap();
+        let messages = [
+            Message::text(Role::System, "Be brief.\n"),
+            Message::text(Role::User, "Hello"),
+        ];
+        let rendered = template.render(&messages, &Context::default()).unwrap();
+        assert_eq!(
+            rendered,
+            "<start_of_turn>user\nBe brief.\n\nHello<end_of_turn>\n"
+        );
+        let alone = template.render(&messages[..1], &Context::default());
+        assert!(matches!(alone, Err(TemplateError::Refused { .. })));
+    }
+
+    #[test]
+    fn guidelines_are_told_apart_from_messages() {
+        assert!(!ChatTemplate::new(GEMMA_2).unwrap().takes_guideline());
+        let judge = ChatTemplate::new("{{ messages[0].content }}: {{ guideline }}").unwrap();
+        assert!(judge.takes_guideline());
     }
 
     #[test]

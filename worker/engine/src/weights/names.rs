@@ -6,6 +6,7 @@
 //! | transformers below 4.52 | `language_model.model.*` | `vision_tower.vision_model.*` | `multi_modal_projector.*` |
 //! | 4.52 to 4.57 | `model.language_model.*` | `model.vision_tower.vision_model.*` | `model.multi_modal_projector.*` |
 //! | 5 | `language_model.model.*` | `vision_tower.*` | `multi_modal_projector.*` |
+//! | 5, a classifier | the same behind `model.model.` | | |
 //!
 //! Here: `embed_tokens.weight`, `layers.N.…`, `norm.weight`, `lm_head.weight`, `vision.*`,
 //! `projector.*`.
@@ -21,6 +22,9 @@ pub(crate) fn from_safetensors(name: &str) -> Option<String> {
     const PROJECTOR: [&str; 2] = ["model.multi_modal_projector.", "multi_modal_projector."];
     const TEXT: [&str; 3] = ["language_model.model.", "model.language_model.", "model."];
     let under = |prefixes: &[&str]| prefixes.iter().find_map(|prefix| name.strip_prefix(prefix));
+    if let Some(inner) = name.strip_prefix("model.model.") {
+        return from_safetensors(inner);
+    }
     if let Some(rest) = under(&VISION) {
         return Some(format!("vision.{rest}"));
     }
@@ -119,6 +123,14 @@ mod tests {
             (
                 "model.language_model.layers.3.mlp.up_proj.weight",
                 "layers.3.mlp.up_proj.weight",
+            ),
+            (
+                "model.model.language_model.model.layers.3.mlp.up_proj.weight",
+                "layers.3.mlp.up_proj.weight",
+            ),
+            (
+                "model.model.vision_tower.post_layernorm.bias",
+                "vision.post_layernorm.bias",
             ),
             ("model.embed_tokens.weight", "embed_tokens.weight"),
             ("lm_head.weight", "lm_head.weight"),

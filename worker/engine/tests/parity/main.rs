@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, reason = "measured figures are shown")]
 
 mod golden;
+mod judge;
 mod steps;
 mod tiny;
 mod vision;

@@ -81,6 +81,12 @@ fn logits_equal_the_reference() {
         ("tiny-new-style", "tiny-new-style", "expected.safetensors"),
         ("tiny-old-style", "tiny-old-style", "expected.safetensors"),
         ("tiny-gguf/f32.gguf", "tiny-gguf", "expected.safetensors"),
+        ("tiny-gemma-2", "tiny-gemma-2", "expected.safetensors"),
+        (
+            "tiny-gemma-2-gguf/f32.gguf",
+            "tiny-gemma-2-gguf",
+            "expected.safetensors",
+        ),
         (
             "tiny-gguf/q8_0.gguf",
             "tiny-gguf",
@@ -123,6 +129,7 @@ fn cutting_a_sequence_changes_no_bit() {
         ("tiny-new-style", "tiny-new-style"),
         ("tiny-old-style", "tiny-old-style"),
         ("tiny-gguf/q8_0.gguf", "tiny-gguf"),
+        ("tiny-gemma-2", "tiny-gemma-2"),
     ] {
         let tokens = tokens(folder);
         for quantization in ALL {
@@ -200,7 +207,7 @@ fn company_in_a_step_changes_no_bit() {
 
 #[test]
 fn all_tiers_give_the_same_bits() {
-    for model in ["tiny-new-style", "tiny-old-style"] {
+    for model in ["tiny-new-style", "tiny-old-style", "tiny-gemma-2"] {
         for quantization in ALL {
             let run = |tier| {
                 let mut runner = load_tier(model, Some(quantization), Some(tier));
@@ -252,7 +259,7 @@ fn refusals_name_their_cause() {
     assert!(matches!(error, LoadError::Config { .. }));
     assert_eq!(
         cause,
-        "architecture `llama` is not supported, supported is Gemma 3"
+        "architecture `llama` is not supported, supported are Gemma 2 and Gemma 3"
     );
 
     let source = fixture("tiny-new-style");

@@ -18,7 +18,9 @@ import numpy as np
 import torch
 from gguf.quants import dequantize, quantize
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig
+from transformers import (
+    AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig,
+)
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 TEXTS = Path(__file__).resolve().parent / "texts"
@@ -46,6 +48,20 @@ def tiny_model(seed, **options):
     config = Gemma3TextConfig(max_position_embeddings=512, **options)
     config._attn_implementation = "eager"
     model = Gemma3ForCausalLM(config).float().eval()
+    randomise(model, seed)
+    return model
+
+
+def tiny_gemma_2(seed, **options):
+    """Caps so low that they matter to what random weights give."""
+    config = Gemma2Config(
+        vocab_size=96, hidden_size=32, intermediate_size=40, num_hidden_layers=4,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=16, sliding_window=8,
+        max_position_embeddings=512, attn_logit_softcapping=2.0, final_logit_softcapping=5.0,
+        **options,
+    )
+    config._attn_implementation = "eager"
+    model = Gemma2ForCausalLM(config).float().eval()
     randomise(model, seed)
     return model
 
@@ -131,6 +147,20 @@ def tiny_old_style():
     write_expected(folder, tokens, logits_of(model, tokens))
 
 
+def tiny_second():
+    model = tiny_gemma_2(4, query_pre_attn_scalar=12, rope_parameters={
+        "rope_type": "default", "rope_theta": 2e4,
+    })
+    folder = fresh("tiny-gemma-2")
+    model.save_pretrained(folder)
+    tokens = random_tokens(200, 96, 4)
+    write_expected(folder, tokens, logits_of(model, tokens))
+    model = tiny_gemma_2(5, query_pre_attn_scalar=16)
+    folder = fresh("tiny-gemma-2-gguf")
+    write_gguf(folder / "f32.gguf", model, None)
+    write_expected(folder, tokens, logits_of(model, tokens))
+
+
 GGUF_NAMES = {
     "model.embed_tokens": "token_embd", "model.norm": "output_norm",
     "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
@@ -153,7 +183,8 @@ def gguf_name(name):
 def write_gguf(path, model, quant):
     """Norm weights are stored with 1 added, as the llama.cpp converter does."""
     config = model.config
-    writer = gguf.GGUFWriter(path, "gemma3")
+    second = config.model_type == "gemma2"
+    writer = gguf.GGUFWriter(path, "gemma2" if second else "gemma3")
     writer.add_context_length(512)
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_hidden_layers)
@@ -164,9 +195,13 @@ def write_gguf(path, model, quant):
     writer.add_value_length(config.head_dim)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_sliding_window(config.sliding_window)
-    writer.add_rope_freq_base(1e6)
-    writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
-    writer.add_rope_scaling_factor(8.0)
+    if second:
+        writer.add_attn_logit_softcapping(config.attn_logit_softcapping)
+        writer.add_final_logit_softcapping(config.final_logit_softcapping)
+    else:
+        writer.add_rope_freq_base(1e6)
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(8.0)
     writer.add_file_type(0 if quant is None else 7)
     writer.add_eos_token_id(1)
     for name, weight in model.named_parameters():
@@ -324,6 +359,7 @@ def main():
         tiny_new_style()
         tiny_old_style()
         tiny_gguf()
+        tiny_second()
     else:
         golden(arguments.model, arguments.tokenizer)
 

@@ -74,8 +74,12 @@ def model():
         boi_token_index=START, eoi_token_index=END, image_token_index=SOFT,
     )
     config._attn_implementation = "eager"
-    model = Gemma3ForConditionalGeneration(config).float().eval()
-    generator = torch.Generator().manual_seed(11)
+    return randomised(Gemma3ForConditionalGeneration(config), 11)
+
+
+def randomised(model, seed):
+    model = model.float().eval()
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             noise = torch.randn(weight.shape, generator=generator)

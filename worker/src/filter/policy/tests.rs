@@ -56,6 +56,12 @@ fn settings_of_a_detector() {
         &DETECTOR.replace("flag", "retry"),
         "`detector[0].action` is retry: poor answers are not redacted, and",
     );
+    refused(
+        &DETECTOR
+            .replace("secrets", "judge")
+            .replace("flag", "redact"),
+        "`detector[0].action` is redact: what a model judges is not replaced",
+    );
     let quality = DETECTOR.replace("secrets", "quality");
     refused(&quality, "`detector[0].stages` of the kind `quality` is");
     refused(
@@ -71,8 +77,18 @@ fn what_a_detector_must_have() {
         ("secrets", "keywords", "keywords` is missing"),
         (
             "input_text",
+            "output_image",
+            "stages[0]`: unknown variant `output_image`, expected one of `input_text`,",
+        ),
+        (
+            "input_text",
             "input_image",
-            "stages[0]`: unknown variant `input_image`, expected `input_text` or `output_text`",
+            "stages` has `input_image`, where `judge_image` looks alone",
+        ),
+        (
+            "secrets",
+            "judge_image",
+            "stages` of the kind `judge_image` is [\"input_image\"]",
         ),
         ("\"d\"", "\"d d\"", "name` is `d d`, it must be 1 to 64"),
         ("\"flag\"", "\"drop\"", "action`: unknown variant `drop`"),

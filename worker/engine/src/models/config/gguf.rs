@@ -1,49 +1,82 @@
 //! GGUF metadata.
 //!
 //! Keys: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>. Files made before a key
-//! existed rely on the defaults below, which are those of every published Gemma 3.
+//! existed rely on the defaults below, which are those of every published Gemma 2 or Gemma 3.
 
 use super::{ConfigError, GemmaConfig, LayerConfig, RopeConfig, kind_by_pattern};
 use candle_core::quantized::gguf_file::Value;
 use std::collections::HashMap;
 
-const ARCHITECTURE: &str = "gemma3";
-const LOCAL_ROPE_BASE: f32 = 10_000.0;
-const GLOBAL_ROPE_BASE: f32 = 1_000_000.0;
-const PATTERN: usize = 6;
-/// The one Gemma 3 whose scores are scaled by `(hidden / heads)^-1/2`, which no key states.
-const LAYERS_OF_27B: usize = 62;
+/// What no key of a file states, or not of an old one.
+struct Family {
+    /// The architecture, which its keys begin with.
+    name: &'static str,
+    /// Every so many layers one is global.
+    pattern: usize,
+    rope_global: f32,
+    rope_local: f32,
+    /// Layers of the one model whose scores are scaled by `(hidden / heads)^-1/2`.
+    layers_of_27b: usize,
+    head_norms: bool,
+    attention_softcap: Option<f32>,
+    logit_softcap: Option<f32>,
+    window: Option<usize>,
+}
+
+const FAMILIES: [Family; 2] = [
+    Family {
+        name: "gemma2",
+        pattern: 2,
+        rope_global: 10_000.0,
+        rope_local: 10_000.0,
+        layers_of_27b: 46,
+        head_norms: false,
+        attention_softcap: Some(50.0),
+        logit_softcap: Some(30.0),
+        window: Some(4096),
+    },
+    Family {
+        name: "gemma3",
+        pattern: 6,
+        rope_global: 1_000_000.0,
+        rope_local: 10_000.0,
+        layers_of_27b: 62,
+        head_norms: true,
+        attention_softcap: None,
+        logit_softcap: None,
+        window: None,
+    },
+];
 
 /// Reads a GGUF file's metadata.
 pub(crate) fn from_gguf(metadata: &Metadata) -> Result<GemmaConfig, ConfigError> {
-    let keys = Keys::new(ARCHITECTURE, metadata);
-    match metadata.get("general.architecture").map(Value::to_string) {
-        Some(Ok(name)) if name == ARCHITECTURE => {}
-        Some(Ok(name)) => {
-            return Err(ConfigError::UnsupportedArchitecture { name: name.clone() });
-        }
-        _ => {
-            return Err(ConfigError::Missing {
-                key: "general.architecture".to_owned(),
-            });
-        }
-    }
+    let Some(Ok(name)) = metadata.get("general.architecture").map(Value::to_string) else {
+        return Err(ConfigError::Missing {
+            key: "general.architecture".to_owned(),
+        });
+    };
+    let Some(family) = FAMILIES.iter().find(|family| family.name == name) else {
+        return Err(ConfigError::UnsupportedArchitecture { name: name.clone() });
+    };
+    let keys = Keys::new(family.name, metadata);
     let hidden = keys.count("embedding_length")?;
     let heads = keys.count("attention.head_count")?;
     let layers = keys.count("block_count")?;
     let head_dim = keys.count("attention.key_length")?;
     let kv_heads = keys.count("attention.head_count_kv")?;
     let pattern = keys
-        .count_or("attention.sliding_window_pattern", PATTERN)?
+        .count_or("attention.sliding_window_pattern", family.pattern)?
         .max(1);
-    let query_dim = if layers == LAYERS_OF_27B {
+    let query_dim = if layers == family.layers_of_27b {
         hidden / heads.max(1)
     } else {
         head_dim
     };
     #[expect(clippy::cast_precision_loss, reason = "head widths are small")]
     let query_scale = (query_dim as f32).powf(-0.5);
-    let global_base = keys.float_or("rope.freq_base", GLOBAL_ROPE_BASE)?;
+    let window = "attention.sliding_window";
+    let softcap =
+        |key: &str, default: Option<f32>| default.map(|cap| keys.float_or(key, cap)).transpose();
     GemmaConfig {
         hidden,
         ffn: keys.count("feed_forward_length")?,
@@ -57,16 +90,22 @@ pub(crate) fn from_gguf(metadata: &Metadata) -> Result<GemmaConfig, ConfigError>
             .collect(),
         vocab: None,
         context_tokens_max: keys.count("context_length")?,
-        window: keys.count("attention.sliding_window")?,
+        window: match family.window {
+            Some(default) => keys.count_or(window, default)?,
+            None => keys.count(window)?,
+        },
         rope_global: RopeConfig {
-            base: global_base,
+            base: keys.float_or("rope.freq_base", family.rope_global)?,
             factor: keys.rope_factor()?,
         },
         rope_local: RopeConfig {
-            base: keys.float_or("rope.freq_base_swa", LOCAL_ROPE_BASE)?,
+            base: keys.float_or("rope.freq_base_swa", family.rope_local)?,
             factor: 1.0,
         },
         query_scale,
+        head_norms: family.head_norms,
+        attention_softcap: softcap("attn_logit_softcapping", family.attention_softcap)?,
+        logit_softcap: softcap("final_logit_softcapping", family.logit_softcap)?,
         rms_eps: keys.float_or("attention.layer_norm_rms_epsilon", 1e-6)?,
         eos: metadata
             .get("tokenizer.ggml.eos_token_id")
@@ -198,6 +237,29 @@ mod tests {
         assert_eq!(config.layers[5].kind, LayerKind::Global);
         assert_eq!(config.layers_of(LayerKind::Global).count(), 2);
         assert!((config.query_scale - 128_f32.powf(-0.5)).abs() < 1e-9);
+    }
+
+    #[test]
+    fn gemma_2_has_its_own_defaults() {
+        let second: HashMap<String, Value> = metadata(46, &[])
+            .into_iter()
+            .filter(|(key, _)| !key.ends_with("sliding_window"))
+            .map(|(key, value)| (key.replace("gemma3.", "gemma2."), value))
+            .chain([(
+                "general.architecture".to_owned(),
+                Value::String("gemma2".to_owned()),
+            )])
+            .collect();
+        let config = from_gguf(&second).unwrap();
+        assert_eq!(config.layers_of(LayerKind::Global).count(), 23);
+        assert_eq!(config.window, 4096);
+        assert_eq!(config.rope_global, config.rope_local);
+        assert!(!config.head_norms);
+        assert_eq!(
+            (config.attention_softcap, config.logit_softcap),
+            (Some(50.0), Some(30.0))
+        );
+        assert!((config.query_scale - 168_f32.powf(-0.5)).abs() < 1e-9);
     }
 
     #[test]

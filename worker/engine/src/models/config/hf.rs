@@ -1,11 +1,12 @@
 //! Hugging Face `config.json`, as transformers 4 and 5 write it.
 //!
-//! Defaults are those of `transformers` `Gemma3TextConfig`; published checkpoints rely on them.
+//! Defaults are those of `transformers` `Gemma3TextConfig` and `Gemma2Config`; published checkpoints
+//! rely on them.
 
 use super::{ConfigError, GemmaConfig, LayerConfig, LayerKind, RopeConfig, kind_by_pattern};
 use crate::batch::TokenId;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 /// The keys of a text model's configuration that matter here.
 #[derive(Deserialize)]
@@ -70,6 +71,9 @@ impl Default for TextConfig {
 struct RopeParameters {
     full_attention: Option<Rope>,
     sliding_attention: Option<Rope>,
+    /// Where all layers are alike.
+    #[serde(flatten)]
+    all: Rope,
 }
 
 #[derive(Deserialize)]
@@ -108,12 +112,13 @@ pub(crate) fn from_hf(json: &Value) -> Result<GemmaConfig, ConfigError> {
         .and_then(Value::as_str)
         .unwrap_or_default();
     let text = match model_type {
-        "gemma3_text" => json,
-        "gemma3" => json
-            .get("text_config")
-            .ok_or_else(|| ConfigError::Missing {
-                key: "text_config".to_owned(),
-            })?,
+        "gemma2" | "gemma3_text" => json,
+        "gemma3" | "shieldgemma2" => {
+            json.get("text_config")
+                .ok_or_else(|| ConfigError::Missing {
+                    key: "text_config".to_owned(),
+                })?
+        }
         "" => {
             return Err(ConfigError::Missing {
                 key: "model_type".to_owned(),
@@ -125,11 +130,20 @@ pub(crate) fn from_hf(json: &Value) -> Result<GemmaConfig, ConfigError> {
             });
         }
     };
-    let parsed = TextConfig::deserialize(text).map_err(|error| {
+    let second = model_type == "gemma2";
+    let parsed = if second {
+        serde_json::from_value(over_gemma2(text))
+    } else {
+        TextConfig::deserialize(text)
+    };
+    let parsed = parsed.map_err(|error| {
         ConfigError::invalid("config.json", &format!("is not understood: {error}"))
     })?;
     parsed.refuse_variants()?;
-    let (rope_global, rope_local) = parsed.ropes()?;
+    let (rope_global, mut rope_local) = parsed.ropes()?;
+    if second {
+        rope_local = rope_global;
+    }
     GemmaConfig {
         hidden: parsed.hidden_size,
         ffn: parsed.intermediate_size,
@@ -143,12 +157,34 @@ pub(crate) fn from_hf(json: &Value) -> Result<GemmaConfig, ConfigError> {
         rope_global,
         rope_local,
         query_scale: parsed.query_pre_attn_scalar.powf(-0.5),
+        head_norms: !second,
+        attention_softcap: parsed.attn_logit_softcapping,
+        logit_softcap: parsed.final_logit_softcapping,
         rms_eps: parsed.rms_norm_eps,
         eos: eos_tokens(json)
             .or_else(|| eos_tokens(text))
             .unwrap_or_default(),
     }
     .check()
+}
+
+/// A Gemma 2's keys over the defaults that are not Gemma 3's.
+fn over_gemma2(text: &Value) -> Value {
+    let mut all = Map::new();
+    let defaults = json!({
+        "vocab_size": 256_000, "max_position_embeddings": 8192, "rope_theta": 10_000.0,
+        "sliding_window_pattern": 2,
+        "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0,
+    });
+    for keys in [&defaults, text] {
+        all.extend(
+            keys.as_object()
+                .into_iter()
+                .flatten()
+                .map(|(key, value)| (key.clone(), value.clone())),
+        );
+    }
+    Value::Object(all)
 }
 
 /// `eos_token_id` of a configuration: one id or a list.
@@ -200,9 +236,22 @@ impl TextConfig {
         };
         match &self.rope_parameters {
             Some(parameters) => Ok((
-                read(parameters.full_attention.as_ref(), self.rope_theta)?,
                 read(
-                    parameters.sliding_attention.as_ref(),
+                    Some(
+                        parameters
+                            .full_attention
+                            .as_ref()
+                            .unwrap_or(&parameters.all),
+                    ),
+                    self.rope_theta,
+                )?,
+                read(
+                    Some(
+                        parameters
+                            .sliding_attention
+                            .as_ref()
+                            .unwrap_or(&parameters.all),
+                    ),
                     self.rope_local_base_freq,
                 )?,
             )),
@@ -213,21 +262,13 @@ impl TextConfig {
         }
     }
 
-    /// Options of the family that no Gemma 3 checkpoint uses.
+    /// Options of the family that no checkpoint uses.
     fn refuse_variants(&self) -> Result<(), ConfigError> {
         if self.hidden_activation != "gelu_pytorch_tanh" {
             let message = format!("`{}` is not supported", self.hidden_activation);
             return Err(ConfigError::invalid("hidden_activation", &message));
         }
         for (key, used) in [
-            (
-                "attn_logit_softcapping",
-                self.attn_logit_softcapping.is_some(),
-            ),
-            (
-                "final_logit_softcapping",
-                self.final_logit_softcapping.is_some(),
-            ),
             (
                 "use_bidirectional_attention",
                 self.use_bidirectional_attention == Some(true),
@@ -312,16 +353,50 @@ mod tests {
     }
 
     #[test]
+    fn published_gemma_2_configs_rely_on_defaults() {
+        let config = from_hf(&json!({
+            "model_type": "gemma2", "hidden_size": 3584, "intermediate_size": 14336,
+            "num_attention_heads": 16, "num_hidden_layers": 42, "num_key_value_heads": 8,
+            "query_pre_attn_scalar": 256, "eos_token_id": 1
+        }))
+        .unwrap();
+        let plain = RopeConfig {
+            base: 1e4,
+            factor: 1.0,
+        };
+        assert_eq!((config.rope_global, config.rope_local), (plain, plain));
+        assert_eq!((config.window, config.context_tokens_max), (4096, 8192));
+        assert_eq!(config.layers_of(LayerKind::Global).count(), 21);
+        assert_eq!(config.layers[0].kind, LayerKind::Local);
+        assert!(!config.head_norms);
+        assert_eq!(
+            (config.attention_softcap, config.logit_softcap),
+            (Some(50.0), Some(30.0))
+        );
+        let new = from_hf(&json!({
+            "model_type": "gemma2", "final_logit_softcapping": null,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 5e5}
+        }));
+        let new = new.unwrap();
+        assert_eq!(new.logit_softcap, None);
+        assert!((new.rope_local.base - 5e5).abs() < 1.0);
+    }
+
+    #[test]
     fn others_are_refused_by_name() {
         let message = |json| from_hf(&json).unwrap_err().to_string();
         assert_eq!(
             message(json!({"model_type": "llama"})),
-            "architecture `llama` is not supported, supported is Gemma 3"
+            "architecture `llama` is not supported, supported are Gemma 2 and Gemma 3"
         );
         assert_eq!(message(json!({})), "`model_type` is missing");
         assert_eq!(
-            message(json!({"model_type": "gemma3_text", "final_logit_softcapping": 30.0})),
-            "`final_logit_softcapping` is not supported"
+            message(json!({"model_type": "gemma3_text", "attention_bias": true})),
+            "`attention_bias` is not supported"
+        );
+        assert_eq!(
+            message(json!({"model_type": "gemma2", "final_logit_softcapping": 0.0})),
+            "`logit soft cap` is not above 0"
         );
     }
 }

@@ -40,7 +40,7 @@ pub struct LayerConfig {
     pub kv_heads: usize,
 }
 
-/// The text part of a Gemma 3 model.
+/// The text part of a Gemma 2 or Gemma 3 model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GemmaConfig {
     /// Width of the residual stream.
@@ -63,6 +63,12 @@ pub struct GemmaConfig {
     pub rope_local: RopeConfig,
     /// What attention scores are multiplied by.
     pub query_scale: f32,
+    /// Whether query and key heads are normed, as in Gemma 3.
+    pub head_norms: bool,
+    /// What attention scores stay below, as in Gemma 2; see [`crate::ops::softcap`].
+    pub attention_softcap: Option<f32>,
+    /// What logits stay below, likewise.
+    pub logit_softcap: Option<f32>,
     /// Added to the mean square in every norm.
     pub rms_eps: f32,
     /// Tokens that end an answer, where the source names them.
@@ -92,6 +98,14 @@ impl GemmaConfig {
             ("context length", self.context_tokens_max),
             ("sliding window", self.window),
         ];
+        for (key, cap) in [
+            ("attention soft cap", self.attention_softcap),
+            ("logit soft cap", self.logit_softcap),
+        ] {
+            if cap.is_some_and(|cap| !(cap > 0.0 && cap.is_finite())) {
+                return Err(ConfigError::invalid(key, "is not above 0"));
+            }
+        }
         if let Some((key, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
             return Err(ConfigError::Invalid {
                 key: key.to_owned(),
@@ -127,7 +141,7 @@ fn kind_by_pattern(layer: usize, pattern: usize) -> LayerKind {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// Another model family.
-    #[error("architecture `{name}` is not supported, supported is Gemma 3")]
+    #[error("architecture `{name}` is not supported, supported are Gemma 2 and Gemma 3")]
     UnsupportedArchitecture {
         /// As the source names it.
         name: String,

@@ -1,6 +1,7 @@
 //! The text decoder.
 //!
-//! Source: `transformers` `models/gemma3/modeling_gemma3.py` (`Gemma3TextModel`).
+//! Source: `transformers` `models/gemma3/modeling_gemma3.py` (`Gemma3TextModel`) and
+//! `models/gemma2/modeling_gemma2.py`, which caps scores and logits where the other norms heads.
 
 use crate::kv::cache::KvCache;
 use crate::models::config::{GemmaConfig, LayerConfig, LayerKind};
@@ -12,6 +13,7 @@ use crate::ops::linear::{Linear, Storage};
 use crate::ops::norm::RmsNorm;
 use crate::ops::rope::{HeadNorms, RopeTable};
 use crate::ops::simd::Tier;
+use crate::ops::softcap::cap_all;
 use crate::weights::{WeightError, Weights};
 use candle_core::{Device, Result, Tensor};
 
@@ -26,6 +28,8 @@ pub struct TextModel {
     norm: RmsNorm,
     rope_global: RopeTable,
     rope_local: RopeTable,
+    attention_softcap: Option<f32>,
+    logit_softcap: Option<f32>,
     tier: Tier,
 }
 
@@ -94,6 +98,8 @@ impl TextModel {
             norm: loader.norm("norm.weight", config.hidden)?,
             rope_global: rope(LayerKind::Global),
             rope_local: rope(LayerKind::Local),
+            attention_softcap: config.attention_softcap,
+            logit_softcap: config.logit_softcap,
             tier,
         })
     }
@@ -132,11 +138,12 @@ impl TextModel {
         let count = rows.len();
         let wanted = x.index_select(&Tensor::from_vec(rows, count, &Device::Cpu)?, 0)?;
         let wanted = self.norm.forward(&wanted)?.flatten_all()?.to_vec1()?;
-        Ok(self
-            .head
-            .as_ref()
-            .unwrap_or(&self.embedding)
-            .product(&wanted))
+        let head = self.head.as_ref().unwrap_or(&self.embedding);
+        let mut logits = head.product(&wanted);
+        if let Some(cap) = self.logit_softcap {
+            cap_all(&mut logits, cap, self.tier);
+        }
+        Ok(logits)
     }
 
     fn rope(&self, kind: LayerKind) -> &RopeTable {
@@ -165,6 +172,7 @@ impl Layer {
             cache: cache.layer(self.index),
             spans: step.spans(self.kind),
             heads: self.heads,
+            softcap: model.attention_softcap,
             tier: model.tier,
         }
         .forward(&qkv)?; // [T, N H]
@@ -195,14 +203,12 @@ fn embedding_scale(hidden: usize, storage: Storage) -> f32 {
 
 /// Names of all tensors that a model of this configuration must have.
 fn names(config: &GemmaConfig) -> impl Iterator<Item = String> {
-    const OF_LAYER: [&str; 13] = [
+    const OF_LAYER: [&str; 11] = [
         "input_layernorm",
         "self_attn.q_proj",
         "self_attn.k_proj",
         "self_attn.v_proj",
         "self_attn.o_proj",
-        "self_attn.q_norm",
-        "self_attn.k_norm",
         "post_attention_layernorm",
         "pre_feedforward_layernorm",
         "mlp.gate_proj",
@@ -210,8 +216,12 @@ fn names(config: &GemmaConfig) -> impl Iterator<Item = String> {
         "mlp.down_proj",
         "post_feedforward_layernorm",
     ];
-    let layers = (0..config.layers.len())
-        .flat_map(|layer| OF_LAYER.map(|part| format!("layers.{layer}.{part}.weight")));
+    const OF_HEADS: &[&str] = &["self_attn.q_norm", "self_attn.k_norm"];
+    let of_heads = if config.head_norms { OF_HEADS } else { &[] };
+    let layers = (0..config.layers.len()).flat_map(move |layer| {
+        let parts = OF_LAYER.iter().chain(of_heads);
+        parts.map(move |part| format!("layers.{layer}.{part}.weight"))
+    });
     [EMBEDDING, "norm.weight"]
         .into_iter()
         .map(str::to_owned)
@@ -262,8 +272,12 @@ impl Loader<'_> {
         let (query, kv) = (heads * head_dim, kv_heads * head_dim);
         let norm = |part: &str| self.norm(&format!("layers.{index}.{part}.weight"), hidden);
         let head_norm = |part: &str| {
-            self.weights
-                .norm(&format!("layers.{index}.self_attn.{part}.weight"), head_dim)
+            let name = format!("layers.{index}.self_attn.{part}.weight");
+            if self.config.head_norms {
+                self.weights.norm(&name, head_dim)
+            } else {
+                Ok(vec![1.0; head_dim])
+            }
         };
         let scale = self.config.query_scale;
         Ok(Layer {
@@ -288,7 +302,7 @@ impl Loader<'_> {
                     .map(|weight| weight * scale)
                     .collect(),
                 key: head_norm("k_norm")?,
-                eps: self.config.rms_eps,
+                eps: self.config.head_norms.then_some(self.config.rms_eps),
                 tier: self.tier,
             },
             output: self.linear(index, &[("self_attn.o_proj", hidden)], query)?,

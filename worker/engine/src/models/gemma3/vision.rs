@@ -196,6 +196,7 @@ impl Layer {
         let qkv = self.qkv_bias.forward(&qkv)?;
         keys.store(&qkv)?;
         let attended = Attention {
+            softcap: None,
             cache: &keys.cache,
             spans: &keys.spans,
             heads: tower.config.heads,
