@@ -1,12 +1,16 @@
 //! What a user can write on the command line. Types only.
 
+mod dead;
+mod doctor;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use lapidary_schemas::BatchId;
 use lapidary_schemas::limits::{MESSAGE_CHARS_MAX, OUTPUT_TOKENS_MAX};
-use lapidary_schemas::{BatchId, JobId};
+use lapidary_transport::failpoint::Failpoint;
 
 use crate::isolate::Task;
 use crate::keys::Scope;
@@ -14,6 +18,9 @@ use crate::plan::Long;
 use crate::rows::Format as RowFormat;
 use crate::sources::Pdf;
 use crate::templates::{Audience, Tone};
+
+pub use dead::{Dead, DeadCommand, DeadFilter};
+pub use doctor::Doctor;
 
 /// Shortest time that a report can be about: figures are taken every few seconds.
 const WINDOW_MIN: Duration = Duration::from_secs(1);
@@ -59,6 +66,8 @@ pub enum Command {
     Workers(PlaceArgs),
     /// List, show and replay jobs that died
     Dead(Dead),
+    /// Examines queue, results, media and this machine, and says what to do
+    Doctor(Doctor),
     /// Show queues, workers and unfinished batches
     Status(PlaceArgs),
     /// Summarise how an installation has been, and which alerts fire
@@ -438,6 +447,9 @@ pub struct Serve {
         value_parser = lapidary_schemas::remote::parse_host
     )]
     pub webhooks: Vec<String>,
+    /// For tests: stop, as SIGSTOP does, when a job is first at this point of its way.
+    #[arg(long, hide = true, value_name = "POINT")]
+    pub unsafe_failpoint: Option<Failpoint>,
     /// Where jobs wait and results rest.
     #[command(flatten)]
     pub place: PlaceArgs,
@@ -510,44 +522,6 @@ pub enum KeysCommand {
     Revoke {
         /// Its name, as `list` shows it
         name: String,
-        /// Where jobs wait and results rest.
-        #[command(flatten)]
-        place: PlaceArgs,
-    },
-}
-
-/// `dead`.
-#[derive(Debug, Args)]
-pub struct Dead {
-    /// What to do with them.
-    #[command(subcommand)]
-    pub command: DeadCommand,
-}
-
-/// What to do with dead letters.
-#[derive(Debug, Subcommand)]
-pub enum DeadCommand {
-    /// List them, newest first
-    List {
-        /// How many at most
-        #[arg(long, value_name = "N", default_value_t = 100)]
-        max: usize,
-        /// Where jobs wait and results rest.
-        #[command(flatten)]
-        place: PlaceArgs,
-    },
-    /// Show one whole
-    Show {
-        /// Id of its job
-        job: JobId,
-        /// Where jobs wait and results rest.
-        #[command(flatten)]
-        place: PlaceArgs,
-    },
-    /// Put it on the queue again as a new job, which takes its place in its batch
-    Replay {
-        /// Id of its job
-        job: JobId,
         /// Where jobs wait and results rest.
         #[command(flatten)]
         place: PlaceArgs,

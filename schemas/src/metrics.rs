@@ -188,7 +188,7 @@ const PART: Label = Label {
 };
 const CALL: Label = Label {
     name: "call",
-    values: Values::Listed(&["begin", "put_once", "interrupt", "settle"]),
+    values: Values::Listed(&["begin", "put_once", "interrupt", "end_attempt", "settle"]),
 };
 const ROUTE: Label = Label {
     name: "route",

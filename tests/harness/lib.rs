@@ -2,11 +2,13 @@
 
 mod broker;
 pub mod http;
+pub mod invariants;
 mod process;
 mod programs;
 mod prometheus;
 mod proxy;
 mod redis;
+pub mod soak;
 
 pub use broker::Broker;
 pub use process::{Program, free_port};

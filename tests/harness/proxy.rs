@@ -60,6 +60,13 @@ impl Proxy {
         self.wire.send_replace(wire);
     }
 
+    /// Opens the wire again if it was closed; what was silent breaks then.
+    pub fn mend(&self) {
+        if *self.wire.borrow() != Wire::Open {
+            self.set(Wire::Open);
+        }
+    }
+
     /// Breaks every connection there is; new ones pass.
     pub fn cut_once(&self) {
         self.set(Wire::Cut);

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::{Duration, Instant};
 
-use lapidary_schemas::worker::DEMONSTRATION;
+use lapidary_schemas::worker::{DEMONSTRATION, INSTANT};
 use lapidary_schemas::{BatchId, BatchState, JobResult, Progress, Status};
 use lapidary_tests::{Program, own};
-use lapidary_transport::Results as _;
 use lapidary_transport::results::AnyResults;
+use lapidary_transport::{Place as Stores, PlaceUrls, Results as _};
 use serde_json::json;
 
 /// The name under which workers serve the model.
@@ -67,6 +67,18 @@ impl Place {
         self.worker_of(DEMONSTRATION.as_ref(), DEMONSTRATION, &[])
     }
 
+    /// Starts a worker whose model computes nothing; `more` are further arguments.
+    pub(crate) fn instant(&self, more: &[&str]) -> Program {
+        self.worker_of(INSTANT.as_ref(), INSTANT, more)
+    }
+
+    /// Starts a gateway on a free port; `more` are further arguments.
+    pub(crate) fn gateway(&self, more: &[&str]) -> Program {
+        let mut command = own("lapidary");
+        command.args(["serve", "--listen", "127.0.0.1:0"]);
+        Program::start(command.args(self.arguments()).args(more), "lapidary")
+    }
+
     fn worker_of(&self, model: &OsStr, name: &str, more: &[&str]) -> Program {
         let mut command = own("lapidary-worker");
         command.arg("run").arg("--model").arg(model);
@@ -96,6 +108,17 @@ impl Place {
     pub(crate) fn submit(&self, lines: &Path) -> BatchId {
         let said = self.ask(&["submit", "--model", MODEL, lines.to_str().unwrap()]);
         said.trim().parse().unwrap()
+    }
+
+    /// The three stores, opened from here.
+    pub(crate) async fn open(&self) -> Stores {
+        let urls = PlaceUrls {
+            broker: self.broker.clone(),
+            results: Some(self.results.clone()),
+            media: Some(self.media.clone()),
+            lossy_allowed: false,
+        };
+        Stores::open(&urls).await.unwrap()
     }
 
     /// The results store, opened from here.

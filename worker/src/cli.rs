@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use lapidary_transport::failpoint::Failpoint;
 
 use crate::filter::Stage;
 use crate::hub::Token;
@@ -201,6 +202,11 @@ pub struct RunArgs {
     #[arg(long, env = "LAPIDARY_SOFT_STOP", value_name = "DURATION", default_value = "30s",
           value_parser = humantime::parse_duration)]
     pub soft_stop: Duration,
+    /// How long a step of the engine may take. A worker whose step takes longer ends, and its jobs go to
+    /// others.
+    #[arg(long, env = "LAPIDARY_STEP_MAX", value_name = "DURATION", default_value = "10m",
+          value_parser = humantime::parse_duration)]
+    pub step_max: Duration,
     /// End when there has been no job and no open batch for this model for a while.
     #[arg(long, env = "LAPIDARY_EXIT_WHEN_IDLE", value_name = "DURATION", num_args = 0..=1,
           default_missing_value = "10s", value_parser = humantime::parse_duration)]
@@ -214,6 +220,9 @@ pub struct RunArgs {
     /// Do not stand for election as the steward, who feeds batches and sweeps up.
     #[arg(long, env = "LAPIDARY_NO_STEWARD")]
     pub no_steward: bool,
+    /// For tests: stop, as SIGSTOP does, when a job is first at this point of its way.
+    #[arg(long, hide = true, value_name = "POINT")]
+    pub unsafe_failpoint: Option<Failpoint>,
 }
 
 /// Arguments of `bench`.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use lapidary_engine::{EngineOptions, LoadOptions};
 use lapidary_transport::PlaceUrls;
+use lapidary_transport::failpoint::Failpoint;
 
 use crate::cli::{HubArgs, ModelArgs, Quantization, RunArgs};
 use crate::filter::Filters;
@@ -40,12 +41,16 @@ pub struct Config {
     pub store_wait: Duration,
     /// How long running jobs may take to finish.
     pub soft_stop: Duration,
+    /// How long a step of the engine may take.
+    pub step_max: Duration,
     /// After how much idleness to end.
     pub exit_when_idle: Option<Duration>,
     /// Whose end is this worker's end.
     pub parent_pid: Option<i32>,
     /// Whether to stand for election as the steward.
     pub steward: bool,
+    /// Where a test wants it to stop.
+    pub failpoint: Option<Failpoint>,
 }
 
 /// How images are read, by a model that reads any.
@@ -99,9 +104,11 @@ impl Config {
             listen: args.listen,
             store_wait: args.store_wait,
             soft_stop: args.soft_stop,
+            step_max: args.step_max,
             exit_when_idle: args.exit_when_idle,
             parent_pid: args.parent_pid,
             steward: !args.no_steward,
+            failpoint: args.unsafe_failpoint,
         };
         config.validate()?;
         Ok(config)
@@ -156,6 +163,7 @@ impl Config {
             listen = self.listen.map(|address| address.to_string()),
             store_wait_s = self.store_wait.as_secs_f64(),
             soft_stop_s = self.soft_stop.as_secs_f64(),
+            step_max_s = self.step_max.as_secs_f64(),
             exit_when_idle_s = self.exit_when_idle.map(|idle| idle.as_secs_f64()),
             steward = self.steward,
             "starting"

@@ -8,7 +8,7 @@ use futures::FutureExt;
 use lapidary_engine::{GenerateInput, Prompt, SubmitError};
 use lapidary_schemas::validate::validate_job;
 use lapidary_schemas::{Class, Failure, FailureCode, Job, ValidRequest, metrics};
-use lapidary_transport::results::Begin;
+use lapidary_transport::failpoint::{self, Failpoint};
 use lapidary_transport::{Delivery, Settle};
 
 use crate::filter::{Decision, Ruling, Stage};
@@ -16,6 +16,7 @@ use crate::line::{Ended, Line, RUNNING_HERE_DELAY};
 use crate::media::Loaded;
 use crate::outcome::{Answer, Outcome};
 use crate::settle::{Attempt, settle_for};
+use crate::turns::{Begun, Turn};
 use crate::{stream, translate};
 
 /// Works on one delivery until it is settled.
@@ -32,13 +33,14 @@ pub(crate) async fn work_job(line: &Line, class: Class, delivery: Delivery) {
         };
         return line.settle(class, receipt, settle).await;
     };
-    let number = match line.store.begin(job.clone()).await {
-        Ok(Begin::Attempt(number)) => number,
-        Ok(Begin::Finished | Begin::Cancelled) => {
-            return line.settle(class, receipt, Settle::Done).await;
-        }
+    failpoint::reached(Failpoint::Received);
+    let (turn, begun) = match line.turn(&job).await {
+        Ok(Turn::Mine { held, begun }) => (held, begun),
+        Ok(Turn::Over(settle)) => return line.settle(class, receipt, settle).await,
         Err(refused) => return line.hand_back(&job, receipt, &refused).await,
     };
+    failpoint::reached(Failpoint::Begun);
+    let number = begun.attempt;
     let begun_at = Utc::now();
     line.begun(&job, number, begun_at);
     let outcome = tokio::select! {
@@ -46,7 +48,12 @@ pub(crate) async fn work_job(line: &Line, class: Class, delivery: Delivery) {
         () = watch.cancelled.cancelled() => Outcome::Cancelled,
         () = passed(job.deadline) => Outcome::Expired,
         () = line.stop.working.cancelled() => Outcome::Interrupted,
-        outcome = attempt(line, &job, number) => outcome,
+        outcome = attempt(line, &job, begun) => outcome,
+    };
+    drop(turn);
+    let outcome = match outcome {
+        Outcome::Failed(_) | Outcome::Interrupted if line.engine_failed() => Outcome::Lost,
+        other => other,
     };
     let which = Attempt {
         job: job.id,
@@ -68,10 +75,8 @@ pub(crate) async fn work_job(line: &Line, class: Class, delivery: Delivery) {
 }
 
 /// One attempt: preparation, filters, generation.
-async fn attempt(line: &Line, job: &Job, number: u32) -> Outcome {
-    if number > job.attempts_max {
-        // Each of them ended with its worker's death: one more would end this one.
-        let message = format!("workers died on it in {} attempts", number - 1);
+async fn attempt(line: &Line, job: &Job, begun: Begun) -> Outcome {
+    if let Some(message) = begun.given_up(job.attempts_max) {
         return Outcome::Failed(Failure::new(FailureCode::WorkerLost, message));
     }
     // The one place where a panic is caught: it is one job's, and the queue serves others too.
@@ -128,7 +133,9 @@ async fn generate(
     answer: &mut Answer,
 ) -> Result<Option<Poor>, Outcome> {
     let refused = |error| Outcome::Failed(translate::refused(&error, &line.model.name));
+    failpoint::reached(Failpoint::Prepared);
     let generation = line.engine.submit(input).map_err(refused)?;
+    failpoint::reached(Failpoint::Generating);
     let generated = stream::finish(line, job, generation).await;
     let generated = generated.map_err(|error| Outcome::Failed(translate::ungenerated(&error)))?;
     let text = generated.text.clone();

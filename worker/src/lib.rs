@@ -43,4 +43,5 @@ pub mod telemetry;
 mod tls;
 mod tools;
 mod translate;
+mod turns;
 pub mod worker;

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use lapidary_engine::Engine;
 use lapidary_schemas::metrics::{self, Metrics};
 use lapidary_schemas::{Class, Failure, FailureCode, Job, JobId, JobResult, ModelInfo, Policy};
+use lapidary_transport::failpoint::{self, Failpoint};
 use lapidary_transport::queue::{QueueError, Undecodable};
 use lapidary_transport::results::{DeadLetter, Finished, Put};
 use lapidary_transport::{Receipt, Settle};
@@ -21,6 +22,7 @@ use crate::settle::{Decision, RetryPolicy};
 use crate::shutdown::Stop;
 use crate::store::{Refused, Store, Stores};
 use crate::translate::{self, Made};
+use crate::turns::Turns;
 
 /// When a job comes back that was delivered while it runs here.
 pub(crate) const RUNNING_HERE_DELAY: Duration = Duration::from_secs(5);
@@ -43,6 +45,7 @@ pub(crate) struct Line {
     pub(crate) store: Store,
     pub(crate) media: Loader,
     pub(crate) running: Arc<Running>,
+    pub(crate) turns: Turns,
     pub(crate) compute: Compute,
     pub(crate) filters: Filters,
     pub(crate) policy: RetryPolicy,
@@ -63,6 +66,11 @@ pub(crate) struct Ended<'a> {
 }
 
 impl Line {
+    /// Whether the engine broke down: what has no answer then gets none here.
+    pub(crate) fn engine_failed(&self) -> bool {
+        matches!(self.engine.health(), lapidary_engine::Health::Failed { .. })
+    }
+
     /// A job's attempt has begun.
     pub(crate) fn begun(&self, job: &Job, number: u32, at: DateTime<Utc>) {
         let class = job.class.as_str();
@@ -89,13 +97,18 @@ impl Line {
             result,
             dead_letter,
         } = decision;
-        if matches!(outcome, Outcome::Interrupted) {
-            self.store.interrupt(job.id).await;
-        }
-        if let (Outcome::Failed(failure), false) = (&outcome, result) {
-            tracing::warn!(job_id = %job.id, attempt, %failure, ?settle, "attempt failed");
+        match &outcome {
+            Outcome::Interrupted => self.store.interrupt(job.id).await,
+            // What is handed back while jobs are still taken would come back here.
+            Outcome::Lost => self.stop.fetching.cancelled().await,
+            Outcome::Failed(failure) if !result => {
+                tracing::warn!(job_id = %job.id, attempt, %failure, ?settle, "attempt failed");
+                self.store.end_attempt(job.id).await;
+            }
+            _ => {}
         }
         if result {
+            failpoint::reached(Failpoint::Answered);
             let now = Utc::now();
             let made = Made {
                 worker: &self.worker,
@@ -125,6 +138,7 @@ impl Line {
             {
                 return self.hand_back(job, receipt, &refused).await;
             }
+            failpoint::reached(Failpoint::Stored);
         }
         self.settle(job.class, receipt, settle).await;
     }

@@ -3,6 +3,7 @@
 mod batch;
 mod caption;
 mod dead;
+mod doctor;
 mod keys;
 mod report;
 mod serve;
@@ -62,6 +63,7 @@ async fn carry_out(command: Command) -> Result<Exit, Stop> {
         Command::Workers(args) => status::workers(args).await,
         Command::Status(args) => status::run(args).await,
         Command::Dead(args) => dead::run(args).await,
+        Command::Doctor(args) => doctor::run(args).await,
         Command::Report(args) => report::run(args).await,
         Command::Templates(args) => templates::run(&args),
         // Answered before there was a runtime.

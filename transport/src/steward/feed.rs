@@ -10,6 +10,7 @@ use lapidary_schemas::limits::CALL_ITEMS_MAX;
 
 use super::items::is_gone;
 use super::{StepError, Steward, TickReport};
+use crate::failpoint::{self, Failpoint};
 use crate::media::Media;
 use crate::queue::Queue;
 use crate::results::{FeedPosition, Lease, Results, ResultsError};
@@ -158,7 +159,9 @@ impl<Q: Queue, R: Results, M: Media> Steward<Q, R, M> {
             }
         }
         if !jobs.is_empty() {
+            failpoint::reached(Failpoint::Feeding);
             self.queue.publish(&jobs).await?;
+            failpoint::reached(Failpoint::Fed);
         }
         if !refused.is_empty() {
             self.results.put_once(&refused).await?;

@@ -17,7 +17,7 @@ use super::super::error::ApiError;
 use super::super::ids;
 use super::super::limits::LETTERS_MAX;
 use super::super::{Gateway, Shared};
-use crate::dead;
+use crate::dead::{self, ReplayError};
 use crate::submission::{INLINE_REQUEST_BYTES_MAX, Keeper, served};
 
 /// Everything of a letter but the request.
@@ -78,6 +78,21 @@ pub(super) async fn show(
     shown["request_text"] = json!(request.map(text).transpose()?);
     shown["body"] = json!(letter.body);
     Ok(Json(shown))
+}
+
+/// Forgets one: its job keeps its result, and cannot be brought back any more.
+pub(super) async fn forget(
+    State(gateway): State<Shared>,
+    _: MayOperate,
+    Id(id): Id,
+) -> Result<Json<Value>, ApiError> {
+    let dead_id = ids::job(&id)?;
+    let taken = gateway.stores.results.take_dead_letter(dead_id).await?;
+    taken.ok_or(ReplayError::Unknown(dead_id))?;
+    tracing::info!(dead = %dead_id, "a dead letter was forgotten");
+    Ok(Json(
+        json!({"id": id, "object": "dead_letter", "deleted": true}),
+    ))
 }
 
 /// How a job is to come back.

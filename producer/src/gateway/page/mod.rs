@@ -62,6 +62,9 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/v1/results/{id}", get(results::show))
         .route("/v1/media/{reference}", get(results::media))
         .route("/v1/dead-letters", get(dead::list))
-        .route("/v1/dead-letters/{id}", get(dead::show))
+        .route(
+            "/v1/dead-letters/{id}",
+            get(dead::show).delete(dead::forget),
+        )
         .route("/v1/dead-letters/{id}/replay", post(dead::replay))
 }

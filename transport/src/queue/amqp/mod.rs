@@ -3,6 +3,7 @@
 //! Works on 3.10 and on 4.x. Two connections: the broker stops reading from one that publishes when
 //! memory or disk run low, and acknowledgements must pass even then.
 
+mod doctor;
 mod io;
 mod lane;
 mod link;
@@ -21,6 +22,7 @@ use chrono::{DateTime, Utc};
 use lapidary_schemas::Job;
 use lapin::uri::{AMQPScheme, AMQPUri};
 
+pub(crate) use self::doctor::{Examined, Examiner, QueueState};
 use self::io::Io;
 use self::lane::{LaneReader, Taken};
 use self::link::Link;

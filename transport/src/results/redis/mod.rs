@@ -229,8 +229,13 @@ impl Results for RedisResults {
         self.begin_(jobs, worker).await
     }
 
+    async fn end_attempt(&self, jobs: &[JobId], worker: &str) -> Result<(), ResultsError> {
+        self.of_worker(&self.scripts.end_attempt, jobs, worker)
+            .await
+    }
+
     async fn interrupt(&self, jobs: &[JobId], worker: &str) -> Result<(), ResultsError> {
-        self.interrupt_(jobs, worker).await
+        self.of_worker(&self.scripts.interrupt, jobs, worker).await
     }
 
     async fn put_once(&self, finished: &[Finished]) -> Result<Vec<Put>, ResultsError> {
