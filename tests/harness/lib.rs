@@ -1,6 +1,7 @@
 //! Real servers for tests: private, on free ports, in temporary folders, gone with the test.
 
 mod broker;
+mod certificates;
 pub mod http;
 pub mod invariants;
 mod process;
@@ -11,6 +12,7 @@ mod redis;
 pub mod soak;
 
 pub use broker::Broker;
+pub use certificates::Certificates;
 pub use process::{Program, free_port};
 pub use programs::own;
 pub use prometheus::Prometheus;

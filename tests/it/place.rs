@@ -19,7 +19,7 @@ pub(crate) const MODEL: &str = "tiny";
 pub(crate) const RUN_MAX: Duration = Duration::from_secs(100);
 
 /// The arguments that name a queue, a results store and a media store.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(crate) struct Place {
     pub(crate) broker: String,
     pub(crate) results: String,

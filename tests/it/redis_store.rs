@@ -348,7 +348,7 @@ async fn a_full_server_says_so() {
 #[tokio::test]
 async fn an_address_that_cannot_work_says_why() {
     for (url, part) in [
-        ("rediss://localhost", "`rediss` is not supported"),
+        ("rediss://127.0.0.1:1", "is unreachable"),
         (
             "redis+sentinel://localhost",
             "`redis+sentinel` is not supported",

@@ -19,6 +19,7 @@ pub mod media;
 pub mod queue;
 pub mod results;
 pub mod steward;
+mod tls;
 
 pub use embedded::EmbeddedFile;
 pub use media::{AnyMedia, Media};

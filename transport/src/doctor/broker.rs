@@ -22,21 +22,9 @@ pub(super) async fn examine(url: &str) -> Vec<Finding> {
         }
     };
     let mut findings = vec![version(examiner.version(), &place)];
-    findings.push(match examiner.alarm().await {
-        Ok(None) => Finding::good("broker: alarms", "it takes messages"),
-        Err(error) => Finding::new(
-            Verdict::Bad,
-            "broker: alarms",
-            error.to_string(),
-            "look into its log",
-        ),
-        Ok(Some(reason)) => Finding::new(
-            Verdict::Bad,
-            "broker: alarms",
-            format!("it takes no messages: {reason}"),
-            "free memory or disk on the broker's machine",
-        ),
-    });
+    let alarm = alarm(&examiner).await;
+    let takes_messages = alarm.verdict == Verdict::Good;
+    findings.push(alarm);
     match examiner.queues().await {
         Ok(queues) => findings.extend(queues.into_iter().map(judged_queue)),
         Err(error) => findings.push(Finding::new(
@@ -46,7 +34,9 @@ pub(super) async fn examine(url: &str) -> Vec<Finding> {
             "let its user configure, write and read `lapidary.*`",
         )),
     }
-    findings.push(retries(&examiner).await);
+    if takes_messages {
+        findings.push(retries(&examiner).await);
+    }
     findings.push(Finding::new(
         Verdict::Unknown,
         "broker: policies",
@@ -55,6 +45,21 @@ pub(super) async fn examine(url: &str) -> Vec<Finding> {
          `lapidary.*`, and `consumer_timeout` must be longer than the longest job",
     ));
     findings
+}
+
+/// Whether it takes messages.
+async fn alarm(examiner: &Examiner) -> Finding {
+    let check = "broker: alarms";
+    match examiner.alarm().await {
+        Ok(None) => Finding::good(check, "it takes messages"),
+        Ok(Some(reason)) => Finding::new(
+            Verdict::Bad,
+            check,
+            format!("it takes no messages: {reason}"),
+            "free memory or disk on the broker's machine",
+        ),
+        Err(error) => Finding::new(Verdict::Bad, check, error.to_string(), "look into its log"),
+    }
 }
 
 /// `None`: it does not say.

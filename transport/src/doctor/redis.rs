@@ -9,6 +9,7 @@ use redis::{AsyncConnectionConfig, Client, RedisResult};
 
 use super::{Finding, Verdict};
 use crate::open::without_credentials;
+use crate::tls;
 
 /// Longest wait for a connection and for an answer.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
@@ -56,6 +57,7 @@ async fn connect(url: &str) -> RedisResult<MultiplexedConnection> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(ANSWER_MAX))
         .set_response_timeout(Some(ANSWER_MAX));
+    tls::provide();
     let client = Client::open(url)?;
     client
         .get_multiplexed_async_connection_with_config(&config)

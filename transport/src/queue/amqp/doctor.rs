@@ -21,6 +21,8 @@ use crate::queue::QueueError;
 
 /// Longest time the broker may take to greet.
 const GREETING_MAX: Duration = Duration::from_secs(5);
+/// How long the broker may take to say that it takes no messages.
+const ALARM_TOLD: Duration = Duration::from_secs(1);
 /// Bytes of a greeting that are read; that of `RabbitMQ` has some 500.
 const GREETING_BYTES_MAX: usize = 4_096;
 /// What a client says first, AMQP 0-9-1, section 4.2.2.
@@ -88,16 +90,19 @@ impl Examiner {
             .await
     }
 
-    /// Why it takes no messages, if it does not.
+    /// Why it takes no messages, if it does not. It says so to whoever publishes: here to no queue.
     pub(crate) async fn alarm(&self) -> Result<Option<String>, QueueError> {
-        let live = self.live().await?;
-        // It says so to whoever publishes.
-        let channel = live
-            .publisher()
-            .await
-            .map_err(|error| self.queue.consuming.fault(&error))?;
-        drop(channel);
-        Ok(live.blocked())
+        let (live, link) = (self.live().await?, &self.queue.consuming);
+        let publishing = async {
+            let channel = live.channel().await?;
+            let (options, none) = (BasicPublishOptions::default(), BasicProperties::default());
+            let nowhere = "lapidary.doctor".into();
+            channel
+                .basic_publish("".into(), nowhere, options, b"", none)
+                .await
+        };
+        publishing.await.map_err(|error| link.fault(&error))?;
+        Ok(live.blocks(ALARM_TOLD).await)
     }
 
     /// The queues whose names are fixed.
