@@ -70,7 +70,9 @@ impl Default for Certificates {
 #[track_caller]
 fn openssl(folder: &Path, arguments: &str) {
     let mut command = Command::new(PACKAGE);
-    command.args(arguments.split_whitespace()).current_dir(folder);
+    command
+        .args(arguments.split_whitespace())
+        .current_dir(folder);
     let output = command
         .output()
         .unwrap_or_else(|error| panic!("apt-get install {PACKAGE}: {error}"));

@@ -11,6 +11,7 @@ mod faults;
 mod gateway;
 mod hub;
 mod hurried;
+mod malformed;
 mod media;
 mod observed;
 mod operators;

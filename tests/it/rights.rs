@@ -76,8 +76,13 @@ async fn programs_run_with_the_rights_that_are_documented() {
     let (results, media) = (place.results().await, AnyMedia::open(&place.media).unwrap());
     let elsewhere = TempDir::new().unwrap();
     let elsewhere = AnyMedia::open(&format!("file://{}", elsewhere.path().display())).unwrap();
-    let missing = elsewhere.put(TENANT, b"Nobody has this.".to_vec()).await.unwrap();
-    let dead = operators::submit(&results, &media, &missing, INSTANT).await.id;
+    let missing = elsewhere
+        .put(TENANT, b"Nobody has this.".to_vec())
+        .await
+        .unwrap();
+    let dead = operators::submit(&results, &media, &missing, INSTANT)
+        .await
+        .id;
     Followed::new(&results, batch).texts(JOBS).await;
     Followed::new(&results, dead).ended().await;
     assert_eq!(results.dead_letters("", 10).await.unwrap().0.len(), 1);
@@ -88,19 +93,38 @@ async fn programs_run_with_the_rights_that_are_documented() {
     assert_eq!(block_in_place(|| worker.wait(RUN_MAX)).code(), Some(0));
     gateway.signal(Signal::SIGTERM);
     assert_eq!(block_in_place(|| gateway.wait(RUN_MAX)).code(), Some(0));
-    let findings = invariants::check(&place.open().await, &[batch, dead]).await.unwrap();
+    let findings = invariants::check(&place.open().await, &[batch, dead])
+        .await
+        .unwrap();
     assert!(findings.hold(), "{findings:?}");
 
     // And nothing else.
     let properties = ConnectionProperties::default();
-    let connection = Connection::connect(&place.broker, properties).await.unwrap();
+    let connection = Connection::connect(&place.broker, properties)
+        .await
+        .unwrap();
     let channel = connection.create_channel().await.unwrap();
     let (options, none) = (QueueDeclareOptions::default(), FieldTable::default());
     let refused = channel.queue_declare("theirs".into(), options, none).await;
-    assert!(format!("{refused:?}").contains("ACCESS_REFUSED"), "{refused:?}");
-    for command in ["flushall", "keys *", "config set save x", "get theirs", "shutdown"] {
+    assert!(
+        format!("{refused:?}").contains("ACCESS_REFUSED"),
+        "{refused:?}"
+    );
+    for command in [
+        "flushall",
+        "keys *",
+        "config set save x",
+        "get theirs",
+        "shutdown",
+    ] {
         let command: Vec<&str> = command.split(' ').collect();
-        let user = ["--user", "lapidary", "--pass", "secret", "--no-auth-warning"];
+        let user = [
+            "--user",
+            "lapidary",
+            "--pass",
+            "secret",
+            "--no-auth-warning",
+        ];
         let said = redis.cli(&[&user[..], &command].concat());
         assert!(said.contains("NOPERM"), "{command:?}: {said}");
     }

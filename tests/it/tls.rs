@@ -67,12 +67,16 @@ async fn connections_are_encrypted_and_checked() {
     assert!(submitted.status.success(), "{}", said(&submitted));
     let batch = String::from_utf8(submitted.stdout).unwrap();
     let follow = ["results", batch.trim(), "--follow"];
-    let followed = trusting(&authority, "lapidary", &place, &follow).output().unwrap();
+    let followed = trusting(&authority, "lapidary", &place, &follow)
+        .output()
+        .unwrap();
     assert!(followed.status.success(), "{}", said(&followed));
     let rows = String::from_utf8(followed.stdout).unwrap();
     assert_eq!(rows.lines().count(), JOBS, "{rows}");
     assert_eq!(worker.wait(RUN_MAX).code(), Some(0));
-    let doctor = trusting(&authority, "lapidary", &place, &["doctor"]).output().unwrap();
+    let doctor = trusting(&authority, "lapidary", &place, &["doctor"])
+        .output()
+        .unwrap();
     assert!(doctor.status.success(), "{}", said(&doctor));
 
     // The broker is asked first; then Redis alone.
@@ -93,7 +97,9 @@ async fn connections_are_encrypted_and_checked() {
         (&other_name, &authority),
         (&other_redis, &authority),
     ] {
-        let refused = trusting(authority, "lapidary", place, &["status"]).output().unwrap();
+        let refused = trusting(authority, "lapidary", place, &["status"])
+            .output()
+            .unwrap();
         let said = said(&refused);
         assert_eq!(refused.status.code(), Some(3), "{place:?}: {said}");
         assert!(said.contains("certificate"), "{said}");
