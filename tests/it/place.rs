@@ -208,6 +208,20 @@ impl<'a> Followed<'a> {
         }
     }
 
+    /// Waits until the batch has ended, or until nothing has come for this long.
+    pub(crate) async fn ended_or_silent(&mut self, silence: Duration) {
+        let mut last = Instant::now();
+        while last.elapsed() < silence {
+            let before = self.rows.len();
+            if self.more(Duration::from_secs(1)).await.is_some() {
+                return;
+            }
+            if self.rows.len() > before {
+                last = Instant::now();
+            }
+        }
+    }
+
     /// Waits until the batch has ended.
     pub(crate) async fn ended(&mut self) -> Progress {
         loop {

@@ -1,6 +1,8 @@
 //! Programs that are stopped, ended and killed at each point of a job's way: whatever happens where, every
 //! job has exactly one result.
 
+use std::time::Duration;
+
 use lapidary_schemas::Status;
 use lapidary_tests::{Broker, Program, Redis, invariants};
 use lapidary_transport::failpoint::Failpoint;
@@ -14,6 +16,8 @@ use crate::poison::{instant_requests, plain, submit};
 const JOBS: usize = 20;
 /// With a heartbeat this short, a broker soon takes jobs back from a process that stands still.
 const HEARTBEAT_S: u32 = 2;
+/// Longer than a lease and than a session of the file.
+const SILENCE: Duration = Duration::from_secs(25);
 const WORKER: [&str; 4] = ["--slots", "8", "--threads", "1"];
 
 /// Who is harmed, and where.
@@ -48,9 +52,12 @@ impl Victim {
 async fn harmed(place: Place, victim: Victim, signal: Signal) {
     let folder = TempDir::new().unwrap();
     let batch = submit(&place, &instant_requests(folder.path(), &plain(JOBS)));
+    // Before somebody stands still who may be writing the file.
+    let results = place.results().await;
     let mut harmed = victim.start(&place);
     // It says so and stops; a point that is not reached fails the test.
     block_in_place(|| harmed.wait_for("failpoint reached", RUN_MAX));
+    block_in_place(|| harmed.wait_stopped());
     match signal {
         Signal::SIGKILL => harmed.kill(),
         Signal::SIGTERM => {
@@ -63,8 +70,12 @@ async fn harmed(place: Place, victim: Victim, signal: Signal) {
         _ => {}
     }
     let mut other = place.instant(&WORKER);
-    let results = place.results().await;
     let mut followed = Followed::new(&results, batch);
+    if signal == Signal::SIGSTOP {
+        // Others take its jobs over, unless it holds the file's lock. Then it goes on.
+        followed.ended_or_silent(SILENCE).await;
+        harmed.signal(Signal::SIGCONT);
+    }
     followed.ended().await;
     for row in followed.rows() {
         let attempts = if signal == Signal::SIGTERM { 1 } else { 2 };
@@ -72,11 +83,13 @@ async fn harmed(place: Place, victim: Victim, signal: Signal) {
         assert!(sound, "{victim:?}, {signal}: {row:?}");
     }
     if signal == Signal::SIGSTOP {
-        // It goes on with what others have done meanwhile.
-        harmed.signal(Signal::SIGCONT);
         block_in_place(|| harmed.stop());
     }
     block_in_place(|| other.stop());
+    // What was published twice is still on the queue.
+    let last = [&WORKER[..], &["--exit-when-idle", "1s"]].concat();
+    let status = block_in_place(|| place.instant(&last).wait(RUN_MAX));
+    assert_eq!(status.code(), Some(0), "{victim:?}, {signal}");
     let findings = invariants::check(&place.open().await, &[batch])
         .await
         .unwrap();
@@ -117,6 +130,7 @@ async fn harm_at_any_point_on_servers_loses_nothing() {
         let (port, host) = (broker.port(), &hosts[number]);
         let url = format!("amqp://guest:guest@127.0.0.1:{port}/{host}?heartbeat={HEARTBEAT_S}");
         let folder = folder.path().join(number.to_string());
+        std::fs::create_dir(&folder).unwrap();
         Place::on_servers(url, redis.database(number), &folder)
     };
     matrix(place).await;

@@ -25,7 +25,7 @@ const WORKER: [&str; 8] = [
     "--exit-when-idle",
     "1s",
     "--step-max",
-    "2s",
+    "5s",
 ];
 
 /// A file of requests to the model that computes nothing.

@@ -48,7 +48,10 @@ async fn a_batch_is_counted_in_step(results: &RedisResults) {
     );
     assert_eq!(
         results.begin(&items[..1], "v").await.unwrap(),
-        [Begin::Attempt(2)]
+        [Begin::Suspect {
+            attempt: 2,
+            lost: 1
+        }]
     );
     let stored = results
         .put_once(&[done(&items[0]), done(&items[2])])

@@ -86,9 +86,6 @@ async fn programs_run_with_the_rights_that_are_documented() {
     Followed::new(&results, batch).texts(JOBS).await;
     Followed::new(&results, dead).ended().await;
     assert_eq!(results.dead_letters("", 10).await.unwrap().0.len(), 1);
-    let doctor = place.say(&["doctor"]);
-    let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
-    assert_eq!(doctor.status.code(), Some(0), "{said}");
     worker.signal(Signal::SIGTERM);
     assert_eq!(block_in_place(|| worker.wait(RUN_MAX)).code(), Some(0));
     gateway.signal(Signal::SIGTERM);
@@ -97,6 +94,9 @@ async fn programs_run_with_the_rights_that_are_documented() {
         .await
         .unwrap();
     assert!(findings.hold(), "{findings:?}");
+    let doctor = place.say(&["doctor"]);
+    let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert_eq!(doctor.status.code(), Some(0), "{said}");
 
     // And nothing else.
     let properties = ConnectionProperties::default();

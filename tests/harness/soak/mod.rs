@@ -6,8 +6,8 @@ mod stage;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use lapidary_schemas::{BatchId, BatchState};
-use lapidary_transport::{AnyResults, Results as _};
+use lapidary_schemas::{BatchId, BatchState, Class};
+use lapidary_transport::{AnyResults, Lane, Queue as _, Results as _};
 use serde_json::{Value, json};
 
 use crate::invariants::{self, Findings};
@@ -27,6 +27,10 @@ const PATIENCE: Duration = Duration::from_mins(3);
 /// What a program may hold more at the end than after its first jobs.
 const MEMORY_GROWTH_MIB_MAX: u64 = 64;
 const FILES_GROWTH_MAX: u64 = 16;
+/// Connections that a program may have more at the end: one to publish, and one to wait for changes.
+const CONNECTIONS_GROWTH_MAX: u64 = 2;
+/// Longest time until programs hold nothing for jobs that have ended.
+const SETTLED_MAX: Duration = Duration::from_mins(1);
 /// Jobs after which it is measured what programs hold.
 const WARM_UP: usize = 200;
 
@@ -137,6 +141,18 @@ impl Watched {
         self.finished + seen
     }
 
+    /// Waits for a result, at most so long; whether one came.
+    async fn moves(&mut self, within: Duration) -> bool {
+        let (before, since) = (self.look().await, Instant::now());
+        while since.elapsed() < within {
+            tokio::time::sleep(LOOK).await;
+            if self.look().await > before {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Waits until more results than `before` are there and few batches are unfinished. Ends what lasts
     /// where nothing moves; `false` if nothing moves for too long.
     async fn until(&mut self, stage: &mut Stage, before: u64, unfinished_max: usize) -> bool {
@@ -202,11 +218,16 @@ pub async fn run(options: &Options) -> Result<Report, String> {
         }
         tokio::task::block_in_place(|| stage.strike(planned));
         *report.faults.entry(planned.fault.as_str()).or_default() += 1;
+        // What lasts does so until the next fault, as long as others go on.
+        if stage.is_harmed() && !watched.moves(STALL).await {
+            stage.heal();
+        }
     }
     stage.heal();
     // What is missing after this is lost, and counted as that.
     let _ = watched.until(&mut stage, 0, 0).await;
-    tokio::task::block_in_place(|| leaks(&stage, warm, &mut report))?;
+    drained(&stage, &options.model).await?;
+    leaks(&stage, warm, &mut report).await?;
     tokio::task::block_in_place(|| stage.end());
     report.findings = invariants::check(&stage.open().await?, &batches).await?;
     report.findings.wrong.extend(stage.messages());
@@ -214,20 +235,45 @@ pub async fn run(options: &Options) -> Result<Report, String> {
     Ok(report)
 }
 
+/// Waits until nothing is on the queue: what was published twice is taken from it after the last result.
+async fn drained(stage: &Stage, model: &str) -> Result<(), String> {
+    let (place, since) = (stage.open().await?, Instant::now());
+    while since.elapsed() < PATIENCE {
+        let mut waiting = 0;
+        for class in Class::ALL {
+            let model = model.to_owned();
+            let depth = place.queue.depth(&Lane::Jobs { model, class }).await;
+            waiting += depth.map_err(|error| error.to_string())?;
+        }
+        if waiting == 0 {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    Ok(())
+}
+
 /// What programs hold now beyond what they held after their first jobs.
-fn leaks(
+async fn leaks(
     stage: &Stage,
     (warm, connections): (BTreeMap<&'static str, Holdings>, u64),
     report: &mut Report,
 ) -> Result<(), String> {
-    let (now, connections_now) = stage.holdings();
+    let since = Instant::now();
+    // The last to start has to load its model, and gauges are read a few times a second.
+    while stage.blocks() != Ok(0) && since.elapsed() < SETTLED_MAX {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    report.leaked_blocks = stage.blocks()?;
+    let (now, connections_now) = tokio::task::block_in_place(|| stage.holdings());
     for (kind, held) in now {
         let before = warm.get(kind).copied().unwrap_or_default();
         let over = |now: u64, before: u64, growth: u64| now.saturating_sub(before + growth);
         report.leaked_memory_mib += over(held.memory_mib, before.memory_mib, MEMORY_GROWTH_MIB_MAX);
         report.leaked_files += over(held.files, before.files, FILES_GROWTH_MAX);
     }
-    report.leaked_connections = connections_now.saturating_sub(connections);
-    report.leaked_blocks = stage.blocks()?;
+    let programs = stage.workers.len() as u64 + 1;
+    let allowed = connections + programs * CONNECTIONS_GROWTH_MAX;
+    report.leaked_connections = connections_now.saturating_sub(allowed);
     Ok(())
 }

@@ -159,7 +159,7 @@ impl Stage {
 
     /// Submits a batch past the wires, as a user does who is told that it was accepted; tried again as
     /// long as it is not.
-    pub(super) fn submit(&self, number: usize, count: usize) -> Result<BatchId, String> {
+    pub(super) fn submit(&mut self, number: usize, count: usize) -> Result<BatchId, String> {
         let requests = self
             .requests(number, count)
             .map_err(|error| error.to_string())?;
@@ -182,6 +182,8 @@ impl Stage {
                 return id.parse().map_err(|_| format!("`{id}` is no batch"));
             }
             said = String::from_utf8_lossy(&output.stderr).into_owned();
+            // Whoever stands still may hold the file's lock.
+            self.heal();
         }
         Err(format!("a batch was not accepted: {said}"))
     }
@@ -241,6 +243,13 @@ impl Stage {
             }
             _ => {}
         }
+    }
+
+    /// Whether something lasts.
+    pub(super) fn is_harmed(&self) -> bool {
+        let is_silent =
+            |servers: &Servers| !servers.to_broker.is_open() || !servers.to_redis.is_open();
+        self.stopped.is_some() || self.servers.as_ref().is_some_and(is_silent)
     }
 
     fn on_gateway(&mut self, harm: impl FnOnce(&mut Program)) {
@@ -320,8 +329,10 @@ impl Stage {
         let waiting = queues
             .lines()
             .filter(|line| !line.trim_end().ends_with("\t0"));
+        // Dead letters rest there.
+        let dead = "lapidary.dead\t";
         waiting
-            .filter(|line| line.starts_with("lapidary"))
+            .filter(|line| line.starts_with("lapidary") && !line.starts_with(dead))
             .map(str::to_owned)
             .collect()
     }
