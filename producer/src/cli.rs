@@ -64,9 +64,9 @@ pub enum Command {
     Keys(Keys),
     /// List the workers alive
     Workers(PlaceArgs),
-    /// List, show and replay jobs that died
+    /// List, show, replay and forget jobs that died
     Dead(Dead),
-    /// Examines queue, results, media and this machine, and says what to do
+    /// Examine queue, results, media and this machine, and say what to do
     Doctor(Doctor),
     /// Show queues, workers and unfinished batches
     Status(PlaceArgs),
