@@ -33,7 +33,9 @@ export class Refusal extends Error {
 async function answered(path, options = {}) {
   const headers = new Headers(options.headers);
   if (key.get()) headers.set("Authorization", `Bearer ${key.get()}`);
-  const answer = await fetch(path, { ...options, headers, cache: "no-store" });
+  const answer = await fetch(path, { ...options, headers, cache: "no-store" }).catch((error) => {
+    throw error.name === "AbortError" ? error : new Error("the gateway does not answer");
+  });
   if (answer.ok) return answer;
   const body = await answer.json().catch(() => null);
   throw new Refusal(answer.status, body?.error);

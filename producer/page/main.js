@@ -48,7 +48,8 @@ const app = {
   complain(error) {
     if (error.name === "AbortError") return;
     if (error instanceof Refusal && error.status === 401) return leave(error.message);
-    warn(error.message);
+    // Where all of it is old, that is what there is to say.
+    if (!isOld) warn(error.message);
   },
 };
 
