@@ -3,7 +3,6 @@
 
 use std::path::Path;
 use std::process::{Command, Output};
-use std::time::Duration;
 
 use lapidary_schemas::worker::INSTANT;
 use lapidary_tests::{Broker, Certificates, Program, Redis, free_port, own};
@@ -13,7 +12,6 @@ use crate::place::{Place, RUN_MAX};
 use crate::poison::{instant_requests, plain};
 
 const JOBS: usize = 20;
-const SAY_MAX: Duration = Duration::from_mins(1);
 
 /// A command at a place that trusts the authority of this file.
 fn trusting(authority: &Path, program: &str, place: &Place, arguments: &[&str]) -> Command {
@@ -58,14 +56,13 @@ async fn connections_are_encrypted_and_checked() {
     let requests = instant_requests(folder.path(), &plain(JOBS));
     let requests = requests.to_str().unwrap();
 
-    let run = ["run", "--model", INSTANT, "--exit-when-idle", "1s"];
-    let mut worker = trusting(&authority, "lapidary-worker", &place, &run);
-    let mut worker = Program::start(&mut worker, "lapidary-worker");
-    worker.wait_for("serving", SAY_MAX);
     let submitted = trusting(&authority, "lapidary", &place, &["submit", requests]).output();
     let submitted = submitted.unwrap();
     assert!(submitted.status.success(), "{}", said(&submitted));
     let batch = String::from_utf8(submitted.stdout).unwrap();
+    let run = ["run", "--model", INSTANT, "--exit-when-idle", "1s"];
+    let mut worker = trusting(&authority, "lapidary-worker", &place, &run);
+    let mut worker = Program::start(&mut worker, "lapidary-worker");
     let follow = ["results", batch.trim(), "--follow"];
     let followed = trusting(&authority, "lapidary", &place, &follow)
         .output()
@@ -89,11 +86,11 @@ async fn connections_are_encrypted_and_checked() {
         broker: broker.url(),
         ..at("localhost", "127.0.0.1")
     };
-    let stranger = Certificates::new().authority();
-    // Gone with its folder: nobody is trusted by it.
+    let stranger = Certificates::new();
+    let other_authority = stranger.authority();
     for (place, authority) in [
-        (&place, &stranger),
-        (&plain_broker, &stranger),
+        (&place, &other_authority),
+        (&plain_broker, &other_authority),
         (&other_name, &authority),
         (&other_redis, &authority),
     ] {

@@ -99,8 +99,10 @@ fn judged_queue(examined: Examined) -> Finding {
         QueueState::Unrouted => Finding::new(
             Verdict::Bad,
             check,
-            format!("the exchange `{queue}` is missing, so retries cannot be routed to the queue"),
-            "delete the queue once it is empty: both are made again",
+            format!(
+                "the exchange `{queue}` was missing, so retries could not be routed to the queue"
+            ),
+            "start a worker: whoever retries first makes it again",
         ),
         QueueState::Silent => Finding::new(
             Verdict::Bad,
