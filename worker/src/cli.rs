@@ -45,6 +45,11 @@ pub enum Command {
     /// has no line. A text longer than the window is scored in windows that overlap by half: every
     /// token but those of the first window is given at least half a window of text before it.
     Score(ScoreArgs),
+    /// Compare a model's files with the hashes that the cache of the Hugging Face hub has of them.
+    ///
+    /// One line a file: good, damaged, or unknown where no hash is known; its SHA-256; its path. Exit
+    /// status 1 if one is damaged. Nothing is downloaded.
+    Verify(VerifyArgs),
     /// Try a content policy on a file of texts, without a model.
     #[command(subcommand)]
     Filter(FilterCommand),
@@ -260,6 +265,17 @@ pub struct ScoreArgs {
     /// Tokens of a window; by default the model's context, at most 2048.
     #[arg(long, value_name = "TOKENS")]
     pub window: Option<usize>,
+}
+
+/// Arguments of `verify`.
+#[derive(Debug, Clone, Args)]
+pub struct VerifyArgs {
+    /// A GGUF file, a folder, or a repository of the Hugging Face hub that was downloaded.
+    #[arg(long, env = "LAPIDARY_MODEL", value_name = "PATH|REPO")]
+    pub model: PathBuf,
+    /// Where repositories come from.
+    #[command(flatten)]
+    pub hub: HubArgs,
 }
 
 /// What to try.

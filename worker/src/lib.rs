@@ -44,4 +44,5 @@ mod tls;
 mod tools;
 mod translate;
 mod turns;
+pub mod verify;
 pub mod worker;
