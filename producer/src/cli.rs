@@ -449,7 +449,7 @@ pub struct Serve {
     pub webhooks: Vec<String>,
     /// For tests: stop, as SIGSTOP does, when a job is first at this point of its way.
     #[arg(long, hide = true, value_name = "POINT")]
-    pub unsafe_failpoint: Option<Failpoint>,
+    pub unsafe_failpoints: Option<Failpoint>,
     /// Where jobs wait and results rest.
     #[command(flatten)]
     pub place: PlaceArgs,

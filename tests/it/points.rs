@@ -40,10 +40,10 @@ impl Victim {
     fn start(self, place: &Place) -> Program {
         match self {
             Self::Worker(point) => {
-                let arguments = [&WORKER[..], &["--unsafe-failpoint", point.as_str()]];
+                let arguments = [&WORKER[..], &["--unsafe-failpoints", point.as_str()]];
                 place.instant(&arguments.concat())
             }
-            Self::Gateway(point) => place.gateway(&["--unsafe-failpoint", point.as_str()]),
+            Self::Gateway(point) => place.gateway(&["--unsafe-failpoints", point.as_str()]),
         }
     }
 }

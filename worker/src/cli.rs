@@ -227,7 +227,7 @@ pub struct RunArgs {
     pub no_steward: bool,
     /// For tests: stop, as SIGSTOP does, when a job is first at this point of its way.
     #[arg(long, hide = true, value_name = "POINT")]
-    pub unsafe_failpoint: Option<Failpoint>,
+    pub unsafe_failpoints: Option<Failpoint>,
 }
 
 /// Arguments of `bench`.

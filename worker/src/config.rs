@@ -108,7 +108,7 @@ impl Config {
             exit_when_idle: args.exit_when_idle,
             parent_pid: args.parent_pid,
             steward: !args.no_steward,
-            failpoint: args.unsafe_failpoint,
+            failpoint: args.unsafe_failpoints,
         };
         config.validate()?;
         Ok(config)

@@ -25,7 +25,7 @@ pub(super) async fn run(args: Serve, stop: CancellationToken) -> Result<Exit, St
     let config = Config::resolve(&args.place)?;
     check_name("tenant", &config.tenant).map_err(|failure| Stop::usage(failure.message))?;
     log();
-    if let Some(point) = args.unsafe_failpoint {
+    if let Some(point) = args.unsafe_failpoints {
         failpoint::arm(point);
     }
     let stores = config.open().await?;
