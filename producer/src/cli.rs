@@ -1,14 +1,19 @@
 //! What a user can write on the command line. Types only.
 
+mod dead;
+mod doctor;
 mod observing;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use lapidary_schemas::BatchId;
 use lapidary_schemas::limits::{HOT_RESULTS, MESSAGE_CHARS_MAX, OUTPUT_TOKENS_MAX};
-use lapidary_schemas::{BatchId, JobId};
+use lapidary_transport::failpoint::Failpoint;
 
+pub use dead::{Dead, DeadCommand, DeadFilter};
+pub use doctor::Doctor;
 pub use observing::{ReportArgs, TopArgs, TraceArgs};
 
 use crate::isolate::Task;
@@ -61,8 +66,10 @@ pub enum Command {
     Keys(Keys),
     /// List the workers alive
     Workers(PlaceArgs),
-    /// List, show and replay jobs that died
+    /// List, show, replay and forget jobs that died
     Dead(Dead),
+    /// Examine queue, results, media and this machine, and say what to do
+    Doctor(Doctor),
     /// Show queues, workers and unfinished batches
     Status(PlaceArgs),
     /// Summarise how an installation has been, and which alerts fire
@@ -466,6 +473,9 @@ pub struct Serve {
     /// Whom traces are told to.
     #[command(flatten)]
     pub traces: TraceArgs,
+    /// For tests: stop, as SIGSTOP does, when a job is first at this point of its way.
+    #[arg(long, hide = true, value_name = "POINT")]
+    pub unsafe_failpoints: Option<Failpoint>,
     /// Where jobs wait and results rest.
     #[command(flatten)]
     pub place: PlaceArgs,
@@ -514,44 +524,6 @@ pub enum KeysCommand {
     Revoke {
         /// Its name, as `list` shows it
         name: String,
-        /// Where jobs wait and results rest.
-        #[command(flatten)]
-        place: PlaceArgs,
-    },
-}
-
-/// `dead`.
-#[derive(Debug, Args)]
-pub struct Dead {
-    /// What to do with them.
-    #[command(subcommand)]
-    pub command: DeadCommand,
-}
-
-/// What to do with dead letters.
-#[derive(Debug, Subcommand)]
-pub enum DeadCommand {
-    /// List them, newest first
-    List {
-        /// How many at most
-        #[arg(long, value_name = "N", default_value_t = 100)]
-        max: usize,
-        /// Where jobs wait and results rest.
-        #[command(flatten)]
-        place: PlaceArgs,
-    },
-    /// Show one whole
-    Show {
-        /// Id of its job
-        job: JobId,
-        /// Where jobs wait and results rest.
-        #[command(flatten)]
-        place: PlaceArgs,
-    },
-    /// Put it on the queue again as a new job, which takes its place in its batch
-    Replay {
-        /// Id of its job
-        job: JobId,
         /// Where jobs wait and results rest.
         #[command(flatten)]
         place: PlaceArgs,

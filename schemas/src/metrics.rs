@@ -188,7 +188,14 @@ const PART: Label = Label {
 };
 const CALL: Label = Label {
     name: "call",
-    values: Values::Listed(&["begin", "put_once", "interrupt", "settle", "spend"]),
+    values: Values::Listed(&[
+        "begin",
+        "put_once",
+        "interrupt",
+        "end_attempt",
+        "settle",
+        "spend",
+    ]),
 };
 const ROUTE: Label = Label {
     name: "route",

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use crate::certificates::Certificates;
 use crate::process::{Program, free_port, write};
 
 /// Debian's own folder: the programs on the path insist on the user `rabbitmq`.
@@ -33,6 +34,30 @@ impl Broker {
     /// If `RabbitMQ` is not installed or does not start.
     #[track_caller]
     pub fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// Starts one that also serves TLS on `port`.
+    #[track_caller]
+    pub fn start_tls(port: u16, certificates: &Certificates) -> Self {
+        let (authority, server, key) = (
+            certificates.authority(),
+            certificates.server(),
+            certificates.key(),
+        );
+        Self::start_with(&format!(
+            "listeners.ssl.local = 127.0.0.1:{port}\nssl_options.cacertfile = {}\n\
+             ssl_options.certfile = {}\nssl_options.keyfile = {}\n\
+             ssl_options.verify = verify_none\nssl_options.fail_if_no_peer_cert = false\n",
+            authority.display(),
+            server.display(),
+            key.display()
+        ))
+    }
+
+    /// Starts one with more lines in its configuration.
+    #[track_caller]
+    fn start_with(more: &str) -> Self {
         let folder = TempDir::new().expect("no temporary folder");
         let names_port = free_port();
         let mut epmd = Command::new("epmd");
@@ -43,7 +68,9 @@ impl Broker {
         write(&folder.path().join("plugins"), "[].\n");
         write(
             &folder.path().join("rabbitmq.conf"),
-            "disk_free_limit.absolute = 50MB\nvm_memory_high_watermark.relative = 0.4\n",
+            &format!(
+                "disk_free_limit.absolute = 50MB\nvm_memory_high_watermark.relative = 0.4\n{more}"
+            ),
         );
         let mut broker = Self {
             node: None,

@@ -11,6 +11,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 /// Lines a program may be ahead of who reads them.
@@ -135,6 +136,18 @@ impl Program {
         self.stop();
         // Its output ends with it.
         self.lines.iter().collect()
+    }
+
+    /// Waits until the program stands still, which it must be about to: by a signal of its own.
+    ///
+    /// # Panics
+    /// If it ends instead.
+    #[track_caller]
+    pub fn wait_stopped(&self) {
+        let id = i32::try_from(self.child.id()).map(Pid::from_raw);
+        let waited = id.map(|id| waitpid(id, Some(WaitPidFlag::WUNTRACED)));
+        let stopped = matches!(waited, Ok(Ok(WaitStatus::Stopped(..))));
+        assert!(stopped, "`{}` did not stop: {waited:?}", self.name);
     }
 
     /// Its process id.

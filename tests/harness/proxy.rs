@@ -60,6 +60,18 @@ impl Proxy {
         self.wire.send_replace(wire);
     }
 
+    /// Whether it passes everything on.
+    pub fn is_open(&self) -> bool {
+        *self.wire.borrow() == Wire::Open
+    }
+
+    /// Opens the wire again if it was closed; what was silent breaks then.
+    pub fn mend(&self) {
+        if !self.is_open() {
+            self.set(Wire::Open);
+        }
+    }
+
     /// Breaks every connection there is; new ones pass.
     pub fn cut_once(&self) {
         self.set(Wire::Cut);

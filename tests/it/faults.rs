@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use lapidary_schemas::{Class, Job, JobId};
-use lapidary_tests::{Broker, Redis, Wire};
+use lapidary_schemas::{BatchId, Class, Job, JobId};
+use lapidary_tests::{Broker, Redis, Wire, invariants};
 use lapidary_transport::results::{AnyResults, JobState};
-use lapidary_transport::{Place as Stores, PlaceUrls, Queue as _, Results as _};
+use lapidary_transport::{Queue as _, Results as _};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
@@ -45,6 +45,15 @@ async fn a_worker_that_is_cut_off_from_its_stores_goes_on_where_it_was() {
 
     followed.texts(DOCUMENTS).await;
     assert_eq!(worker.wait(RUN_MAX).code(), Some(0));
+    holds(&direct, batch).await;
+}
+
+/// Nothing is lost, and nothing is there twice.
+async fn holds(place: &Place, batch: BatchId) {
+    let findings = invariants::check(&place.open().await, &[batch])
+        .await
+        .unwrap();
+    assert!(findings.hold(), "{findings:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -66,6 +75,7 @@ async fn stores_that_are_killed_lose_nothing() {
     let results_again = place.results().await;
     followed.through(&results_again).texts(DOCUMENTS).await;
     assert_eq!(worker.wait(RUN_MAX).code(), Some(0));
+    holds(&place, batch).await;
 }
 
 /// Jobs that take seconds.
@@ -80,13 +90,7 @@ fn long_jobs(count: usize) -> Vec<Job> {
 }
 
 async fn publish(place: &Place, jobs: &[Job]) -> AnyResults {
-    let urls = PlaceUrls {
-        broker: place.broker.clone(),
-        results: Some(place.results.clone()),
-        media: Some(place.media.clone()),
-        lossy_allowed: false,
-    };
-    let stores = Stores::open(&urls).await.unwrap();
+    let stores = place.open().await;
     stores.results.register(jobs).await.unwrap();
     stores.queue.publish(jobs).await.unwrap();
     stores.results

@@ -150,6 +150,45 @@ async fn an_operator_finds_and_replays(place: &Place) {
         said,
         format!("error: there is no dead letter of job {id}\n")
     );
+    a_dead_letter_is_forgotten(place, &results, &media).await;
+}
+
+async fn a_dead_letter_is_forgotten(place: &Place, results: &AnyResults, media: &AnyMedia) {
+    let elsewhere = TempDir::new().unwrap();
+    let elsewhere = AnyMedia::open(&format!("file://{}", elsewhere.path().display())).unwrap();
+    let missing = b"Nobody has this.".to_vec();
+    let document = elsewhere.put(TENANT, missing).await.unwrap();
+    let batch = submit(results, media, &document, MODEL).await.id;
+    Followed::new(results, batch).ended().await;
+    let id = batch.to_string();
+    let said = |command: &[&str]| refused(place, &[&["dead"], command].concat());
+    let nothing = ("no dead letters\n".to_owned(), Some(0));
+    let forgotten = |count: u32| (format!("{count} dead letters forgotten\n"), Some(0));
+    for other in [
+        ["--model", "other"],
+        ["--reason", "MEDIA_INVALID"],
+        ["--older-than", "1h"],
+        ["--batch", &BatchId::new(Utc::now()).to_string()],
+    ] {
+        assert_eq!(
+            said(&[&["list"], &other[..]].concat()),
+            nothing,
+            "{other:?}"
+        );
+        assert_eq!(
+            said(&[&["drop"], &other[..]].concat()),
+            forgotten(0),
+            "{other:?}"
+        );
+    }
+    assert_eq!(said(&["drop"]).1, Some(2));
+    let of_batch = ["--batch", &id, "--reason", "MEDIA_UNREACHABLE"];
+    let listed = place.ask(&[&["dead", "list"], &of_batch[..]].concat());
+    assert_eq!(listed.lines().count(), 1, "{listed}");
+    assert_eq!(said(&[&["drop"], &of_batch[..]].concat()), forgotten(1));
+    assert_eq!(said(&["list"]), nothing);
+    let counts = results.progress(batch).await.unwrap();
+    assert_eq!((counts.failed, counts.total), (1, 1));
 }
 
 /// The text of the item's new job, once the batch has ended again.

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use lapidary_schemas::worker::{DEMONSTRATION, INSTANT};
 use lapidary_schemas::{BatchId, BatchState, JobResult, Progress, Status};
 use lapidary_tests::{Program, own};
-use lapidary_transport::Results as _;
 use lapidary_transport::media::AnyMedia;
 use lapidary_transport::results::AnyResults;
+use lapidary_transport::{Place as Stores, PlaceUrls, Results as _};
 use serde_json::json;
 
 /// The name under which workers serve the model.
@@ -20,7 +20,7 @@ pub(crate) const MODEL: &str = "tiny";
 pub(crate) const RUN_MAX: Duration = Duration::from_secs(100);
 
 /// The arguments that name a queue, a results store and a media store.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(crate) struct Place {
     pub(crate) broker: String,
     pub(crate) results: String,
@@ -73,9 +73,16 @@ impl Place {
         self.worker_of(DEMONSTRATION.as_ref(), DEMONSTRATION, &[])
     }
 
-    /// Starts a worker that answers at once.
-    pub(crate) fn instant(&self) -> Program {
-        self.worker_of(INSTANT.as_ref(), INSTANT, &[])
+    /// Starts a worker whose model computes nothing; `more` are further arguments.
+    pub(crate) fn instant(&self, more: &[&str]) -> Program {
+        self.worker_of(INSTANT.as_ref(), INSTANT, more)
+    }
+
+    /// Starts a gateway on a free port; `more` are further arguments.
+    pub(crate) fn gateway(&self, more: &[&str]) -> Program {
+        let mut command = own("lapidary");
+        command.args(["serve", "--listen", "127.0.0.1:0"]);
+        Program::start(command.args(self.arguments()).args(more), "lapidary")
     }
 
     /// Starts a worker with another model.
@@ -112,6 +119,17 @@ impl Place {
     pub(crate) fn submit(&self, lines: &Path) -> BatchId {
         let said = self.ask(&["submit", "--model", MODEL, lines.to_str().unwrap()]);
         said.trim().parse().unwrap()
+    }
+
+    /// The three stores, opened from here.
+    pub(crate) async fn open(&self) -> Stores {
+        let urls = PlaceUrls {
+            broker: self.broker.clone(),
+            results: Some(self.results.clone()),
+            media: Some(self.media.clone()),
+            lossy_allowed: false,
+        };
+        Stores::open(&urls).await.unwrap()
     }
 
     /// The results store, opened from here.
@@ -199,6 +217,20 @@ impl<'a> Followed<'a> {
             assert!(ended.is_none(), "the batch ended too early: {ended:?}");
             if self.rows.len() == before {
                 return;
+            }
+        }
+    }
+
+    /// Waits until the batch has ended, or until nothing has come for this long.
+    pub(crate) async fn ended_or_silent(&mut self, silence: Duration) {
+        let mut last = Instant::now();
+        while last.elapsed() < silence {
+            let before = self.rows.len();
+            if self.more(Duration::from_secs(1)).await.is_some() {
+                return;
+            }
+            if self.rows.len() > before {
+                last = Instant::now();
             }
         }
     }

@@ -48,7 +48,10 @@ async fn a_batch_is_counted_in_step(results: &RedisResults) {
     );
     assert_eq!(
         results.begin(&items[..1], "v").await.unwrap(),
-        [Begin::Attempt(2)]
+        [Begin::Suspect {
+            attempt: 2,
+            lost: 1
+        }]
     );
     let stored = results
         .put_once(&[done(&items[0]), done(&items[2])])
@@ -348,7 +351,7 @@ async fn a_full_server_says_so() {
 #[tokio::test]
 async fn an_address_that_cannot_work_says_why() {
     for (url, part) in [
-        ("rediss://localhost", "`rediss` is not supported"),
+        ("rediss://127.0.0.1:1", "is unreachable"),
         (
             "redis+sentinel://localhost",
             "`redis+sentinel` is not supported",

@@ -106,7 +106,7 @@ async fn who_comes_later_with_few_does_not_wait_for_many(place: &Place, folder: 
     fed(&results, first, 1_000).await;
     let later = submit(place, folder, "few", FEW);
     fed(&results, later, FEW as u64).await;
-    let mut worker = place.instant();
+    let mut worker = place.instant(&[]);
     worker.wait_for("serving", SAY_MAX);
     let later = all(&results, later, FEW).await;
     let end = later.iter().map(|result| result.finished_at).max().unwrap();

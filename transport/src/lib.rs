@@ -16,6 +16,8 @@ mod open;
 pub mod conformance;
 
 pub mod census;
+pub mod doctor;
+pub mod failpoint;
 pub mod media;
 pub mod queue;
 pub mod results;

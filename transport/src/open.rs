@@ -57,7 +57,7 @@ pub enum OpenError {
 }
 
 /// The path of `file:PATH`. Two slashes before an absolute path are the URL's, not the path's.
-fn file_path(url: &str) -> Option<PathBuf> {
+pub(crate) fn file_path(url: &str) -> Option<PathBuf> {
     let path = url.strip_prefix("file:")?;
     let path = path
         .strip_prefix("//")
@@ -79,12 +79,12 @@ pub(crate) fn without_credentials(url: &str) -> String {
     format!("{scheme}://{host}{tail}")
 }
 
-fn scheme_of(url: &str) -> &str {
+pub(crate) fn scheme_of(url: &str) -> &str {
     url.split_once(':').map_or("", |(scheme, _)| scheme)
 }
 
 /// The folder of media beside an embedded file.
-fn media_folder(file: &Path) -> PathBuf {
+pub(crate) fn media_folder(file: &Path) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(".media");
     PathBuf::from(name)

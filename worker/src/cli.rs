@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lapidary_schemas::limits::HOT_RESULTS;
+use lapidary_transport::failpoint::Failpoint;
 
 use crate::filter::Stage;
 use crate::hub::Token;
@@ -45,6 +46,11 @@ pub enum Command {
     /// has no line. A text longer than the window is scored in windows that overlap by half: every
     /// token but those of the first window is given at least half a window of text before it.
     Score(ScoreArgs),
+    /// Compare a model's files with the hashes that the cache of the Hugging Face hub has of them.
+    ///
+    /// One line a file: good, damaged, or unknown where no hash is known; its SHA-256; its path. Exit
+    /// status 1 if one is damaged. Nothing is downloaded.
+    Verify(VerifyArgs),
     /// Try a content policy on a file of texts, or on a picture. Only judges need a model.
     #[command(subcommand)]
     Filter(FilterCommand),
@@ -205,6 +211,11 @@ pub struct RunArgs {
     #[arg(long, env = "LAPIDARY_SOFT_STOP", value_name = "DURATION", default_value = "30s",
           value_parser = humantime::parse_duration)]
     pub soft_stop: Duration,
+    /// How long a step of the engine may take. A worker whose step takes longer ends, and its jobs go to
+    /// others.
+    #[arg(long, env = "LAPIDARY_STEP_MAX", value_name = "DURATION", default_value = "10m",
+          value_parser = humantime::parse_duration)]
+    pub step_max: Duration,
     /// End when there has been no job and no open batch for this model for a while.
     #[arg(long, env = "LAPIDARY_EXIT_WHEN_IDLE", value_name = "DURATION", num_args = 0..=1,
           default_missing_value = "10s", value_parser = humantime::parse_duration)]
@@ -229,6 +240,9 @@ pub struct RunArgs {
     #[arg(long, env = "LAPIDARY_TRACE_SHARE", value_name = "SHARE", default_value = "1",
           value_parser = lapidary_transport::traces::parse_share)]
     pub trace_share: f64,
+    /// For tests: stop, as SIGSTOP does, when a job is first at this point of its way.
+    #[arg(long, hide = true, value_name = "POINT")]
+    pub unsafe_failpoints: Option<Failpoint>,
 }
 
 /// Models that judge for a content policy.
@@ -279,6 +293,17 @@ pub struct ScoreArgs {
     /// Tokens of a window; by default the model's context, at most 2048.
     #[arg(long, value_name = "TOKENS")]
     pub window: Option<usize>,
+}
+
+/// Arguments of `verify`.
+#[derive(Debug, Clone, Args)]
+pub struct VerifyArgs {
+    /// A GGUF file, a folder, or a repository of the Hugging Face hub that was downloaded.
+    #[arg(long, env = "LAPIDARY_MODEL", value_name = "PATH|REPO")]
+    pub model: PathBuf,
+    /// Where repositories come from.
+    #[command(flatten)]
+    pub hub: HubArgs,
 }
 
 /// What to try.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use lapidary_engine::{EngineOptions, LoadOptions};
 use lapidary_transport::PlaceUrls;
+use lapidary_transport::failpoint::Failpoint;
 use lapidary_transport::traces::TraceOptions;
 
 use crate::cli::{HubArgs, JudgeArgs, ModelArgs, Quantization, RunArgs};
@@ -44,6 +45,8 @@ pub struct Config {
     pub store_wait: Duration,
     /// How long running jobs may take to finish.
     pub soft_stop: Duration,
+    /// How long a step of the engine may take.
+    pub step_max: Duration,
     /// After how much idleness to end.
     pub exit_when_idle: Option<Duration>,
     /// Whose end is this worker's end.
@@ -54,6 +57,8 @@ pub struct Config {
     pub steward: bool,
     /// Whom traces are told to, if anyone.
     pub traces: Option<TraceOptions>,
+    /// Where a test wants it to stop.
+    pub failpoint: Option<Failpoint>,
 }
 
 /// How images are read, by a model that reads any.
@@ -108,6 +113,7 @@ impl Config {
             listen: args.listen,
             store_wait: args.store_wait,
             soft_stop: args.soft_stop,
+            step_max: args.step_max,
             exit_when_idle: args.exit_when_idle,
             parent_pid: args.parent_pid,
             hot_results: args.hot_results,
@@ -120,6 +126,7 @@ impl Config {
                     collector,
                     share: args.trace_share,
                 }),
+            failpoint: args.unsafe_failpoints,
         };
         config.validate()?;
         Ok(config)
@@ -179,6 +186,7 @@ impl Config {
             listen = self.listen.map(|address| address.to_string()),
             store_wait_s = self.store_wait.as_secs_f64(),
             soft_stop_s = self.soft_stop.as_secs_f64(),
+            step_max_s = self.step_max.as_secs_f64(),
             exit_when_idle_s = self.exit_when_idle.map(|idle| idle.as_secs_f64()),
             hot_results = self.hot_results,
             steward = self.steward,

@@ -8,7 +8,7 @@ use futures::FutureExt;
 use lapidary_engine::{GenerateInput, Prompt, SubmitError};
 use lapidary_schemas::validate::validate_job;
 use lapidary_schemas::{Class, Failure, FailureCode, Job, ValidRequest, Work, metrics};
-use lapidary_transport::results::Begin;
+use lapidary_transport::failpoint::{self, Failpoint};
 use lapidary_transport::traces::KeyValue;
 use lapidary_transport::{Delivery, Settle};
 
@@ -18,6 +18,7 @@ use crate::media::Loaded;
 use crate::outcome::{Answer, Outcome};
 use crate::settle::{Attempt, settle_for};
 use crate::trace::Begun;
+use crate::turns::{Tries, Turn};
 use crate::{stream, translate};
 
 /// Works on one delivery until it is settled.
@@ -34,20 +35,26 @@ pub(crate) async fn work_job(line: &Line, class: Class, delivery: Delivery) {
         };
         return line.settle(class, receipt, settle).await;
     };
-    let number = match line.store.begin(job.clone()).await {
-        Ok(Begin::Attempt(number)) => number,
-        Ok(Begin::Finished | Begin::Cancelled | Begin::Paused) => {
-            return line.settle(class, receipt, Settle::Done).await;
-        }
+    failpoint::reached(Failpoint::Received);
+    let (turn, tries) = match line.turn(&job).await {
+        Ok(Turn::Mine { held, tries }) => (held, tries),
+        Ok(Turn::Over(settle)) => return line.settle(class, receipt, settle).await,
         Err(refused) => return line.hand_back(&job, receipt, &refused).await,
     };
+    failpoint::reached(Failpoint::Begun);
+    let number = tries.attempt;
     let begun = line.begun(&job, number, Utc::now());
     let outcome = tokio::select! {
         biased;
         () = watch.cancelled.cancelled() => Outcome::Cancelled,
         () = passed(job.deadline) => Outcome::Expired,
         () = line.stop.working.cancelled() => Outcome::Interrupted,
-        outcome = attempt(line, &begun) => outcome,
+        outcome = attempt(line, &begun, tries) => outcome,
+    };
+    drop(turn);
+    let outcome = match outcome {
+        Outcome::Failed(_) | Outcome::Interrupted if line.engine_failed() => Outcome::Lost,
+        other => other,
     };
     let which = Attempt {
         job: job.id,
@@ -64,10 +71,8 @@ pub(crate) async fn work_job(line: &Line, class: Class, delivery: Delivery) {
 }
 
 /// One attempt: preparation, filters, generation.
-async fn attempt(line: &Line, begun: &Begun<'_>) -> Outcome {
-    if begun.number > begun.job.attempts_max {
-        // Each of them ended with its worker's death: one more would end this one.
-        let message = format!("workers died on it in {} attempts", begun.number - 1);
+async fn attempt(line: &Line, begun: &Begun<'_>, tries: Tries) -> Outcome {
+    if let Some(message) = tries.given_up(begun.job.attempts_max) {
         return Outcome::Failed(Failure::new(FailureCode::WorkerLost, message));
     }
     // The one place where a panic is caught: it is one job's, and the queue serves others too.
@@ -148,7 +153,9 @@ async fn generate(
 ) -> Result<Option<Poor>, Outcome> {
     let (job, submitted) = (begun.job, Instant::now());
     let refused = |error| Outcome::Failed(translate::refused(&error, &line.model.name));
+    failpoint::reached(Failpoint::Prepared);
     let generation = line.engine.submit(input).map_err(refused)?;
+    failpoint::reached(Failpoint::Generating);
     let generated = stream::finish(line, job, generation).await;
     let generated = generated.map_err(|error| Outcome::Failed(translate::ungenerated(&error)))?;
     begun.trace.generated(submitted, &generated);

@@ -45,4 +45,6 @@ pub mod telemetry;
 mod tools;
 mod trace;
 mod translate;
+mod turns;
+pub mod verify;
 pub mod worker;

@@ -10,6 +10,7 @@ use lapidary_schemas::metrics::{self, Metrics};
 use lapidary_schemas::{
     Class, Failure, FailureCode, Job, JobId, JobResult, ModelInfo, Policy, TraceId,
 };
+use lapidary_transport::failpoint::{self, Failpoint};
 use lapidary_transport::queue::{QueueError, Undecodable};
 use lapidary_transport::results::{DeadLetter, Finished, Put};
 use lapidary_transport::traces::{KeyValue, Traces};
@@ -26,6 +27,7 @@ use crate::shutdown::Stop;
 use crate::store::{Refused, Store, Stores};
 use crate::trace::{Begun, Trace};
 use crate::translate::{self, Made};
+use crate::turns::Turns;
 
 /// When a job comes back that was delivered while it runs here.
 pub(crate) const RUNNING_HERE_DELAY: Duration = Duration::from_secs(5);
@@ -48,6 +50,7 @@ pub(crate) struct Line {
     pub(crate) store: Store,
     pub(crate) media: Loader,
     pub(crate) running: Arc<Running>,
+    pub(crate) turns: Turns,
     pub(crate) compute: Compute,
     pub(crate) filters: Filters,
     pub(crate) policy: RetryPolicy,
@@ -66,6 +69,11 @@ pub(crate) struct Ended<'a> {
 }
 
 impl Line {
+    /// Whether the engine broke down: what has no answer then gets none here.
+    pub(crate) fn engine_failed(&self) -> bool {
+        matches!(self.engine.health(), lapidary_engine::Health::Failed { .. })
+    }
+
     /// A job's attempt has begun.
     pub(crate) fn begun<'a>(&self, job: &'a Job, number: u32, at: DateTime<Utc>) -> Begun<'a> {
         let class = job.class.as_str();
@@ -97,13 +105,17 @@ impl Line {
             dead_letter,
         } = decision;
         let (job, trace_id) = (begun.job, begun.trace.id);
-        if matches!(outcome, Outcome::Interrupted) {
-            self.store.interrupt(job.id).await;
-        }
-        if let (Outcome::Failed(failure), false) = (&outcome, result) {
-            let attempt = begun.number;
-            tracing::warn!(job_id = %job.id, %trace_id, attempt, %failure, ?settle, "attempt failed");
-            begun.trace.failed(failure.code);
+        match &outcome {
+            Outcome::Interrupted => self.store.interrupt(job.id).await,
+            // What is handed back while jobs are still taken would come back here.
+            Outcome::Lost => self.stop.fetching.cancelled().await,
+            Outcome::Failed(failure) if !result => {
+                let attempt = begun.number;
+                tracing::warn!(job_id = %job.id, %trace_id, attempt, %failure, ?settle, "attempt failed");
+                begun.trace.failed(failure.code);
+                self.store.end_attempt(job.id).await;
+            }
+            _ => {}
         }
         if let Some(is_better) = outcome.is_second_better() {
             let word = if is_better { "better" } else { "poor" };
@@ -111,6 +123,7 @@ impl Line {
         }
         let mut tokens = 0;
         if result {
+            failpoint::reached(Failpoint::Answered);
             let finished = self.finished(&begun, outcome, dead_letter);
             begun.trace.answered(&finished.result);
             let usage = finished.result.usage;
@@ -127,6 +140,7 @@ impl Line {
                     return begun.end(&self.worker);
                 }
             }
+            failpoint::reached(Failpoint::Stored);
         }
         let started = Instant::now();
         let said = KeyValue::new("lapidary.settle", settle_word(&settle));

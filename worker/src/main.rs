@@ -6,7 +6,7 @@ use clap::Parser;
 use lapidary_worker::cli::{Cli, Command};
 use lapidary_worker::config::Config;
 use lapidary_worker::worker::WorkerError;
-use lapidary_worker::{bench, filter_trial, score, telemetry, worker};
+use lapidary_worker::{bench, filter_trial, score, telemetry, verify, worker};
 
 /// Jobs are made of many small pieces that one thread makes and another one drops.
 #[global_allocator]
@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         },
         Command::Bench(args) => bench::bench(args),
         Command::Score(args) => score::score(args),
+        Command::Verify(args) => verify::verify(args),
         Command::Filter(command) => filter_trial::filter(command),
     };
     if let Err(error) = done {

@@ -67,6 +67,22 @@ impl ModelRef {
         }
     }
 
+    /// Where its files are, without downloading any; `None` for what is part of this program.
+    pub(crate) fn downloaded(&self, hub: &HubOptions) -> Result<Option<PathBuf>, ModelError> {
+        match self {
+            Self::Demonstration | Self::Instant => Ok(None),
+            Self::Path(path) if path.exists() => Ok(Some(path.clone())),
+            Self::Path(path) => Err(ModelError::NotFound { path: path.clone() }),
+            Self::Repo(repo) => {
+                let offline = HubOptions {
+                    offline: true,
+                    ..hub.clone()
+                };
+                Ok(Some(hub::fetch(&offline, repo, true)?.path))
+            }
+        }
+    }
+
     /// Where its files are, downloaded first if need be, and how to load them. Takes as long as that
     /// takes.
     pub(crate) fn files(

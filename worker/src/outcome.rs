@@ -23,6 +23,8 @@ pub enum Outcome {
     Expired,
     /// The worker is stopping.
     Interrupted,
+    /// The engine broke down under it: whoever begins it next learns that a worker was lost.
+    Lost,
 }
 
 impl Outcome {

@@ -66,7 +66,8 @@ pub struct Decision {
 /// Decides what becomes of a job.
 ///
 /// What a user can mend (a request that breaks a rule, media that is broken) ends as a failed result
-/// and is done: nothing about it concerns an operator. Only a job whose attempts are used up is dead.
+/// and is done: nothing about it concerns an operator. Only a job whose attempts are used up, or that
+/// workers were lost on, is dead.
 pub fn settle_for(outcome: &Outcome, attempt: Attempt, policy: &RetryPolicy) -> Decision {
     let done = Decision {
         settle: Settle::Done,
@@ -79,7 +80,7 @@ pub fn settle_for(outcome: &Outcome, attempt: Attempt, policy: &RetryPolicy) -> 
         | Outcome::Poor(_)
         | Outcome::Cancelled
         | Outcome::Expired => return done,
-        Outcome::Interrupted => {
+        Outcome::Interrupted | Outcome::Lost => {
             return Decision {
                 settle: Settle::Interrupted,
                 result: false,
@@ -87,6 +88,9 @@ pub fn settle_for(outcome: &Outcome, attempt: Attempt, policy: &RetryPolicy) -> 
             };
         }
         Outcome::Failed(failure) if !failure.retryable => return done,
+        Outcome::Failed(failure) if failure.code == FailureCode::WorkerLost => {
+            return dead(failure, attempt);
+        }
         Outcome::Failed(failure) => failure,
     };
     if attempt.number < attempt.max {
@@ -97,6 +101,10 @@ pub fn settle_for(outcome: &Outcome, attempt: Attempt, policy: &RetryPolicy) -> 
             dead_letter: None,
         };
     }
+    dead(failure, attempt)
+}
+
+fn dead(failure: &Failure, attempt: Attempt) -> Decision {
     let reason = format!("attempt {} of {}: {failure}", attempt.number, attempt.max);
     Decision {
         settle: Settle::Dead {
@@ -172,6 +180,8 @@ mod tests {
             (Outcome::Cancelled, 1, "done", true, false),
             (Outcome::Expired, 2, "done", true, false),
             (Outcome::Interrupted, 3, "interrupted", false, false),
+            (Outcome::Lost, 3, "interrupted", false, false),
+            (failed(FailureCode::WorkerLost), 2, "dead", true, true),
             (failed(FailureCode::ValidationError), 1, "done", true, false),
             (failed(FailureCode::PromptTooLong), 3, "done", true, false),
             (failed(FailureCode::MediaInvalid), 3, "done", true, false),
@@ -206,7 +216,9 @@ mod tests {
 
     #[test]
     fn every_code_is_done_or_retried_as_it_says() {
-        for code in FailureCode::ALL {
+        // More attempts would cost more workers.
+        let given_up = |code: &FailureCode| *code == FailureCode::WorkerLost;
+        for code in FailureCode::ALL.into_iter().filter(|code| !given_up(code)) {
             let retried = matches!(decide(&failed(code), 1).settle, Settle::Retry { .. });
             assert_eq!(retried, code.retryable(), "{code}");
         }

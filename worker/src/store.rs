@@ -96,6 +96,7 @@ pub(crate) struct Store {
     begin: Gather<Job, Result<Begin, Refused>>,
     put: Gather<Finished, Result<Put, Refused>>,
     interrupt: Gather<JobId, ()>,
+    end_attempt: Gather<JobId, ()>,
     settle: Gather<(Receipt, Settle), Result<(), Arc<QueueError>>>,
     spend: Gather<(String, u64), ()>,
 }
@@ -119,7 +120,8 @@ impl Store {
     /// Starts the tasks that make the calls.
     pub(crate) fn start(tasks: &TaskTracker, parts: &StoreParts) -> Self {
         let (begin, put) = (Begun(parts.clone()), Stored(parts.clone()));
-        let (interrupt, settle, spend) = (parts.clone(), parts.clone(), parts.clone());
+        let (interrupt, ended, settle) = (parts.clone(), parts.clone(), parts.clone());
+        let spend = parts.clone();
         Self {
             begin: Gather::start(tasks, CALL_ITEMS_MAX, move |jobs| {
                 let begin = begin.clone();
@@ -136,6 +138,10 @@ impl Store {
             spend: Gather::start(tasks, CALL_ITEMS_MAX, move |spent| {
                 let parts = spend.clone();
                 async move { parts.spend(spent).await }
+            }),
+            end_attempt: Gather::start(tasks, CALL_ITEMS_MAX, move |jobs: Vec<JobId>| {
+                let parts = ended.clone();
+                async move { parts.end_attempt(&jobs).await }
             }),
             settle: Gather::start(tasks, CALL_ITEMS_MAX, move |settled| {
                 let parts = settle.clone();
@@ -172,6 +178,12 @@ impl Store {
         if tokens > 0 {
             self.spend.call((tenant.to_owned(), tokens)).await;
         }
+    }
+
+    /// Says that an attempt is over, see [`Results::end_attempt`], as well as it can be done in a short
+    /// time.
+    pub(crate) async fn end_attempt(&self, job: JobId) {
+        self.end_attempt.call(job).await;
     }
 
     /// Undoes `begin`, as well as it can be done in a short time.
@@ -323,6 +335,18 @@ impl StoreParts {
             }
         }
         answers
+    }
+
+    async fn end_attempt(&self, jobs: &[JobId]) -> Vec<()> {
+        let call = self.stores.results.end_attempt(jobs, &self.worker);
+        let call = tokio::time::timeout(INTERRUPT_TIMEOUT, call);
+        if !matches!(self.timed("end_attempt", call).await, Ok(Ok(()))) {
+            tracing::warn!(
+                jobs = jobs.len(),
+                "not said that attempts are over; the jobs will be suspected"
+            );
+        }
+        vec![(); jobs.len()]
     }
 
     async fn interrupt(&self, jobs: &[JobId]) -> Vec<()> {

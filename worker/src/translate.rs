@@ -330,7 +330,7 @@ pub(crate) fn result(job: &Job, outcome: Outcome, made: &Made<'_>) -> JobResult 
             (Status::Failed, answer, Some(failure))
         }
         Outcome::Failed(failure) => (Status::Failed, Answer::default(), Some(failure)),
-        Outcome::Cancelled | Outcome::Interrupted => {
+        Outcome::Cancelled | Outcome::Interrupted | Outcome::Lost => {
             let failure = Failure::new(FailureCode::Cancelled, "cancelled on request");
             (Status::Cancelled, Answer::default(), Some(failure))
         }

@@ -9,6 +9,7 @@ use lapidary_engine::image::ImageSpec;
 use lapidary_engine::{Engine, EngineError, LoadOptions, Prompter};
 use lapidary_schemas::metrics::{self, Metrics, MetricsError, Source};
 use lapidary_schemas::{Class, JobId, ModelInfo, Policy, WorkerInfo};
+use lapidary_transport::failpoint;
 use lapidary_transport::traces::{ExportError, Traces};
 use lapidary_transport::{OpenError, Results, Steward, StewardOptions, TickReport, census};
 use sha2::{Digest, Sha256};
@@ -32,6 +33,7 @@ use crate::running::{CANCEL_POLL, Running};
 use crate::settle::RetryPolicy;
 use crate::shutdown::{Signals, Stop, stop_in_steps};
 use crate::store::{self, Store, StoreParts, Stores};
+use crate::turns::Turns;
 use crate::{gauges, idle, parent};
 
 /// How long an announcement holds, and how often it is renewed.
@@ -127,6 +129,9 @@ pub fn run_blocking(config: Config) -> Result<(), WorkerError> {
 /// Runs a worker until it is told to stop.
 pub async fn run(config: Config) -> Result<(), WorkerError> {
     config.log();
+    if let Some(point) = config.failpoint {
+        failpoint::arm(point);
+    }
     let system = |what| move |source| WorkerError::System { what, source };
     let mut signals = Signals::listen().map_err(system("listen for signals"))?;
     let stop = Stop::default();
@@ -371,6 +376,7 @@ pub(crate) fn line(
         media,
         stores,
         running: Arc::new(Running::default()),
+        turns: Turns::default(),
         compute,
         filters,
         policy: RetryPolicy::default(),
@@ -485,7 +491,7 @@ async fn stop_when_over(config: &Config, line: &Line) {
     tokio::select! {
         () = idle => tracing::info!("stopping: idle"),
         () = orphaned(config) => {}
-        () = engine_failed(&line.engine) => line.stop.working.cancel(),
+        () = engine_failed(&line.engine, config.step_max) => line.stop.working.cancel(),
     }
     line.stop.fetching.cancel();
     std::future::pending::<()>().await;
@@ -502,9 +508,17 @@ async fn orphaned(config: &Config) {
     }
 }
 
-async fn engine_failed(engine: &Engine) {
+/// Waits until the engine has broken down. A step that does not end counts as that: nothing that it
+/// holds up would ever be answered here.
+async fn engine_failed(engine: &Engine, step_max: Duration) {
     let mut ticks = tokio::time::interval(ENGINE_CHECK);
     while engine.health() == lapidary_engine::Health::Running {
         ticks.tick().await;
+        let took = engine.step_time();
+        if took > step_max {
+            let (took, limit) = (took.as_secs_f64(), step_max.as_secs_f64());
+            tracing::error!(took_s = took, limit_s = limit, "a step does not end");
+            engine.give_up(format!("a step takes {took:.1} s, the limit is {limit} s"));
+        }
     }
 }

@@ -3,6 +3,7 @@
 mod batch;
 mod caption;
 mod dead;
+mod doctor;
 mod keys;
 mod report;
 mod serve;
@@ -65,6 +66,7 @@ async fn carry_out(command: Command) -> Result<Exit, Stop> {
         Command::Workers(args) => status::workers(args).await,
         Command::Status(args) => status::run(args).await,
         Command::Dead(args) => dead::run(args).await,
+        Command::Doctor(args) => doctor::run(args).await,
         Command::Report(args) => report::run(args).await,
         Command::Top(args) => top::run(args, stop).await,
         Command::Templates(args) => templates::run(&args),

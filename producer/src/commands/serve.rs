@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use lapidary_schemas::metrics::{Metrics, Source};
 use lapidary_schemas::validate::check_name;
-use lapidary_transport::census;
 use lapidary_transport::traces::{Export, TraceOptions, Traces};
+use lapidary_transport::{census, failpoint};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -25,6 +25,9 @@ pub(super) async fn run(args: Serve, stop: CancellationToken) -> Result<Exit, St
     let config = Config::resolve(&args.place)?;
     check_name("tenant", &config.tenant).map_err(|failure| Stop::usage(failure.message))?;
     log();
+    if let Some(point) = args.unsafe_failpoints {
+        failpoint::arm(point);
+    }
     let stores = config.open().await?;
     let is_local = args.listen.ip().is_loopback();
     let has_keys = keys::any(&stores.results).await?;

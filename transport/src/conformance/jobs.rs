@@ -13,6 +13,7 @@ pub(super) fn cases<E: ResultsEnvironment>() -> Vec<Case<E>> {
     cases![
         begin_counts_attempts,
         an_attempt_of_a_killed_worker_counts,
+        a_job_that_workers_were_lost_on_is_suspect,
         an_interrupted_attempt_does_not_count,
         only_its_own_worker_can_interrupt_a_job,
         a_finished_job_cannot_be_begun,
@@ -106,6 +107,36 @@ async fn an_attempt_of_a_killed_worker_counts<E: ResultsEnvironment>(environment
         begin(&environment.open().await, &job).await,
         Begin::Attempt(2)
     );
+}
+
+async fn a_job_that_workers_were_lost_on_is_suspect<E: ResultsEnvironment>(environment: &E) {
+    let results = environment.open().await;
+    let batch = samples::batch();
+    results.open_batch(&batch).await.unwrap();
+    let job = item(&batch, 0);
+    let begin = async |worker: &str| {
+        let begun = results.begin(std::slice::from_ref(&job), worker).await;
+        begun.unwrap().remove(0)
+    };
+    assert_eq!(begin("a").await, Begin::Attempt(1));
+    // It failed, and its worker says so: nobody was lost.
+    results.end_attempt(&[job.id], "a").await.unwrap();
+    assert_eq!(begin("b").await, Begin::Attempt(2));
+    // Whoever begins again lives.
+    assert_eq!(begin("b").await, Begin::Attempt(3));
+    // Only its own worker can say that the attempt is over.
+    results.end_attempt(&[job.id], "a").await.unwrap();
+    let suspect = |attempt, lost| Begin::Suspect { attempt, lost };
+    assert_eq!(begin("c").await, suspect(4, 1));
+    // What is handed back costs neither an attempt nor a worker, and is not forgotten.
+    results.interrupt(&[job.id], "c").await.unwrap();
+    assert_eq!(begin("d").await, suspect(4, 1));
+    assert_eq!(begin("e").await, suspect(5, 2));
+    results.end_attempt(&[job.id], "e").await.unwrap();
+    assert_eq!(begin("f").await, suspect(6, 2));
+    results.put_once(&[done(&job)]).await.unwrap();
+    assert_eq!(begin("g").await, Begin::Finished);
+    results.end_attempt(&[job.id], "f").await.unwrap();
 }
 
 async fn an_interrupted_attempt_does_not_count<E: ResultsEnvironment>(environment: &E) {

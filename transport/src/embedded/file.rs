@@ -10,13 +10,14 @@ use super::error::StoreError;
 /// Marks the file as ours (`LAPI` in ASCII), so that no other program's database is touched.
 const APPLICATION_ID: i32 = 0x4c41_5049;
 /// Version of the tables.
-const SCHEMA_VERSION: i32 = 4;
+const SCHEMA_VERSION: i32 = 5;
 /// Tables of a new file, and what made each version of the one before it.
-const SCHEMA: [&str; 4] = [
+const SCHEMA: [&str; 5] = [
     include_str!("schema.sql"),
     include_str!("records.sql"),
     include_str!("allowances.sql"),
     include_str!("pausing.sql"),
+    include_str!("suspects.sql"),
 ];
 /// How long a write waits for another process's. A commit takes milliseconds.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(30);

@@ -143,6 +143,10 @@ impl Results for AnyResults {
         chosen!(self, store => store.begin(jobs, worker))
     }
 
+    async fn end_attempt(&self, jobs: &[JobId], worker: &str) -> Result<(), ResultsError> {
+        chosen!(self, store => store.end_attempt(jobs, worker))
+    }
+
     async fn interrupt(&self, jobs: &[JobId], worker: &str) -> Result<(), ResultsError> {
         chosen!(self, store => store.interrupt(jobs, worker))
     }

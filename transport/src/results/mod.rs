@@ -79,6 +79,13 @@ pub enum ResultsError {
 pub enum Begin {
     /// Go ahead: this is attempt n, from 1.
     Attempt(u32),
+    /// As `Attempt`, but workers were lost while they ran it: it may have been their end.
+    Suspect {
+        /// Which attempt, from 1.
+        attempt: u32,
+        /// Attempts that neither ended nor were undone before another worker began the next.
+        lost: u32,
+    },
     /// It has its result already; only settle it.
     Finished,
     /// Its batch is paused: whoever has it lets go of it, for it is published again once the batch goes
@@ -343,6 +350,14 @@ pub trait Results: Send + Sync {
         jobs: &[Job],
         worker: &str,
     ) -> impl Future<Output = Result<Vec<Begin>, ResultsError>> + Send;
+
+    /// Says that the attempt is over without a result, and that the worker lives: nobody was lost on
+    /// the job. The attempt counts.
+    fn end_attempt(
+        &self,
+        jobs: &[JobId],
+        worker: &str,
+    ) -> impl Future<Output = Result<(), ResultsError>> + Send;
 
     /// Undoes `begin`: the attempt does not count.
     fn interrupt(

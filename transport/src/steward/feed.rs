@@ -11,6 +11,7 @@ use lapidary_schemas::{Job, TraceContext};
 
 use super::items::is_gone;
 use super::{StepError, Steward, TickReport};
+use crate::failpoint::{self, Failpoint};
 use crate::media::Media;
 use crate::queue::Queue;
 use crate::results::{FeedPosition, Lease, Results, ResultsError};
@@ -169,7 +170,9 @@ impl<Q: Queue, R: Results, M: Media> Steward<Q, R, M> {
             }
         }
         if !jobs.is_empty() {
+            failpoint::reached(Failpoint::Feeding);
             self.queue.publish(&jobs).await?;
+            failpoint::reached(Failpoint::Fed);
             let link = batch.traceparent.as_deref().and_then(TraceContext::parse);
             for job in &jobs {
                 self.traces.submitted(job, None, link);

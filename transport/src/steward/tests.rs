@@ -108,7 +108,7 @@ impl Bench {
         let finished: Vec<Finished> = jobs
             .iter()
             .zip(begun)
-            .filter(|(_, begun)| matches!(begun, Begin::Attempt(_)))
+            .filter(|(_, begun)| matches!(begun, Begin::Attempt(_) | Begin::Suspect { .. }))
             .map(|(job, _)| Finished {
                 result: answer(job),
                 dead_letter: None,

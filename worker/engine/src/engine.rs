@@ -4,14 +4,14 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::batch::{Forward, ForwardError, ModelShape, TokenId};
 use crate::encoded::EncodedViews;
 use crate::generation::{Generation, NextLogits, Scoring, reply_and_pending};
 use crate::grammar::{Form, Grammar, GrammarError, Grammars};
 use crate::image::ImageSpec;
-use crate::instant::InstantModel;
+use crate::instant::{InstantModel, ORDERS};
 use crate::kv::KvBlocks;
 use crate::kv::sizing::{PoolRequest, PoolSizes, size_pools};
 use crate::options::EngineOptions;
@@ -345,6 +345,17 @@ impl Engine {
         self.inner.shared.observe(observer);
     }
 
+    /// How long the step has taken that is under way; nothing between steps.
+    pub fn step_time(&self) -> Duration {
+        self.inner.shared.step_time()
+    }
+
+    /// Counts it as broken down from here on, as when a step does not end. What it runs gets no answer,
+    /// and its thread is not waited for.
+    pub fn give_up(&self, message: impl Into<String>) {
+        self.inner.shared.give_up(message.into());
+    }
+
     /// Whether it works.
     pub fn health(&self) -> Health {
         self.inner.shared.health()
@@ -430,7 +441,9 @@ impl Inner {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        if let Some(thread) = thread {
+        // One that broke down ends by itself, or never.
+        let failed = matches!(self.shared.health(), Health::Failed { .. });
+        if let Some(thread) = thread.filter(|_| !failed) {
             // It catches its own panics: nothing is left to report.
             let _ = thread.join();
         }
@@ -485,8 +498,15 @@ fn sizes_for(shape: &ModelShape, options: &EngineOptions) -> Result<PoolSizes, E
 fn instant(shape: &ModelShape, prompter: &Prompter) -> Result<InstantModel, EngineError> {
     let answer = prompter.tokenizer().encode_plain(INSTANT_ANSWER);
     let answer = answer.map_err(PromptError::from)?.pop();
+    let mut orders = Vec::new();
+    for (text, order) in ORDERS {
+        let tokens = prompter.tokenizer().encode_plain(text);
+        orders.push((tokens.map_err(PromptError::from)?, order));
+    }
     match (answer, prompter.end_tokens().last()) {
-        (Some(answer), Some(end)) => Ok(InstantModel::new(shape.clone(), answer, *end)),
+        (Some(answer), Some(end)) => {
+            Ok(InstantModel::new(shape.clone(), answer, *end).obeying(orders))
+        }
         _ => Err(EngineError::Options {
             message: "the model has no token that ends an answer".to_owned(),
         }),

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::batch::ForwardError;
 use crate::request::Request;
@@ -113,6 +113,8 @@ impl std::fmt::Debug for Observer {
 pub(crate) struct Shared {
     health: Mutex<Health>,
     stats: Mutex<Stats>,
+    /// Since when a step has been under way.
+    stepping: Mutex<Option<Instant>>,
     observer: Observer,
 }
 
@@ -127,6 +129,7 @@ impl Shared {
         Self {
             health: Mutex::new(Health::Running),
             stats: Mutex::new(stats),
+            stepping: Mutex::new(None),
             observer: Observer::default(),
         }
     }
@@ -138,6 +141,19 @@ impl Shared {
 
     pub(crate) fn health(&self) -> Health {
         lock(&self.health).clone()
+    }
+
+    /// Counts the engine as broken down, unless it has ended.
+    pub(crate) fn give_up(&self, message: String) {
+        let mut health = lock(&self.health);
+        if *health == Health::Running {
+            *health = Health::Failed { message };
+        }
+    }
+
+    /// How long the step has taken that is under way; nothing between steps.
+    pub(crate) fn step_time(&self) -> Duration {
+        lock(&self.stepping).map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     pub(crate) fn stats(&self) -> Stats {
@@ -185,7 +201,9 @@ fn serve(
                 Err(TryRecvError::Disconnected) => return Ok(()),
             }
         }
+        *lock(&shared.stepping) = Some(Instant::now());
         let report = core.step()?;
+        *lock(&shared.stepping) = None;
         lock(&shared.stats).record(core, report);
         if let (Some(report), Some(observer)) = (report, shared.observer.0.get()) {
             observer(&report);

@@ -183,6 +183,35 @@ fn a_model_in_whose_place_nothing_computes_answers_all_alike() {
 }
 
 #[test]
+fn the_model_that_computes_nothing_breaks_down_when_told_to() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../bundled/model");
+    let load = LoadOptions {
+        instant: true,
+        ..LoadOptions::default()
+    };
+    let start = || Engine::load(Path::new(folder), &load, &EngineOptions::default()).unwrap();
+    let engine = start();
+    let answer = engine.submit(input("instant: panic", 8)).unwrap().wait();
+    assert_eq!(answer.unwrap_err(), GenerateError::Stopped);
+    let Health::Failed { message } = engine.health() else {
+        panic!("{:?}", engine.health())
+    };
+    assert!(message.contains("a prompt said so"), "{message}");
+
+    let engine = start();
+    assert_eq!(engine.step_time(), Duration::ZERO);
+    let _generation = engine.submit(input("instant: hang", 8)).unwrap();
+    while engine.step_time().is_zero() {
+        std::thread::yield_now();
+    }
+    engine.give_up("it hangs");
+    let message = "it hangs".to_owned();
+    assert_eq!(engine.health(), Health::Failed { message });
+    // Its thread is not waited for.
+    drop(engine);
+}
+
+#[test]
 fn alone_in_a_batch_in_chunks_and_after_preemption_are_the_same() {
     let expected = alone(&requests());
     assert_eq!(together(&options()).1, expected, "in a batch");

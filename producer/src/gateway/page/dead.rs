@@ -14,10 +14,11 @@ use serde::{Deserialize, Serialize};
 use super::super::access::MayOperate;
 use super::super::body::{Id, JsonBody, Limit, Query};
 use super::super::error::{ApiError, Code};
+use super::super::found::Deleted;
 use super::super::ids;
 use super::super::limits::LETTERS_MAX;
 use super::super::{Gateway, Shared};
-use crate::dead;
+use crate::dead::{self, ReplayError};
 use crate::submission::{INLINE_REQUEST_BYTES_MAX, Keeper, served};
 
 /// Everything of a letter but the request.
@@ -140,6 +141,23 @@ pub(super) async fn show(
         request_text: request.as_ref().map(text).transpose()?,
         request,
         body: letter.body,
+    }))
+}
+
+/// Forgets one: its job keeps its result, and cannot be brought back any more.
+pub(super) async fn forget(
+    State(gateway): State<Shared>,
+    _: MayOperate,
+    Id(id): Id,
+) -> Result<Json<Deleted>, ApiError> {
+    let dead_id = ids::job(&id)?;
+    let taken = gateway.stores.results.take_dead_letter(dead_id).await?;
+    taken.ok_or(ReplayError::Unknown(dead_id))?;
+    tracing::info!(dead = %dead_id, "a dead letter was forgotten");
+    Ok(Json(Deleted {
+        id,
+        object: "dead_letter",
+        deleted: true,
     }))
 }
 

@@ -79,6 +79,11 @@ pub(super) fn routes(routes: Routes) -> Routes {
             "Shows a job that has died",
             dead::show,
         )
+        .delete(
+            "/v1/dead-letters/{id}",
+            "Forgets a job that has died",
+            dead::forget,
+        )
         .post(
             "/v1/dead-letters/{id}/replay",
             "Brings a job back that has died",

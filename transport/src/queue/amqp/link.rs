@@ -12,6 +12,7 @@ use lapin::uri::AMQPUri;
 use lapin::{Channel, Connection, ConnectionProperties, ErrorKind, Event};
 use tokio::sync::watch;
 
+use super::dial::dial;
 use super::io::Io;
 use super::young::Young;
 use crate::queue::QueueError;
@@ -113,7 +114,7 @@ impl Link {
         let name = format!("lapidary {}", self.purpose);
         let connecting = self.io.run(async move {
             let properties = ConnectionProperties::default().with_connection_name(name.into());
-            tokio::time::timeout(ATTEMPT_MAX, Connection::connect_uri(uri, properties)).await
+            tokio::time::timeout(ATTEMPT_MAX, dial(uri, properties)).await
         });
         let connection = match connecting.await {
             Some(Ok(Ok(connection))) => connection,
@@ -259,6 +260,13 @@ impl Live {
             Ok(_) => Ok(()),
             Err(_) => Err(self.blocked().unwrap_or_default()),
         }
+    }
+
+    /// Waits until the broker says that it takes no messages, at most `within`; the reason if it does.
+    pub(super) async fn blocks(&self, within: Duration) -> Option<String> {
+        let mut blocked = self.blocked.clone();
+        let told = tokio::time::timeout(within, blocked.wait_for(Option::is_some)).await;
+        told.ok()?.ok()?.clone()
     }
 
     /// Whether a queue was seen on this connection.

@@ -3,6 +3,8 @@
 //! Works on 3.10 and on 4.x. Two connections: the broker stops reading from one that publishes when
 //! memory or disk run low, and acknowledgements must pass even then.
 
+mod dial;
+mod doctor;
 mod io;
 mod lane;
 mod link;
@@ -21,6 +23,7 @@ use chrono::{DateTime, Utc};
 use lapidary_schemas::Job;
 use lapin::uri::{AMQPScheme, AMQPUri};
 
+pub(crate) use self::doctor::{Examined, Examiner, QueueState};
 use self::io::Io;
 use self::lane::{LaneReader, Taken};
 use self::link::Link;
@@ -60,7 +63,7 @@ pub struct AmqpQueue {
 }
 
 impl AmqpQueue {
-    /// Connects to the broker at `amqp://[user:password@]host[:port]/vhost`.
+    /// Connects to the broker at `amqp://[user:password@]host[:port]/vhost`, by TLS at `amqps://…`.
     pub async fn open(url: &str) -> Result<Self, QueueError> {
         Self::open_with(url, AmqpOptions::default()).await
     }
@@ -70,14 +73,11 @@ impl AmqpQueue {
         let uri: AMQPUri = url.parse().map_err(|error: String| QueueError::Unusable {
             message: format!("broker address cannot be read: {error}"),
         })?;
-        if uri.scheme == AMQPScheme::AMQPS {
-            let message = "`amqps` is not supported by this build: use `amqp` over a private \
-                           network or a tunnel";
-            return Err(QueueError::Unusable {
-                message: message.to_owned(),
-            });
-        }
-        let place = format!("amqp://{}:{}", uri.authority.host, uri.authority.port);
+        let scheme = match uri.scheme {
+            AMQPScheme::AMQP => "amqp",
+            AMQPScheme::AMQPS => "amqps",
+        };
+        let place = format!("{scheme}://{}:{}", uri.authority.host, uri.authority.port);
         let (io, young) = (Arc::new(Io::start()?), Arc::default());
         let link = |purpose| {
             Arc::new(Link::new(

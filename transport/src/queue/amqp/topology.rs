@@ -76,21 +76,35 @@ pub(super) async fn ensure(live: &Live, queue: &str) -> lapin::Result<()> {
         return Ok(());
     }
     let _making = live.young().making.lock().await;
-    if let Some(rung) = RUNGS.iter().find(|rung| rung.name == queue) {
-        create(live, queue, rung_arguments(rung)).await?;
-        bind_rung(live, rung).await?;
-    } else if queue == DEAD {
-        let mut arguments = quorum();
-        arguments.insert("x-max-length".into(), AMQPValue::LongInt(DEAD_LETTERS_MAX));
-        create(live, queue, arguments).await?;
-    } else if queue == DROPPED {
-        create(live, queue, quorum()).await?;
-    } else {
+    if ![DEAD, DROPPED].contains(&queue) && rung(queue).is_none() {
         create(live, DROPPED, quorum()).await?;
-        create(live, queue, jobs_arguments()).await?;
+    }
+    create(live, queue, arguments_of(queue)).await?;
+    if let Some(rung) = rung(queue) {
+        bind_rung(live, rung).await?;
     }
     live.saw(queue);
     Ok(())
+}
+
+fn rung(queue: &str) -> Option<&'static Rung> {
+    RUNGS.iter().find(|rung| rung.name == queue)
+}
+
+/// What a queue of this name is made with.
+pub(super) fn arguments_of(queue: &str) -> FieldTable {
+    if let Some(rung) = rung(queue) {
+        return rung_arguments(rung);
+    }
+    match queue {
+        DROPPED => quorum(),
+        DEAD => {
+            let mut arguments = quorum();
+            arguments.insert("x-max-length".into(), AMQPValue::LongInt(DEAD_LETTERS_MAX));
+            arguments
+        }
+        _ => jobs_arguments(),
+    }
 }
 
 /// Messages ready on a queue; `None` if there is no such queue.
@@ -137,7 +151,7 @@ async fn create(live: &Live, queue: &str, arguments: FieldTable) -> lapin::Resul
     }
 }
 
-async fn declare(live: &Live, queue: &str, arguments: FieldTable) -> lapin::Result<()> {
+pub(super) async fn declare(live: &Live, queue: &str, arguments: FieldTable) -> lapin::Result<()> {
     let channel = live.channel().await?;
     let options = QueueDeclareOptions {
         durable: true,
@@ -177,7 +191,7 @@ fn passive() -> QueueDeclareOptions {
     }
 }
 
-fn is(error: &lapin::Error, kind: AMQPSoftError) -> bool {
+pub(super) fn is(error: &lapin::Error, kind: AMQPSoftError) -> bool {
     matches!(error.kind(), ErrorKind::ProtocolError(amqp)
         if *amqp.kind() == AMQPErrorKind::Soft(kind))
 }

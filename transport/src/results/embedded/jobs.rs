@@ -22,13 +22,18 @@ pub(super) struct JobRow {
     pub(super) cancel: bool,
     pub(super) result: Option<i64>,
     pub(super) replaced: Option<[u8; 16]>,
+    /// Workers that were lost on it.
+    pub(super) lost: u32,
+    /// Whether the attempt that is recorded as running is over, its worker alive.
+    pub(super) ended: bool,
 }
 
 impl JobRow {
     pub(super) fn find(db: &Connection, id: JobId) -> Result<Option<Self>, StoreError> {
         let found = db
             .prepare_cached(
-                "SELECT batch, item, custom_id, running, attempts, worker, cancel, result, replaced
+                "SELECT batch, item, custom_id, running, attempts, worker, cancel, result, replaced,
+                        lost, ended
                  FROM job WHERE id = ?1",
             )?
             .query_row([id.0.as_bytes()], |row| {
@@ -43,6 +48,8 @@ impl JobRow {
                     cancel: row.get(6)?,
                     result: row.get(7)?,
                     replaced: row.get(8)?,
+                    lost: row.get(9)?,
+                    ended: row.get(10)?,
                 })
             })
             .optional()?;
@@ -72,6 +79,8 @@ impl JobRow {
             cancel: false,
             result: None,
             replaced: None,
+            lost: 0,
+            ended: false,
         })
     }
 

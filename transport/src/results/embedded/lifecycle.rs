@@ -42,11 +42,25 @@ pub(super) fn begin(db: &Connection, job: &Job, worker: &str) -> Result<Begin, S
         return Ok(Begin::Paused);
     }
     let attempt = row.attempts.saturating_add(1);
-    db.prepare_cached("UPDATE job SET running = 1, attempts = ?2, worker = ?3 WHERE id = ?1")?
-        .execute(params![job.id.0.as_bytes(), attempt, worker])?;
+    let was_lost = row.running && !row.ended && row.worker.as_deref() != Some(worker);
+    let lost = row.lost.saturating_add(u32::from(was_lost));
+    db.prepare_cached(
+        "UPDATE job SET running = 1, attempts = ?2, worker = ?3, lost = ?4, ended = 0 WHERE id = ?1",
+    )?
+    .execute(params![job.id.0.as_bytes(), attempt, worker, lost])?;
     db.prepare_cached("DELETE FROM partial WHERE job = ?1")?
         .execute([job.id.0.as_bytes()])?;
-    Ok(Begin::Attempt(attempt))
+    Ok(match lost {
+        0 => Begin::Attempt(attempt),
+        lost => Begin::Suspect { attempt, lost },
+    })
+}
+
+/// Notes that an attempt is over, if it is this worker's.
+pub(super) fn end_attempt(db: &Connection, id: JobId, worker: &str) -> Result<(), StoreError> {
+    db.prepare_cached("UPDATE job SET ended = 1 WHERE id = ?1 AND running = 1 AND worker = ?2")?
+        .execute(params![id.0.as_bytes(), worker])?;
+    Ok(())
 }
 
 /// Hands a job back uncounted, if this worker runs it.

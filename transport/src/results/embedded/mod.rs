@@ -222,6 +222,15 @@ impl Results for EmbeddedResults {
         .await
     }
 
+    async fn end_attempt(&self, jobs: &[JobId], worker: &str) -> Result<(), ResultsError> {
+        let (jobs, worker) = (jobs.to_vec(), worker.to_owned());
+        self.write(move |db| {
+            jobs.iter()
+                .try_for_each(|job| lifecycle::end_attempt(db, *job, &worker))
+        })
+        .await
+    }
+
     async fn interrupt(&self, jobs: &[JobId], worker: &str) -> Result<(), ResultsError> {
         let (jobs, worker) = (jobs.to_vec(), worker.to_owned());
         self.write(move |db| {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use futures::future::try_join_all;
 use lapidary_schemas::{Job, JobId, Status};
+use redis::Script;
 use uuid::Uuid;
 
 use super::RedisResults;
@@ -15,6 +16,16 @@ use crate::results::{Begin, Finished, JobState, Put, ResultsError};
 
 /// Registered jobs looked at in one step when listing the stale ones.
 const LOOK: isize = 256;
+
+/// What the script says of a job that was begun: the attempt, and how many workers were lost on it.
+fn begun(numbers: &str) -> Result<Begin, ResultsError> {
+    let (attempt, lost) = numbers.split_once(' ').unwrap_or((numbers, "0"));
+    let attempt = read("attempt", attempt)?;
+    Ok(match read("workers lost", lost)? {
+        0 => Begin::Attempt(attempt),
+        lost => Begin::Suspect { attempt, lost },
+    })
+}
 
 /// Positions of the calls' items by home, homes in order of appearance.
 fn by_home(homes: impl IntoIterator<Item = Home>) -> Vec<(Home, Vec<usize>)> {
@@ -162,13 +173,15 @@ impl RedisResults {
             "F" => Ok(Begin::Finished),
             "paused" => Ok(Begin::Paused),
             "cancelled" | "expired" => Ok(Begin::Cancelled),
-            number => read("attempt", number).map(Begin::Attempt),
+            numbers => begun(numbers),
         });
         answers.collect()
     }
 
-    pub(super) async fn interrupt_(
+    /// Runs a script on the jobs that it is given after their worker's name.
+    pub(super) async fn of_worker(
         &self,
+        script: &Script,
         jobs: &[JobId],
         worker: &str,
     ) -> Result<(), ResultsError> {
@@ -176,9 +189,7 @@ impl RedisResults {
         try_join_all(groups.iter().map(|(home, indexes)| async move {
             let mut args = vec![worker.to_owned()];
             args.extend(indexes.iter().map(|index| jobs[*index].to_string()));
-            self.store
-                .run::<()>(&self.scripts.interrupt, &home.keys(), &args)
-                .await
+            self.store.run::<()>(script, &home.keys(), &args).await
         }))
         .await?;
         Ok(())

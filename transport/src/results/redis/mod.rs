@@ -47,16 +47,16 @@ pub struct RedisResults {
 }
 
 impl RedisResults {
-    /// Connects to `redis://[user:password@]host[:port][/database]`.
+    /// Connects to `redis://[user:password@]host[:port][/database]`, by TLS to `rediss://…`.
     ///
     /// Refuses a server that does not sync every write to its append-only file, or that evicts keys,
     /// unless `lossy_allowed`: what it confirmed could be gone after a restart.
     pub async fn open(url: &str, lossy_allowed: bool) -> Result<Self, ResultsError> {
         let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
-        if scheme != "redis" {
+        if !matches!(scheme, "redis" | "rediss") {
             let message = format!(
-                "`{scheme}` is not supported by this build: use `redis` and the address of the \
-                 primary server"
+                "`{scheme}` is not supported by this build: use `redis` or `rediss` and the address \
+                 of the primary server"
             );
             return Err(ResultsError::Unusable { message });
         }
@@ -250,8 +250,13 @@ impl Results for RedisResults {
         self.begin_(jobs, worker).await
     }
 
+    async fn end_attempt(&self, jobs: &[JobId], worker: &str) -> Result<(), ResultsError> {
+        self.of_worker(&self.scripts.end_attempt, jobs, worker)
+            .await
+    }
+
     async fn interrupt(&self, jobs: &[JobId], worker: &str) -> Result<(), ResultsError> {
-        self.interrupt_(jobs, worker).await
+        self.of_worker(&self.scripts.interrupt, jobs, worker).await
     }
 
     async fn put_once(&self, finished: &[Finished]) -> Result<Vec<Put>, ResultsError> {

@@ -8,7 +8,9 @@ use redis::{AsyncConnectionConfig, Client, FromRedisValue, RedisError, Script};
 use tokio::sync::Mutex;
 
 use super::keys::VERSION;
+use crate::open::without_credentials;
 use crate::results::ResultsError;
+use crate::tls;
 
 /// Longest wait for an answer; a disk that syncs every write may be slow.
 const ANSWER_MAX: Duration = Duration::from_secs(15);
@@ -38,13 +40,14 @@ pub(super) struct Store {
 impl Store {
     /// Connects, and refuses a server that would lose what it confirmed.
     pub(super) async fn open(url: &str, lossy_allowed: bool) -> Result<Self, ResultsError> {
+        tls::provide();
         let client = Client::open(url).map_err(|error| ResultsError::Unusable {
             message: format!(
                 "address cannot be read: {}",
                 error.detail().unwrap_or("no redis URL")
             ),
         })?;
-        let place = format!("redis://{}", client.get_connection_info().addr());
+        let place = without_credentials(url);
         let config = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(CONNECT_MAX))
             .set_response_timeout(Some(ANSWER_MAX))
