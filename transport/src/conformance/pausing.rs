@@ -13,6 +13,7 @@ pub(super) fn cases<E: ResultsEnvironment>() -> Vec<Case<E>> {
         nothing_of_a_paused_batch_is_begun,
         an_item_that_was_handed_back_waits_for_its_batch,
         an_item_whose_worker_was_lost_runs_no_more,
+        an_item_whose_worker_was_lost_is_suspect_when_its_batch_goes_on,
         what_has_ended_is_not_paused,
     ]
 }
@@ -84,6 +85,22 @@ async fn an_item_whose_worker_was_lost_runs_no_more<E: ResultsEnvironment>(envir
         counted(&results, &batch).await,
         (BatchState::Cancelled, [1, 0, 0, 1, 0])
     );
+}
+
+async fn an_item_whose_worker_was_lost_is_suspect_when_its_batch_goes_on<E: ResultsEnvironment>(
+    environment: &E,
+) {
+    let results = environment.open().await;
+    let (batch, items) = sealed(&results, 1).await;
+    results.begin(&items, "lost").await.unwrap();
+    results.pause_batch(batch.id, true).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(begin(&results, &items[0]).await, Begin::Paused);
+    }
+    results.pause_batch(batch.id, false).await.unwrap();
+    let (attempt, lost) = (2, 1);
+    let suspect = Begin::Suspect { attempt, lost };
+    assert_eq!(begin(&results, &items[0]).await, suspect);
 }
 
 async fn what_has_ended_is_not_paused<E: ResultsEnvironment>(environment: &E) {

@@ -35,15 +35,18 @@ pub(super) fn begin(db: &Connection, job: &Job, worker: &str) -> Result<Begin, S
         finish(db, &row, &unworked(job.id, job.batch_id, &row, status))?;
         return Ok(Begin::Cancelled);
     }
+    // Who had it before may have been lost on it: by that a job is suspected.
+    let was_lost = row.running && !row.ended && row.worker.as_deref() != Some(worker);
+    let lost = row.lost.saturating_add(u32::from(was_lost));
     if batch.is_some_and(|batch| batch.paused) {
         // Who had it before has lost it: its attempt stays counted.
-        db.prepare_cached("UPDATE job SET running = 0, worker = NULL WHERE id = ?1")?
-            .execute([job.id.0.as_bytes()])?;
+        db.prepare_cached(
+            "UPDATE job SET running = 0, worker = NULL, lost = ?2, ended = 0 WHERE id = ?1",
+        )?
+        .execute(params![job.id.0.as_bytes(), lost])?;
         return Ok(Begin::Paused);
     }
     let attempt = row.attempts.saturating_add(1);
-    let was_lost = row.running && !row.ended && row.worker.as_deref() != Some(worker);
-    let lost = row.lost.saturating_add(u32::from(was_lost));
     db.prepare_cached(
         "UPDATE job SET running = 1, attempts = ?2, worker = ?3, lost = ?4, ended = 0 WHERE id = ?1",
     )?
