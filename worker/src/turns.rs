@@ -78,6 +78,9 @@ impl Line {
         let Some(turn) = stopping.run_until_cancelled(beside).await else {
             return Ok(Turn::Over(Settle::Interrupted));
         };
+        if self.broke_down().await {
+            return Ok(Turn::Over(Settle::Interrupted));
+        }
         let answer = self.store.begin(job.clone()).await?;
         if !matches!(answer, Begin::Suspect { .. }) {
             return Ok(turn_of(&answer, Held::Beside { _turn: turn }));
@@ -89,8 +92,21 @@ impl Line {
         let Some(turn) = stopping.run_until_cancelled(alone).await else {
             return Ok(Turn::Over(Settle::Interrupted));
         };
+        if self.broke_down().await {
+            return Ok(Turn::Over(Settle::Interrupted));
+        }
         let answer = self.store.begin(job.clone()).await?;
         Ok(turn_of(&answer, Held::Alone { _turn: turn }))
+    }
+
+    /// Whether the engine has broken down. A job that were begun after that would be blamed for it; one
+    /// that were handed back while jobs are still taken would come back here.
+    async fn broke_down(&self) -> bool {
+        let failed = self.engine_failed();
+        if failed {
+            self.stop.fetching.cancelled().await;
+        }
+        failed
     }
 }
 

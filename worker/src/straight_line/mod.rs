@@ -5,6 +5,7 @@ mod forms;
 mod judged;
 mod pictures;
 mod quality;
+mod suspects;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
