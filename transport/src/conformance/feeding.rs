@@ -15,6 +15,7 @@ pub(super) fn cases<E: ResultsEnvironment>() -> Vec<Case<E>> {
         only_the_holder_may_feed,
         a_position_is_left_once,
         unfinished_items_are_those_fed_without_a_result,
+        items_may_be_finished_before_they_are_marked_as_fed,
     ]
 }
 
@@ -137,4 +138,18 @@ async fn unfinished_items_are_those_fed_without_a_result<E: ResultsEnvironment>(
     };
     results.replace(&again).await.unwrap();
     assert_eq!(unfinished(1).await, [1, 2]);
+}
+
+/// A feeder may die between publishing and marking, and workers are quick.
+async fn items_may_be_finished_before_they_are_marked_as_fed<E: ResultsEnvironment>(
+    environment: &E,
+) {
+    let results = environment.open().await;
+    let (batch, lease) = fed_batch(&results, &[3]).await;
+    let items = [done(&item(&batch, 0)), done(&item(&batch, 1))];
+    results.put_once(&items).await.unwrap();
+    let start = position(&results, &batch).await;
+    assert_eq!((start.offset, start.outstanding), (0, 0));
+    results.mark_fed(&lease, &start, 3).await.unwrap();
+    assert_eq!(position(&results, &batch).await.outstanding, 1);
 }

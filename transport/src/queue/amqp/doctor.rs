@@ -90,9 +90,11 @@ impl Examiner {
             .await
     }
 
-    /// Why it takes no messages, if it does not. It says so to whoever publishes: here to no queue.
+    /// Why it takes no messages, if it does not. It says so to whoever publishes, here to no queue, and
+    /// reads nothing more from that connection, which is therefore another than the one that asks.
     pub(crate) async fn alarm(&self) -> Result<Option<String>, QueueError> {
-        let (live, link) = (self.live().await?, &self.queue.consuming);
+        let link = &self.queue.publishing;
+        let live = link.live(self.queue.patience.reconnect).await?;
         let publishing = async {
             let channel = live.channel().await?;
             let (options, none) = (BasicPublishOptions::default(), BasicProperties::default());
