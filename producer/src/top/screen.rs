@@ -64,7 +64,7 @@ impl Screen {
         let mut text = String::from("\x1b[H");
         for (number, line) in lines.iter().enumerate() {
             if number > 0 {
-                text.push_str("\r\n");
+                text.push('\n');
             }
             let (on, off) = if line.is_bold {
                 ("\x1b[1m", "\x1b[0m")
