@@ -71,7 +71,8 @@ impl Screen {
             } else {
                 ("", "")
             };
-            text.extend([on, &line.text, off, "\x1b[K"]);
+            // Cleared first: behind a line as wide as the terminal its last character would be.
+            text.extend(["\x1b[K", on, &line.text, off]);
         }
         text.push_str("\x1b[J");
         write(&text)
