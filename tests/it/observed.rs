@@ -225,6 +225,7 @@ fn reports_say_so(observed: &Observed) {
         ] {
             assert!(report[figure].as_f64().unwrap() > 0.0, "{figure}: {report}");
         }
+        assert!(report["quality"]["empty"].is_number(), "{report}");
         assert_eq!(report["alerts"], json!([]));
     }
 }

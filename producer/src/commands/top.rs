@@ -80,7 +80,7 @@ async fn live(
         let (columns, rows) = Screen::size();
         let lines = frame(place, views.borrow_and_update().as_ref(), columns);
         from = from.min(hidden(lines.len(), rows));
-        Screen::draw(&window(lines, from, rows))?;
+        Screen::draw(&window(lines, from, (columns, rows)))?;
         tokio::select! {
             () = stop.cancelled() => return Ok(Exit::Interrupted),
             () = &mut looking => {}
@@ -102,7 +102,7 @@ fn hidden(lines: usize, rows: usize) -> usize {
 }
 
 /// The lines that a terminal has room for, the first one always among them, and what keys do.
-fn window(lines: Vec<Line>, from: usize, rows: usize) -> Vec<Line> {
+fn window(lines: Vec<Line>, from: usize, (columns, rows): (usize, usize)) -> Vec<Line> {
     let room = rows.saturating_sub(1);
     let mut lines = lines.into_iter();
     let first = lines.next();
@@ -112,7 +112,7 @@ fn window(lines: Vec<Line>, from: usize, rows: usize) -> Vec<Line> {
         .take(room)
         .collect();
     shown.push(Line {
-        text: HELP.to_owned(),
+        text: HELP.chars().take(columns).collect(),
         is_bold: true,
     });
     shown
@@ -143,7 +143,7 @@ mod tests {
     }
 
     fn shown(count: usize, from: usize, rows: usize) -> String {
-        let shown = window(lines(count), from, rows).into_iter();
+        let shown = window(lines(count), from, (80, rows)).into_iter();
         let texts: Vec<String> = shown.map(|line| line.text).collect();
         texts.join(" ").replace(HELP, "?")
     }

@@ -69,11 +69,12 @@ pub(crate) fn frame(place: &str, view: Option<&View>, width: usize) -> Vec<Line>
 }
 
 fn summary(view: &View) -> String {
-    let running: f64 = view
+    let figures = view
         .workers
         .iter()
-        .filter_map(|worker| Some(worker.figures.as_ref()?.running))
-        .sum();
+        .filter_map(|worker| worker.figures.as_ref());
+    // The sum of no floats is -0.
+    let running = figures.fold(0.0, |sum, of| sum + of.running);
     let waiting: u64 = view
         .queues
         .iter()

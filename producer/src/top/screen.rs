@@ -64,14 +64,15 @@ impl Screen {
         let mut text = String::from("\x1b[H");
         for (number, line) in lines.iter().enumerate() {
             if number > 0 {
-                text.push_str("\r\n");
+                text.push('\n');
             }
             let (on, off) = if line.is_bold {
                 ("\x1b[1m", "\x1b[0m")
             } else {
                 ("", "")
             };
-            text.extend([on, &line.text, off, "\x1b[K"]);
+            // Cleared first: behind a line as wide as the terminal its last character would be.
+            text.extend(["\x1b[K", on, &line.text, off]);
         }
         text.push_str("\x1b[J");
         write(&text)

@@ -130,7 +130,7 @@ mod tests {
             "12".to_owned(),
         ]];
         assert_eq!(table(&COLUMNS, &long, 18)[1], "a-name-that…    12");
-        assert_eq!(table(&COLUMNS, &long, 24)[1], "a-name-tha…     1    12");
+        assert_eq!(table(&COLUMNS, &long, 24)[1], "a-name-that…     1    12");
     }
 
     #[test]

@@ -1,3 +1,5 @@
+//! Traces whose collector is not there: what is told in vain, and whose trace is whose.
+
 use std::time::Instant;
 
 use chrono::Utc;

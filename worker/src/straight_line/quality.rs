@@ -11,8 +11,8 @@ fn policy(action: &str, rule: &str) -> String {
     )
 }
 
-/// The results of jobs under a policy.
-async fn results(policy: &str, jobs: &[Job]) -> Vec<JobResult> {
+/// The results of jobs under a policy, and what was counted.
+async fn counted(policy: &str, jobs: &[Job]) -> (Vec<JobResult>, String) {
     let bench = filtered::bench(policy).await;
     bench.consume();
     bench.publish(jobs).await;
@@ -21,7 +21,11 @@ async fn results(policy: &str, jobs: &[Job]) -> Vec<JobResult> {
         results.push(bench.result(job.id).await);
     }
     bench.drain().await;
-    results
+    (results, bench.line.metrics.exposition().unwrap())
+}
+
+async fn results(policy: &str, jobs: &[Job]) -> Vec<JobResult> {
+    counted(policy, jobs).await.0
 }
 
 async fn result(policy: &str, job: &Job) -> JobResult {
@@ -64,7 +68,7 @@ async fn a_poor_answer_is_made_once_more_and_otherwise() {
         job
     };
     let jobs: Vec<Job> = (1..=16).map(of_seed).collect();
-    let again = results(&policy("retry", "loop"), &jobs).await;
+    let (again, metrics) = counted(&policy("retry", "loop"), &jobs).await;
     let mut mended = 0;
     for (job, result) in jobs.iter().zip(&again) {
         let actions: Vec<_> = result.filter.iter().map(|one| &*one.action).collect();
@@ -83,6 +87,21 @@ async fn a_poor_answer_is_made_once_more_and_otherwise() {
         }
     }
     assert!(mended > 0, "no second answer was better");
+    for line in [
+        format!(
+            "lapidary_poor_answers_total{{flaw=\"loop\"}} {}",
+            jobs.len()
+        ),
+        "lapidary_poor_answers_total{flaw=\"empty\"} 0".to_owned(),
+        format!("lapidary_second_answers_total{{outcome=\"better\"}} {mended}"),
+        format!(
+            "lapidary_second_answers_total{{outcome=\"poor\"}} {}",
+            jobs.len() - mended
+        ),
+    ] {
+        let is_there = metrics.lines().any(|written| written == line);
+        assert!(is_there, "{line} is not in\n{metrics}");
+    }
     let same = results(&policy("retry", "loop"), &jobs).await;
     let texts =
         |results: &[JobResult]| -> Vec<_> { results.iter().map(|one| one.text.clone()).collect() };

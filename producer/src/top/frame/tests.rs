@@ -1,3 +1,5 @@
+//! What is shown in wide and in narrow terminals.
+
 use chrono::DateTime;
 
 use super::super::Figures;
