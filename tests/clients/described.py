@@ -17,7 +17,7 @@ operations = {
     for path, methods in described["paths"].items()
     for method, operation in methods.items()
 }
-assert len(operations) > 40, sorted(operations)
+assert len(operations) > 30, sorted(operations)
 
 documented = set()
 for row in Path(DOCUMENT).read_text().splitlines():
@@ -28,7 +28,8 @@ for row in Path(DOCUMENT).read_text().splitlines():
         method = method.lower() or last
         documented.add((method, path.replace("REFERENCE", "ID")))
         last = method
-assert documented == set(operations) - PAGE, documented ^ set(operations)
+served = set(operations) - PAGE
+assert documented == served, documented ^ served
 
 names = [operation["operationId"] for operation in operations.values()]
 assert len(names) == len(set(names)), names
