@@ -2,6 +2,8 @@
 
 import re
 import sys
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 from asking import ask, well
@@ -10,6 +12,17 @@ URL, DOCUMENT = sys.argv[1:]
 # For people, who do not read the description.
 PAGE = {("get", "/"), ("get", "/page/ID")}
 
+
+def reached(method, path):
+    """Status and beginning of what an address answers, which may be no JSON, or go on for ever."""
+    request = urllib.request.Request(URL + path, method=method.upper())
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, answer.readline().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
 described = well(ask("GET", f"{URL}/openapi.json"))
 assert described["openapi"] == "3.1.0", described["openapi"]
 operations = {
@@ -17,7 +30,7 @@ operations = {
     for path, methods in described["paths"].items()
     for method, operation in methods.items()
 }
-assert len(operations) > 40, sorted(operations)
+assert len(operations) > 30, sorted(operations)
 
 documented = set()
 for row in Path(DOCUMENT).read_text().splitlines():
@@ -28,14 +41,15 @@ for row in Path(DOCUMENT).read_text().splitlines():
         method = method.lower() or last
         documented.add((method, path.replace("REFERENCE", "ID")))
         last = method
-assert documented == set(operations) - PAGE, documented ^ set(operations)
+served = set(operations) - PAGE
+assert documented == served, documented ^ served
 
 names = [operation["operationId"] for operation in operations.values()]
 assert len(names) == len(set(names)), names
 for (method, path), operation in operations.items():
     # Whatever it says of this one, the address is there and takes the method.
-    status, headers, _ = answer = ask(method.upper(), URL + path) if path != "/v1/overview/events" else (200, {}, {})
-    assert status != 405 and "no address" not in str(answer[2]), (method, path, answer)
+    status, said = reached(method, path)
+    assert status != 405 and "no address" not in said, (method, path, said)
     is_open = (method, path) in PAGE or path == "/openapi.json"
     assert (operation["security"] == []) == is_open, (path, operation["security"])
 

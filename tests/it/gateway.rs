@@ -416,7 +416,12 @@ fn nothing_contradicts_the_description(place: &Place, more: &[&str]) {
 fn nothing_contradicts_the_description_without_keys() {
     let folder = TempDir::new().unwrap();
     // Nobody is asked for a key then.
-    let more = ["--exclude-checks", "ignored_auth"];
+    let more = [
+        "--exclude-checks",
+        "ignored_auth",
+        "--generation-with-security-parameters",
+        "false",
+    ];
     nothing_contradicts_the_description(&Place::on_file(folder.path()), &more);
 }
 

@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout_at};
 use super::Shared;
 use super::access::MaySubmit;
 use super::body::JsonBody;
-use super::describe::{EVENTS, JSON, Operation, Output, text};
+use super::describe::{EVENTS, JSON, Operation, Output, event_stream};
 use super::error::{ApiError, Code};
 use super::ids;
 use super::limits::ANSWER_TIME_MAX;
@@ -46,7 +46,7 @@ impl IntoResponse for Answer {
 impl Output for Answer {
     fn describe(operation: &mut Operation<'_>) {
         let whole = operation.schema::<ChatCompletion>();
-        let events = text("Chunks of a `chat.completion.chunk`, and in the end `[DONE]`");
+        let events = event_stream("Chunks of a `chat.completion.chunk`, and in the end `[DONE]`");
         operation.answers("200", vec![(JSON, whole), (EVENTS, events)]);
     }
 }

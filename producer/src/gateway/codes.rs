@@ -106,6 +106,6 @@ pub(super) struct ErrorObject {
     /// For programs.
     pub(super) code: AnyCode,
     /// The first mistakes of a file of requests.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) errors: Vec<Mistake>,
 }

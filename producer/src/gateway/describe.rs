@@ -219,9 +219,9 @@ pub(super) fn bytes() -> Value {
     json!({"type": "string", "format": "binary"})
 }
 
-/// A text, which may be server-sent events: what each of them says, for whoever reads it.
-pub(super) fn text(description: &str) -> Value {
-    json!({"type": "string", "description": description})
+/// Server-sent events. No schema says which of them have what as their data, so it is said in words.
+pub(super) fn event_stream(description: &str) -> Value {
+    json!({"description": description})
 }
 
 /// All addresses.

@@ -21,7 +21,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::access::MayRead;
 use super::batch_object::{BatchObject, has_ended};
 use super::body::{Id, Limit, Query};
-use super::describe::{EVENTS, JSON, Operation, Output, text};
+use super::describe::{EVENTS, JSON, Operation, Output, event_stream};
 use super::error::ApiError;
 use super::found::named_batch;
 use super::limits::{CHANGE_WAIT_MAX, FOLLOWERS_MAX, RESULTS_MAX};
@@ -83,7 +83,7 @@ impl IntoResponse for Told {
 impl Output for Told {
     fn describe(operation: &mut Operation<'_>) {
         let page = operation.schema::<ResultsPage>();
-        let events = text(
+        let events = event_stream(
             "`results`: a page as its data, and its cursor as its id; `batch`: how it stands; `end`",
         );
         operation.answers("200", vec![(JSON, page), (EVENTS, events)]);

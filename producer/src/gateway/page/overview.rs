@@ -18,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use super::super::Shared;
 use super::super::access::{Caller, MaySee};
 use super::super::batch_object::BatchObject;
-use super::super::describe::{EVENTS, Operation, Output, text};
+use super::super::describe::{EVENTS, Operation, Output, event_stream};
 use super::super::error::{ApiError, Code};
 use super::super::limits::{OVERVIEW_TIME_MAX, WATCHERS_MAX};
 use super::concerns::{Concern, concerns};
@@ -77,7 +77,7 @@ impl IntoResponse for Told {
 
 impl Output for Told {
     fn describe(operation: &mut Operation<'_>) {
-        let events = text("`overview`: an overview as its data");
+        let events = event_stream("`overview`: an overview as its data");
         operation.answers("200", vec![(EVENTS, events)]);
     }
 }
