@@ -32,9 +32,24 @@ fn main() -> anyhow::Result<()> {
     measure("embedded file", &["--broker", &file], &counts)?;
     let (broker, redis) = (Broker::start(), Redis::start());
     let media = format!("file://{}", folder.path().join("media").display());
-    let (broker, redis) = (broker.url(), redis.url());
-    let servers = ["--broker", &broker, "--results", &redis, "--media", &media];
-    measure("RabbitMQ and Redis", &servers, &counts)
+    let (broker, results) = (broker.url(), redis.url());
+    let servers = [
+        "--broker",
+        &broker,
+        "--results",
+        &results,
+        "--media",
+        &media,
+    ];
+    measure("RabbitMQ and Redis", &servers, &counts)?;
+    let memory = redis.cli(&["INFO", "memory"]);
+    let held = memory
+        .lines()
+        .find_map(|line| line.strip_prefix("used_memory:"))
+        .and_then(|bytes| bytes.trim().parse::<f64>().ok())
+        .context("Redis does not say what it holds")?;
+    println!("Redis holds {:.0} MB", held / 1e6);
+    Ok(())
 }
 
 /// Runs batches of these sizes, one after the other, through one worker.

@@ -1,6 +1,6 @@
 //! A private server that speaks as S3 does.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -10,6 +10,11 @@ use crate::process::{Program, free_port};
 const BUCKET: &str = "lapidary";
 /// Longest start on a busy machine.
 const START_MAX: Duration = Duration::from_mins(1);
+
+/// The programs of the tests' own Python.
+fn clients() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../.cache/clients/bin")
+}
 
 /// A server with one bucket, on a free port, that keeps it in memory.
 #[derive(Debug)]
@@ -26,8 +31,7 @@ impl S3 {
     #[track_caller]
     pub fn start() -> Self {
         let port = free_port();
-        let clients = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.cache/clients/bin");
-        let mut command = Command::new(clients.join("moto_server"));
+        let mut command = Command::new(clients().join("moto_server"));
         command.args(["--host", "127.0.0.1", "--port", &port.to_string()]);
         let mut server = Program::start(&mut command, "moto");
         server.wait_for("Running on http", START_MAX);
@@ -35,7 +39,9 @@ impl S3 {
             _server: server,
             port,
         };
-        s3.put(BUCKET, b"");
+        let made = http::put(port, &format!("/{BUCKET}"), b"");
+        let (status, said) = made.expect("S3 is away");
+        assert_eq!(status, 200, "{said}");
         s3
     }
 
@@ -59,16 +65,19 @@ impl S3 {
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
     }
 
-    /// Writes an object of the bucket.
+    /// Writes an object of the bucket, as another client does.
+    ///
+    /// # Panics
+    /// If that fails.
     #[track_caller]
-    pub fn write(&self, name: &str, bytes: &[u8]) {
-        self.put(&format!("{BUCKET}/{name}"), bytes);
-    }
-
-    #[track_caller]
-    fn put(&self, path: &str, bytes: &[u8]) {
-        let answer = http::put(self.port, &format!("/{path}"), bytes);
-        let (status, said) = answer.expect("S3 is away");
-        assert_eq!(status, 200, "{path}: {said}");
+    pub fn write(&self, name: &str, text: &str) {
+        let script = "import boto3, sys; boto3.client('s3').put_object(Bucket=sys.argv[1], \
+                      Key=sys.argv[2], Body=sys.argv[3].encode())";
+        let mut client = Command::new(clients().join("python"));
+        client.args(["-c", script, BUCKET, name, text]);
+        let output = client.envs(self.variables()).output();
+        let output = output.expect("no Python");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{name}: {said}");
     }
 }

@@ -400,6 +400,9 @@ fn nothing_contradicts_the_description(place: &Place, more: &[&str]) {
     fuzzer
         .arg("--config-file")
         .arg(below("clients/schemathesis.toml"));
+    // It writes what it remembers into the folder that it is in.
+    let folder = TempDir::new().unwrap();
+    fuzzer.current_dir(folder.path());
     let output = fuzzer.args(["run", &description]).args(more).output();
     let output = output.unwrap();
     assert!(

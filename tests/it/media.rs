@@ -24,7 +24,7 @@ async fn bytes_rest_in_a_bucket_until_nobody_pins_them() {
     bytes_rest_until_nobody_pins_them(&there).await;
 
     // A folder is not another's, and what was changed is not given out.
-    let (one, two) = (b"one".to_vec(), b"two".to_vec());
+    let one = b"one".to_vec();
     let stored = there.put("t", one.clone()).await.unwrap();
     let beside = media(&format!("{}/other", s3.bucket()));
     let missing = beside.get("t", &stored).await;
@@ -33,7 +33,7 @@ async fn bytes_rest_in_a_bucket_until_nobody_pins_them() {
         "{missing:?}"
     );
     let (begins, sha256) = (&stored.sha256[..2], &stored.sha256);
-    s3.write(&format!("media/objects/t/{begins}/{sha256}"), &two);
+    s3.write(&format!("media/objects/t/{begins}/{sha256}"), "two");
     let changed = there.get("t", &stored).await;
     assert!(
         matches!(changed, Err(MediaError::Damaged { .. })),

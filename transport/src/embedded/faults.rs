@@ -257,11 +257,11 @@ async fn a_file_that_is_not_ours_is_left_alone() {
     drop(EmbeddedFile::open(&path("later")).await.unwrap());
     Connection::open(path("later"))
         .unwrap()
-        .pragma_update(None, "user_version", 5)
+        .pragma_update(None, "user_version", 6)
         .unwrap();
     let message = said(EmbeddedFile::open(&path("later")).await);
     assert!(
-        message.contains("version 5 of the tables, this program reads 4"),
+        message.contains("version 6 of the tables, this program reads 5"),
         "{message}"
     );
     let message = said(EmbeddedFile::open(&path("no/such/jobs.db")).await);
@@ -283,7 +283,7 @@ async fn a_file_of_an_earlier_version_gets_what_it_lacks() {
     first
         .execute_batch(
             "DROP TABLE record; DROP TABLE spent;
-             ALTER TABLE job DROP COLUMN lost; ALTER TABLE job DROP COLUMN ended",
+             ALTER TABLE batch DROP COLUMN paused; ALTER TABLE job DROP COLUMN lost; ALTER TABLE job DROP COLUMN ended",
         )
         .unwrap();
     first.pragma_update(None, "user_version", 1).unwrap();

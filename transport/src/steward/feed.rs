@@ -46,8 +46,8 @@ impl<Q: Queue, R: Results, M: Media> Steward<Q, R, M> {
         now: DateTime<Utc>,
         report: &mut TickReport,
     ) {
-        report.outstanding = positions.iter().map(|position| position.outstanding).sum();
         let positions: Vec<_> = positions.into_iter().filter(|one| !one.paused).collect();
+        report.outstanding = positions.iter().map(|position| position.outstanding).sum();
         report.hungry = positions.iter().any(|position| position.shard.is_some());
         let mut shares = shares(positions);
         if shares.is_empty() {

@@ -129,8 +129,9 @@ impl<Q: Queue, R: Results, M: Media> Steward<Q, R, M> {
         let Some(finished_at) = self.results.progress(id).await?.finished_at else {
             return Ok(true);
         };
-        let kept = std::time::Duration::from_secs(kept_s(&batch));
-        Ok(!is_due(Some(finished_at), kept, now))
+        // One that ended just now, behind this moment of the tick, has all of its time before it.
+        let kept = delta(std::time::Duration::from_secs(kept_s(&batch)));
+        Ok(now - finished_at < kept)
     }
 }
 
