@@ -129,7 +129,7 @@ async fn answers_are_judged_by_what_they_answer() {
 
 #[tokio::test]
 async fn pictures_are_judged_before_they_are_described() {
-    let file = picture("photo.jpg");
+    let file = picture("exact.png");
     let free = policy(
         "judge_image",
         "input_image",
