@@ -29,6 +29,7 @@ const CALM: Duration = Duration::from_secs(35);
 /// How long the worker hangs: longer than answers may take, shorter than it is remembered.
 const HANG: Duration = Duration::from_secs(13);
 const SAY_MAX: Duration = Duration::from_mins(1);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// A detector that has next to no time: a long text is too much for it, a short one is not.
 const POLICY: &str = r#"
 name = "hasty"
@@ -154,6 +155,16 @@ impl Observed {
             output.status.code(),
             report.unwrap_or_else(|error| panic!("{error}: {said}")),
         )
+    }
+
+    /// Waits until an expression holds.
+    async fn holds(&self, expression: &str) {
+        let started = Instant::now();
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        while self.samples(expression).is_empty() {
+            assert!(started.elapsed() < SAY_MAX, "{expression} does not hold");
+            looks.tick().await;
+        }
     }
 
     /// What an expression is now.
@@ -308,6 +319,8 @@ async fn jobs_fail(observed: &mut Observed) {
 /// The results store cannot be reached while jobs are under way, then the broker.
 async fn stores_go_away(observed: &mut Observed) {
     let mut batch = observed.begun(4_000).await;
+    // Programs look at the batches every few seconds: what they have not seen they cannot miss.
+    observed.holds("max(lapidary_unfinished_items) > 0").await;
     observed.servers.to_redis.set(Wire::Cut);
     drop(batch);
     let api = observed.api;
