@@ -274,6 +274,9 @@ pub struct Caption {
     #[arg(long, value_name = "N", help_heading = "Sampling")]
     pub seed: Option<u64>,
 
+    /// Whom traces are told to.
+    #[command(flatten)]
+    pub traces: TraceArgs,
     /// Where jobs wait and results rest.
     #[command(flatten)]
     pub place: PlaceArgs,
@@ -329,6 +332,9 @@ pub struct Submit {
     /// Seconds after which unfinished requests expire [default: never]
     #[arg(long, value_name = "SECONDS")]
     pub deadline: Option<u64>,
+    /// Whom traces are told to.
+    #[command(flatten)]
+    pub traces: TraceArgs,
     /// Where jobs wait and results rest.
     #[command(flatten)]
     pub place: PlaceArgs,

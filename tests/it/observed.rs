@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use lapidary_schemas::metrics::thresholds::{DECODE_RATE_MIN, MEMORY_MAX};
+use lapidary_schemas::metrics::thresholds::{DECODE_RATE_MIN, MEMORY_MAX, Threshold};
 use lapidary_schemas::metrics::{ALL, Kind};
 use lapidary_tests::{Program, Prometheus, Wire, free_port, http, own};
 use lapidary_transport::Media as _;
@@ -28,6 +28,10 @@ use crate::wired::Wired;
 const CALM: Duration = Duration::from_secs(35);
 /// How long the worker hangs: longer than answers may take, shorter than it is remembered.
 const HANG: Duration = Duration::from_secs(13);
+/// How long memory must stay below its limit first: longer than the alert waits.
+const UNLADEN: Duration = Duration::from_secs(8);
+/// What the ballast must add at least.
+const BALLAST_BYTES: f64 = 48.0 * 1_048_576.0;
 const SAY_MAX: Duration = Duration::from_mins(1);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// A detector that has next to no time: a long text is too much for it, a short one is not.
@@ -155,6 +159,12 @@ impl Observed {
             output.status.code(),
             report.unwrap_or_else(|error| panic!("{error}: {said}")),
         )
+    }
+
+    /// Other limits hold from now on.
+    fn set_limits(&mut self, others: &[(Threshold, f64)]) {
+        write_rules(&self.rules, &limits(others));
+        self.prometheus.reload();
     }
 
     /// Waits until an expression holds.
@@ -378,24 +388,48 @@ async fn the_worker_hangs(observed: &mut Observed) {
         .await;
 }
 
-/// What the machine has too much of for these to happen: the limits come to the worker.
+/// The machine is too fast for this to happen: the limit comes to the worker.
 async fn limits_are_passed(observed: &mut Observed) {
     let mut others = scaled_limits();
-    others.extend([(MEMORY_MAX, 1_048_576.0), (DECODE_RATE_MIN, 1e9)]);
-    write_rules(&observed.rules, &limits(&others));
-    observed.prometheus.reload();
-    for alert in ["LapidaryMemoryHigh", "LapidaryGenerationSlow"] {
-        let place = observed.place();
-        let file = requests(observed.servers.folder.path(), 1_500);
-        let results = &observed.results;
-        observed
-            .told
-            .until(alert, async || {
-                let batch = place.submit(&file);
-                Followed::new(results, batch).until(50).await;
-            })
-            .await;
+    others.push((DECODE_RATE_MIN, 1e9));
+    observed.set_limits(&others);
+    let place = observed.place();
+    let file = requests(observed.servers.folder.path(), 1_500);
+    let results = &observed.results;
+    observed
+        .told
+        .until("LapidaryGenerationSlow", async || {
+            let batch = place.submit(&file);
+            Followed::new(results, batch).until(50).await;
+        })
+        .await;
+}
+
+/// The worker comes to hold more than it held while all was well: the longest texts that it is given are
+/// its ballast.
+async fn memory_swells(observed: &mut Observed) {
+    let held = &observed.samples("max(lapidary_resident_memory_bytes)")[0];
+    let held: f64 = held["value"][1].as_str().unwrap().parse().unwrap();
+    let mut others = scaled_limits();
+    others.push((MEMORY_MAX, held + BALLAST_BYTES));
+    observed.set_limits(&others);
+    let started = Instant::now();
+    while started.elapsed() < UNLADEN {
+        observed.batch(200).await;
     }
+    let told = observed.told.so_far();
+    assert!(told.is_empty(), "{told:?} without ballast");
+    let messages = json!([{"role": "user", "content": "A word. ".repeat(120_000)}]);
+    let body = json!({"model": MODEL, "messages": messages}).to_string();
+    let api = observed.api;
+    observed
+        .told
+        .until("LapidaryMemoryHigh", async || {
+            let (status, answer) = http::post(api, "/v1/chat/completions", &body).unwrap();
+            assert_eq!(status, 400, "{answer}");
+        })
+        .await;
+    observed.set_limits(&scaled_limits());
 }
 
 /// The worker is killed with work left, its successor never serves, and the gateway is killed too.
@@ -443,6 +477,7 @@ fn boards_are_drawn(observed: &Observed) {
 async fn alerts_are_silent_while_all_is_well_and_told_when_it_is_not() {
     let mut observed = Observed::start().await;
     is_calm(&mut observed).await;
+    memory_swells(&mut observed).await;
     jobs_fail(&mut observed).await;
     stores_go_away(&mut observed).await;
     the_worker_hangs(&mut observed).await;

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use lapidary_schemas::BatchId;
 use lapidary_tests::{Broker, Redis, free_port, http};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -196,7 +197,10 @@ async fn who_takes_a_job_over_goes_on_with_its_trace() {
     let url = collector.url();
     let mut killed = place.worker(&["--otlp", &url]);
     killed.wait_for("serving", SAY_MAX);
-    let batch = place.submit(&requests(folder.path(), DOCUMENTS));
+    let file = requests(folder.path(), DOCUMENTS);
+    let file = file.to_str().unwrap();
+    let said = place.ask(&["submit", file, "--model", MODEL, "--otlp", &url]);
+    let batch: BatchId = said.trim().parse().unwrap();
     let results = place.results().await;
     let mut followed = Followed::new(&results, batch);
     followed.until(KILL_AT).await;
@@ -226,6 +230,22 @@ async fn who_takes_a_job_over_goes_on_with_its_trace() {
     let stages = spans.iter().filter(|span| span.parent == second.span);
     let stages: BTreeSet<_> = stages.map(|span| &*span.name).collect();
     assert_eq!(stages, BTreeSet::from(STAGES));
+    items_lead_back(&collector.spans, batch);
+}
+
+/// Where a batch was submitted from the command line is told too, and its items lead back there.
+fn items_lead_back(spans: &[Told], batch: BatchId) {
+    let submits = spans.iter().filter(|span| span.name == "submit");
+    let (of_batch, items): (Vec<_>, Vec<_>) = submits.partition(|span| span.service == "lapidary");
+    let [of_batch] = of_batch[..] else {
+        panic!("{of_batch:#?}");
+    };
+    assert_eq!(of_batch.said["lapidary.batch.id"], batch.to_string());
+    assert!(!items.is_empty());
+    let origin = (of_batch.trace.clone(), of_batch.span.clone());
+    for item in items {
+        assert_eq!(item.links, std::slice::from_ref(&origin));
+    }
 }
 
 fn is_second(span: &Told) -> bool {

@@ -186,7 +186,7 @@ impl Line {
         finished: Finished,
     ) -> Result<bool, Refused> {
         let started = Instant::now();
-        let stored = self.store.put_once(finished.clone()).await?;
+        let (finished, stored) = self.store.put_once(finished).await?;
         self.metrics.observe(
             &metrics::STAGE_DURATION,
             &["store"],

@@ -94,7 +94,7 @@ pub(crate) struct Refused(Arc<ResultsError>);
 #[derive(Debug)]
 pub(crate) struct Store {
     begin: Gather<Job, Result<Begin, Refused>>,
-    put: Gather<Finished, Result<Put, Refused>>,
+    put: Gather<Finished, (Finished, Result<Put, Refused>)>,
     interrupt: Gather<JobId, ()>,
     end_attempt: Gather<JobId, ()>,
     settle: Gather<(Receipt, Settle), Result<(), Arc<QueueError>>>,
@@ -127,9 +127,12 @@ impl Store {
                 let begin = begin.clone();
                 async move { each(&begin, &jobs).await }
             }),
-            put: Gather::start(tasks, CALL_ITEMS_MAX, move |finished| {
+            put: Gather::start(tasks, CALL_ITEMS_MAX, move |finished: Vec<_>| {
                 let put = put.clone();
-                async move { each(&put, &finished).await }
+                async move {
+                    let answers = each(&put, &finished).await;
+                    finished.into_iter().zip(answers).collect()
+                }
             }),
             interrupt: Gather::start(tasks, CALL_ITEMS_MAX, move |jobs: Vec<JobId>| {
                 let parts = interrupt.clone();
@@ -165,12 +168,14 @@ impl Store {
             .unwrap_or_else(|| Err(Refused::unanswered()))
     }
 
-    /// Stores a job's result, see [`Results::put_once`].
-    pub(crate) async fn put_once(&self, finished: Finished) -> Result<Put, Refused> {
-        self.put
+    /// Stores a job's result, see [`Results::put_once`]; gives it back with what became of it.
+    pub(crate) async fn put_once(&self, finished: Finished) -> Result<(Finished, Put), Refused> {
+        let (finished, stored) = self
+            .put
             .call(finished)
             .await
-            .unwrap_or_else(|| Err(Refused::unanswered()))
+            .ok_or_else(Refused::unanswered)?;
+        Ok((finished, stored?))
     }
 
     /// Counts tokens against what a tenant may use, as well as it can be done at once.

@@ -13,7 +13,7 @@ const WINDOW_MIN: Duration = Duration::from_secs(1);
 const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(200)..=Duration::from_mins(10);
 
 /// Whom traces are told to.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct TraceArgs {
     /// Tell the traces of jobs to the collector at this base address, which takes OTLP over HTTP, such
     /// as `http://127.0.0.1:4318`. By default nobody is told

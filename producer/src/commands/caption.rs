@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use lapidary_schemas::ModelInfo;
 use lapidary_schemas::limits::HOT_RESULTS;
 use lapidary_schemas::worker::{DEMONSTRATION, INSTANT};
-use lapidary_transport::Traces;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::telling::Telling;
 use crate::cli::Caption;
 use crate::config::{self, Config};
 use crate::exit::{Exit, Stop};
@@ -39,7 +39,9 @@ pub(super) async fn run(args: Caption, stop: CancellationToken) -> Result<Exit, 
     let place = Config::resolve(&args.place)?;
     let opened = place.open().await?;
     let tasks = TaskTracker::new();
-    let steward = Standing::start(&opened, Traces::off(), &tasks, HOT_RESULTS, |_| ());
+    let telling = Telling::of_command(&args.traces, &tasks)?;
+    let traces = telling.traces.clone();
+    let steward = Standing::start(&opened, traces.clone(), &tasks, HOT_RESULTS, |_| ());
     let wait = Duration::from_secs(args.worker_wait);
     let choice = ModelChoice::parse(args.model.as_deref());
     let mut workers = Workers::new(
@@ -48,7 +50,8 @@ pub(super) async fn run(args: Caption, stop: CancellationToken) -> Result<Exit, 
         place.clone(),
         wait,
         tasks.clone(),
-    );
+    )
+    .traced(args.traces.clone());
     let Some(model) = stop.run_until_cancelled(workers.find(&opened, &say)).await else {
         return Ok(Exit::Interrupted);
     };
@@ -76,10 +79,12 @@ pub(super) async fn run(args: Caption, stop: CancellationToken) -> Result<Exit, 
         worker_wait: wait,
         tasks,
         stop,
+        traces,
     };
     let run = Run::new(parts, Progress::new(Instant::now()), seen, place.tenant);
     let outcome = run.go(documents).await;
     steward.retire().await;
+    telling.end().await;
     let outcome = outcome?;
     summarise(&outcome, &args);
     Ok(outcome.exit())

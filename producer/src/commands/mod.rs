@@ -9,6 +9,7 @@ mod report;
 mod serve;
 mod status;
 mod submit;
+mod telling;
 mod templates;
 mod top;
 

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use lapidary_schemas::metrics::{Metrics, Source};
 use lapidary_schemas::validate::check_name;
-use lapidary_transport::traces::{Export, TraceOptions, Traces};
 use lapidary_transport::{census, failpoint};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::cli::{Serve, TraceArgs};
+use super::telling::Telling;
+use crate::cli::Serve;
 use crate::config::{Config, Stores};
 use crate::exit::{Exit, Stop};
 use crate::progress::say;
@@ -40,7 +40,8 @@ pub(super) async fn run(args: Serve, stop: CancellationToken) -> Result<Exit, St
     }
     let listener = bind(args.listen).await?;
     let metrics = metrics()?;
-    let (traces, export) = traces(&args.traces, &metrics)?;
+    let tasks = TaskTracker::new();
+    let telling = Telling::start(&args.traces, "lapidary-gateway", &metrics, &tasks)?;
     let options = gateway::Options {
         tenant: config.tenant,
         is_local,
@@ -55,49 +56,24 @@ pub(super) async fn run(args: Serve, stop: CancellationToken) -> Result<Exit, St
             tokens_per_day: Some(args.tokens_per_day),
         },
         sender: sender(args.webhooks)?,
-        traces,
+        traces: telling.traces.clone(),
     };
     greet(&listener, &stores, has_keys, &options.tenant).await?;
-    let tasks = TaskTracker::new();
     let ended = CancellationToken::new();
     let _ended = ended.clone().drop_guard();
     operate(args.ops_listen, &stores, &metrics, &tasks, &ended).await?;
     let steward = {
         let metrics = Arc::clone(&metrics);
-        let traces = options.traces.clone();
+        let traces = telling.traces.clone();
         Standing::start(&stores, traces, &tasks, args.hot_results, move |tick| {
             tick.count(&metrics);
         })
     };
-    let exporting = tasks.spawn({
-        let ended = ended.clone();
-        async move {
-            if let Some(export) = export {
-                export.run(ended).await;
-            }
-        }
-    });
     gateway::serve(listener, stores, options, tasks, stop).await;
     steward.retire().await;
     ended.cancel();
-    // It has an end of its own; what it might report is that it was aborted.
-    let _ = exporting.await;
+    telling.end().await;
     Ok(Exit::Well)
-}
-
-/// Where traces are told, and what sends them if they are.
-fn traces(args: &TraceArgs, metrics: &Arc<Metrics>) -> Result<(Traces, Option<Export>), Stop> {
-    let Some(collector) = args.otlp.clone().filter(|url| !url.is_empty()) else {
-        return Ok((Traces::off(), None));
-    };
-    let options = TraceOptions {
-        collector,
-        share: args.trace_share,
-    };
-    let instance = std::process::id().to_string();
-    let traces = Traces::new(&options, "lapidary-gateway", &instance, metrics);
-    let (traces, export) = traces.map_err(|error| Stop::usage(format!("--otlp: {error}")))?;
-    Ok((traces, Some(export)))
 }
 
 /// All that a gateway counts.

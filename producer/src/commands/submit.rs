@@ -7,7 +7,9 @@ use chrono::{TimeDelta, Utc};
 use lapidary_schemas::limits::BATCH_ITEMS_MAX;
 use tokio::io::{AsyncBufRead, BufReader};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use super::telling::Telling;
 use crate::catalogue::BatchRecord;
 use crate::cli::Submit;
 use crate::config::Config;
@@ -19,12 +21,15 @@ use crate::submission::{self, Ceiling, MISTAKES_MAX, MODEL_MISMATCH, Mistake, Su
 pub(super) async fn run(args: Submit, stop: CancellationToken) -> Result<Exit, Stop> {
     let mut lines = open(&args.file).await?;
     let config = Config::resolve(&args.place)?;
+    let telling = Telling::of_command(&args.traces, &TaskTracker::new())?;
     let stores = config.open().await?;
     let deadline = args
         .deadline
         .and_then(|seconds| TimeDelta::try_seconds(i64::try_from(seconds).ok()?));
     let mut batch = submission::bulk(&config.tenant, Utc::now(), deadline);
     batch.model = args.model.clone().unwrap_or_default();
+    let place = telling.traces.submission(batch.id.0, None);
+    batch.traceparent = place.map(|place| place.to_string());
     let terms = Terms {
         ceiling: Ceiling::NONE,
         items_max: BATCH_ITEMS_MAX,
@@ -45,6 +50,8 @@ pub(super) async fn run(args: Submit, stop: CancellationToken) -> Result<Exit, S
     }
     let batch = submission.commit(&BatchRecord::default()).await?;
     writeln!(std::io::stdout(), "{}", batch.id)?;
+    telling.traces.batch_submitted(&batch, None);
+    telling.end().await;
     Ok(Exit::Well)
 }
 

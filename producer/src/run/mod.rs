@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use lapidary_schemas::result::{Timings, Usage};
 use lapidary_schemas::{BatchId, BatchState, Failure, FailureCode, JobId, JobResult, Status};
-use lapidary_transport::Results as _;
 use lapidary_transport::results::ResultsError;
+use lapidary_transport::{Results as _, Traces};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -77,6 +77,8 @@ pub struct Parts {
     pub tasks: TaskTracker,
     /// The user's wish to stop.
     pub stop: CancellationToken,
+    /// Where traces are told.
+    pub traces: Traces,
 }
 
 /// A run under way.
@@ -135,6 +137,7 @@ impl Run {
             tenant,
             model: parts.asking.model.name.clone(),
             run: parts.output.run().to_owned(),
+            traces: parts.traces.clone(),
         };
         Self {
             parts,

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use lapidary_schemas::batch::{ManifestItem, Shard};
 use lapidary_schemas::limits::ATTEMPTS_DEFAULT;
 use lapidary_schemas::{Batch, BatchId, Class, MediaRef};
-use lapidary_transport::{Media as _, Results as _};
+use lapidary_transport::{Media as _, Results as _, Traces};
 
 use crate::config::Stores;
 use crate::exit::{Exit, Stop};
@@ -28,6 +28,7 @@ pub(super) struct Sender {
     pub(super) tenant: String,
     pub(super) model: String,
     pub(super) run: String,
+    pub(super) traces: Traces,
 }
 
 /// Questions that travel together.
@@ -52,7 +53,10 @@ impl Sender {
             lines(&load.items).map_err(|error| Stop::new(Exit::Failed, error.to_string()))?;
         loop {
             match self.store(place, &batch, &load, lines.clone()).await {
-                Ok(()) => return Ok(batch.id),
+                Ok(()) => {
+                    self.traces.batch_submitted(&batch, None);
+                    return Ok(batch.id);
+                }
                 Err(stop) if stop.transient && patience(&stop) => {
                     tokio::time::sleep(RETRY_AFTER).await;
                 }
@@ -62,8 +66,10 @@ impl Sender {
     }
 
     fn batch(&self, now: DateTime<Utc>) -> Batch {
+        let id = BatchId::new(now);
+        let place = self.traces.submission(id.0, None);
         Batch {
-            id: BatchId::new(now),
+            id,
             tenant: self.tenant.clone(),
             model: self.model.clone(),
             class: Class::Bulk,
@@ -72,7 +78,7 @@ impl Sender {
             deadline: None,
             retention_s: RETENTION_S,
             metadata: [(RUN.to_owned(), self.run.clone())].into(),
-            traceparent: None,
+            traceparent: place.map(|place| place.to_string()),
         }
     }
 

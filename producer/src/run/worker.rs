@@ -15,7 +15,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::task::TaskTracker;
 
-use crate::cli::Quantization;
+use crate::cli::{Quantization, TraceArgs};
 use crate::config::{Config, Stores};
 use crate::exit::{Exit, Stop};
 
@@ -101,6 +101,8 @@ pub struct Workers {
     config: Config,
     wait: Duration,
     tasks: TaskTracker,
+    /// Whom a worker that is started here tells of its jobs.
+    traces: TraceArgs,
     started: Option<Started>,
     starts: u32,
     /// Whether the model was ever served.
@@ -141,10 +143,17 @@ impl Workers {
             config,
             wait,
             tasks,
+            traces: TraceArgs::default(),
             started: None,
             starts: 0,
             was_served: false,
         }
+    }
+
+    /// The same, with workers that tell the traces of their jobs.
+    #[must_use]
+    pub fn traced(self, traces: TraceArgs) -> Self {
+        Self { traces, ..self }
     }
 
     /// Waits until a worker serves the model, starting one if that can be done here; `say` gets
@@ -304,6 +313,10 @@ impl Workers {
             .process_group(0);
         if let Some(media) = &self.config.urls.media {
             command.args(["--media", media]);
+        }
+        if let Some(collector) = &self.traces.otlp {
+            let share = self.traces.trace_share.to_string();
+            command.args(["--otlp", collector, "--trace-share", &share]);
         }
         if let Some(quantization) = self.quantization {
             command.args(["--quantization", quantization.as_str()]);

@@ -3,6 +3,7 @@
 
 use std::sync::LazyLock;
 
+use aho_corasick::AhoCorasick;
 use regex::Regex;
 use whatlang::{Lang, Script};
 
@@ -157,6 +158,15 @@ static ENGLISH: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(&form).expect("it is written here, and compiled by every test")
 });
 
+/// All other ways of asking, and which of [`KNOWN`] each asks for.
+static OTHERS: LazyLock<(AhoCorasick, Vec<usize>)> = LazyLock::new(|| {
+    let forms = KNOWN.iter().enumerate();
+    let forms = forms.flat_map(|(n, known)| known.asked.iter().map(move |form| (*form, n)));
+    let (forms, languages): (Vec<&str>, Vec<usize>) = forms.unzip();
+    let forms = AhoCorasick::new(forms).expect("they are written here, and few");
+    (forms, languages)
+});
+
 /// A language that somebody asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Asked(&'static [Lang]);
@@ -165,24 +175,28 @@ pub(super) struct Asked(&'static [Lang]);
 pub(super) fn asked(texts: &[String]) -> Option<Asked> {
     let mut found: Option<Asked> = None;
     for text in texts.iter().filter(|text| text.len() <= ASKING_BYTES_MAX) {
-        let lower = text.to_lowercase();
-        let english: Vec<String> = ENGLISH
-            .captures_iter(text)
-            .map(|captures| captures[1].to_lowercase())
-            .collect();
-        for known in &KNOWN {
-            let named = english.iter().any(|name| name == known.english)
-                || known.asked.iter().any(|asked| lower.contains(asked));
-            let this = Asked(known.languages);
-            if named && found.is_some_and(|found| found != this) {
+        for n in ways(text) {
+            let this = Asked(KNOWN[n].languages);
+            if *found.get_or_insert(this) != this {
                 return None;
-            }
-            if named {
-                found = Some(this);
             }
         }
     }
     found
+}
+
+/// Which of [`KNOWN`] a text asks for, in the order of their kinds.
+fn ways(text: &str) -> impl Iterator<Item = usize> {
+    let named = |name: &str| KNOWN.iter().position(|known| known.english == name);
+    let english = ENGLISH.captures_iter(text);
+    let english = english.filter_map(move |captures| named(&captures[1].to_lowercase()));
+    let (forms, languages) = &*OTHERS;
+    let lower = text.to_lowercase();
+    let others: Vec<usize> = forms
+        .find_overlapping_iter(&lower)
+        .map(|form| languages[form.pattern()])
+        .collect();
+    english.chain(others)
 }
 
 impl Asked {

@@ -25,7 +25,20 @@ impl BatchRow {
     pub(super) fn cut_short(&self) -> bool {
         matches!(self.state, BatchState::Cancelled | BatchState::Expired)
     }
+
+    /// The name of its state.
+    pub(super) fn state_name(&self) -> &'static str {
+        state_name(self.state)
+    }
 }
+
+const STATES: [BatchState; 5] = [
+    BatchState::Open,
+    BatchState::InProgress,
+    BatchState::Completed,
+    BatchState::Cancelled,
+    BatchState::Expired,
+];
 
 /// The name of a state in the file, which is also the counter of the items it cuts off.
 pub(super) fn state_name(state: BatchState) -> &'static str {
@@ -39,7 +52,10 @@ pub(super) fn state_name(state: BatchState) -> &'static str {
 }
 
 fn state_of(name: &str) -> Result<BatchState, StoreError> {
-    decode("batch state", &format!("\"{name}\""))
+    STATES
+        .into_iter()
+        .find(|state| state_name(*state) == name)
+        .ok_or_else(|| StoreError::Unusable(format!("`{name}` is no state of a batch")))
 }
 
 /// A batch by its number in the file.

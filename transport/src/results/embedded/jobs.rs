@@ -10,6 +10,26 @@ use super::{decode, limit};
 use crate::embedded::StoreError;
 use crate::results::JobState;
 
+/// What a job is known by.
+#[derive(Debug, Clone)]
+pub(super) struct JobName {
+    pub(super) id: JobId,
+    pub(super) batch: Option<BatchId>,
+    pub(super) item: Option<u64>,
+    pub(super) custom_id: Option<String>,
+}
+
+impl From<&Job> for JobName {
+    fn from(job: &Job) -> Self {
+        Self {
+            id: job.id,
+            batch: job.batch_id,
+            item: job.item,
+            custom_id: job.custom_id.clone(),
+        }
+    }
+}
+
 /// A job that the store knows.
 pub(super) struct JobRow {
     pub(super) id: JobId,
@@ -57,22 +77,16 @@ impl JobRow {
     }
 
     /// Records a job that the store does not know, as waiting.
-    pub(super) fn insert(
-        db: &Connection,
-        id: JobId,
-        batch: Option<BatchId>,
-        item: Option<u64>,
-        custom_id: Option<&str>,
-    ) -> Result<Self, StoreError> {
-        let batch = batch_number(db, batch)?;
-        let item = item.and_then(|item| i64::try_from(item).ok());
+    pub(super) fn insert(db: &Connection, name: &JobName) -> Result<Self, StoreError> {
+        let batch = batch_number(db, name.batch)?;
+        let item = name.item.and_then(|item| i64::try_from(item).ok());
         db.prepare_cached("INSERT INTO job (id, batch, item, custom_id) VALUES (?1, ?2, ?3, ?4)")?
-            .execute(params![id.0.as_bytes(), batch, item, custom_id])?;
+            .execute(params![name.id.0.as_bytes(), batch, item, name.custom_id])?;
         Ok(Self {
-            id,
+            id: name.id,
             batch,
             item,
-            custom_id: custom_id.map(str::to_owned),
+            custom_id: name.custom_id.clone(),
             running: false,
             attempts: 0,
             worker: None,
@@ -85,10 +99,10 @@ impl JobRow {
     }
 
     /// The row of a job, recorded if need be.
-    pub(super) fn of(db: &Connection, job: &Job) -> Result<Self, StoreError> {
-        match Self::find(db, job.id)? {
+    pub(super) fn of(db: &Connection, name: &JobName) -> Result<Self, StoreError> {
+        match Self::find(db, name.id)? {
             Some(row) => Ok(row),
-            None => Self::insert(db, job.id, job.batch_id, job.item, job.custom_id.as_deref()),
+            None => Self::insert(db, name),
         }
     }
 }

@@ -4,15 +4,15 @@ use lapidary_schemas::{BatchState, Job, JobId, JobResult, Status};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::batches::{complete_if_done, row as batch_row, set_state, state_name};
-use super::finish::{finish, move_counters, unworked};
-use super::jobs::{JobRow, partial, stored_result};
+use super::finish::{Ending, Tally, finish, unworked};
+use super::jobs::{JobName, JobRow, partial, stored_result};
 use super::{decode, encode};
 use crate::embedded::{StoreError, now_ms};
 use crate::results::Begin;
 
 /// Records a job whole. What is known already stays as it is.
 pub(super) fn register(db: &Connection, job: &Job) -> Result<(), StoreError> {
-    if JobRow::of(db, job)?.result.is_some() {
+    if JobRow::of(db, &job.into())?.result.is_some() {
         return Ok(());
     }
     db.prepare_cached("INSERT OR IGNORE INTO registered (job, at_ms, record) VALUES (?1, ?2, ?3)")?
@@ -20,7 +20,12 @@ pub(super) fn register(db: &Connection, job: &Job) -> Result<(), StoreError> {
     Ok(())
 }
 
-pub(super) fn begin(db: &Connection, job: &Job, worker: &str) -> Result<Begin, StoreError> {
+pub(super) fn begin(
+    db: &Connection,
+    job: &JobName,
+    worker: &str,
+    tally: &mut Tally,
+) -> Result<Begin, StoreError> {
     let row = JobRow::of(db, job)?;
     if row.result.is_some() {
         return Ok(Begin::Finished);
@@ -32,7 +37,8 @@ pub(super) fn begin(db: &Connection, job: &Job, worker: &str) -> Result<Begin, S
         _ => row.cancel.then_some(Status::Cancelled),
     };
     if let Some(status) = stopped {
-        finish(db, &row, &unworked(job.id, job.batch_id, &row, status))?;
+        let result = unworked(job.id, job.batch, &row, status);
+        finish(db, &row, &Ending::alive(&result)?, tally)?;
         return Ok(Begin::Cancelled);
     }
     // Who had it before may have been lost on it: by that a job is suspected.
@@ -122,7 +128,7 @@ pub(super) fn append_tokens(
 }
 
 /// Cancels a job; answers whether it was unfinished.
-pub(super) fn cancel(db: &Connection, id: JobId) -> Result<bool, StoreError> {
+pub(super) fn cancel(db: &Connection, id: JobId, tally: &mut Tally) -> Result<bool, StoreError> {
     let Some(job) = JobRow::find(db, id)? else {
         return Ok(false);
     };
@@ -138,7 +144,8 @@ pub(super) fn cancel(db: &Connection, id: JobId) -> Result<bool, StoreError> {
         Some(n) => Some(batch_id(db, n)?),
         None => None,
     };
-    finish(db, &job, &unworked(id, batch, &job, Status::Cancelled))?;
+    let result = unworked(id, batch, &job, Status::Cancelled);
+    finish(db, &job, &Ending::alive(&result)?, tally)?;
     Ok(true)
 }
 
@@ -192,7 +199,9 @@ fn reopen(db: &Connection, n: i64, old: JobId, result: &JobResult) -> Result<(),
             "job {old} belongs to a batch that is {state}"
         )));
     }
-    move_counters(db, n, result, -1)?;
+    let mut tally = Tally::default();
+    tally.take_out(n, result);
+    tally.write(db)?;
     if batch.state == BatchState::Completed {
         set_state(db, n, BatchState::InProgress)?;
     }

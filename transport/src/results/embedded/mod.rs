@@ -25,6 +25,8 @@ use rusqlite::Connection;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use self::finish::{Ending, Tally};
+use self::jobs::JobName;
 use super::{
     Allowance, Begin, DeadLetter, FeedPosition, Finished, JobState, Lease, Notices, Page, Put,
     Record, Results, ResultsError, Taken, check_record,
@@ -67,6 +69,21 @@ impl EmbeddedResults {
             .write(work)
             .await
             .map_err(|error| error.into_results(self.file.url()))
+    }
+
+    /// The same for work that moves counters of batches.
+    async fn write_counted<T, F>(&self, work: F) -> Result<T, ResultsError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection, &mut Tally) -> Result<T, StoreError> + Send + 'static,
+    {
+        self.write(move |db| {
+            let mut tally = Tally::default();
+            let answer = work(db, &mut tally)?;
+            tally.write(db)?;
+            Ok(answer)
+        })
+        .await
     }
 
     async fn read<T, F>(&self, work: F) -> Result<T, ResultsError>
@@ -213,10 +230,11 @@ impl Results for EmbeddedResults {
     }
 
     async fn begin(&self, jobs: &[Job], worker: &str) -> Result<Vec<Begin>, ResultsError> {
-        let (jobs, worker) = (jobs.to_vec(), worker.to_owned());
-        self.write(move |db| {
-            jobs.iter()
-                .map(|job| lifecycle::begin(db, job, &worker))
+        let names: Vec<JobName> = jobs.iter().map(JobName::from).collect();
+        let worker = worker.to_owned();
+        self.write_counted(move |db, tally| {
+            let jobs = names.iter();
+            jobs.map(|job| lifecycle::begin(db, job, &worker, tally))
                 .collect()
         })
         .await
@@ -241,11 +259,12 @@ impl Results for EmbeddedResults {
     }
 
     async fn put_once(&self, finished: &[Finished]) -> Result<Vec<Put>, ResultsError> {
-        let finished = finished.to_vec();
-        self.write(move |db| {
-            finished
-                .iter()
-                .map(|one| finish::put_once(db, one))
+        let endings: Result<Vec<Ending>, _> = finished.iter().map(Ending::of).collect();
+        let endings = endings.map_err(|error| error.into_results(self.file.url()))?;
+        self.write_counted(move |db, tally| {
+            let endings = endings.iter();
+            endings
+                .map(|ending| finish::put_once(db, ending, tally))
                 .collect()
         })
         .await
@@ -274,8 +293,11 @@ impl Results for EmbeddedResults {
 
     async fn cancel_jobs(&self, jobs: &[JobId]) -> Result<Vec<bool>, ResultsError> {
         let jobs = jobs.to_vec();
-        self.write(move |db| jobs.iter().map(|job| lifecycle::cancel(db, *job)).collect())
-            .await
+        self.write_counted(move |db, tally| {
+            let jobs = jobs.iter();
+            jobs.map(|job| lifecycle::cancel(db, *job, tally)).collect()
+        })
+        .await
     }
 
     async fn cancelled(&self, jobs: &[JobId]) -> Result<Vec<bool>, ResultsError> {
