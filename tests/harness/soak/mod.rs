@@ -235,7 +235,8 @@ pub async fn run(options: &Options) -> Result<Report, String> {
     Ok(report)
 }
 
-/// Waits until nothing is on the queue: what was published twice is taken from it after the last result.
+/// Waits until nothing is on the queue or in a worker's hands: what was published twice is taken from it
+/// after the last result, and what a broken connection held comes back first.
 async fn drained(stage: &Stage, model: &str) -> Result<(), String> {
     let (place, since) = (stage.open().await?, Instant::now());
     while since.elapsed() < PATIENCE {
@@ -245,7 +246,7 @@ async fn drained(stage: &Stage, model: &str) -> Result<(), String> {
             let depth = place.queue.depth(&Lane::Jobs { model, class }).await;
             waiting += depth.map_err(|error| error.to_string())?;
         }
-        if waiting == 0 {
+        if waiting == 0 && tokio::task::block_in_place(|| stage.messages()).is_empty() {
             return Ok(());
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
