@@ -38,6 +38,8 @@ pub(crate) struct Quality {
     pub(crate) circling: f64,
     /// The model declined.
     pub(crate) refusal: f64,
+    /// It was in another language than was asked for.
+    pub(crate) language: f64,
     /// It broke off.
     pub(crate) unfinished: f64,
     /// Answers that were made once more because the first one was poor.
@@ -114,6 +116,7 @@ impl Quality {
                 "empty" => quality.empty += share,
                 "loop" => quality.circling += share,
                 "refusal" => quality.refusal += share,
+                "language" => quality.language += share,
                 "unfinished" => quality.unfinished += share,
                 _ => {}
             }
@@ -159,12 +162,18 @@ pub(crate) async fn alerts(address: &str) -> Result<Vec<Alert>, AskError> {
 
 impl Display for Quality {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let [empty, circling, refusal, unfinished] =
-            [self.empty, self.circling, self.refusal, self.unfinished].map(|share| share * 100.0);
+        let [empty, circling, refusal, language, unfinished] = [
+            self.empty,
+            self.circling,
+            self.refusal,
+            self.language,
+            self.unfinished,
+        ]
+        .map(|share| share * 100.0);
         writeln!(
             f,
             "poor answers       {empty:.2} % empty, {circling:.2} % loops, {refusal:.2} % refusals, \
-             {unfinished:.2} % unfinished"
+             {language:.2} % in another language, {unfinished:.2} % unfinished"
         )?;
         match self.second_answers_better {
             Some(better) => writeln!(
@@ -274,7 +283,7 @@ mod tests {
             tokens_generated: 4_321.0,
             quality: Quality::of(
                 200.0,
-                [("loop", 3.0), ("refusal", 1.0)],
+                [("loop", 3.0), ("refusal", 1.0), ("language", 4.0)],
                 [("better", 3.0), ("poor", 1.0)],
             ),
             alerts: vec![Alert {
@@ -293,7 +302,7 @@ response time      1.23 s on average
 tokens a second    none
 tokens generated   4321
 memory             none
-poor answers       0.00 % empty, 1.50 % loops, 0.50 % refusals, 0.00 % unfinished
+poor answers       0.00 % empty, 1.50 % loops, 0.50 % refusals, 2.00 % in another language, 0.00 % unfinished
 second answers     4, 75.00 % of them better
 alert              critical: LapidaryWorkerGone: Worker a cannot be scraped.
 ";

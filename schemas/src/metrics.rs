@@ -242,7 +242,7 @@ const SWEEP: Label = Label {
 /// What is poor about an answer, as the detectors of quality name it.
 const FLAW: Label = Label {
     name: "flaw",
-    values: Values::Listed(&["empty", "loop", "refusal", "unfinished"]),
+    values: Values::Listed(&["empty", "loop", "refusal", "language", "unfinished"]),
 };
 const SECOND: Label = Label {
     name: "outcome",

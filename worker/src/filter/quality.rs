@@ -119,7 +119,17 @@ fn breaks_off(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use lapidary_schemas::metrics;
+
     use super::*;
+
+    #[test]
+    fn what_is_poor_is_counted_from_the_start() {
+        let [flaw] = metrics::POOR_ANSWERS.labels else {
+            panic!("{:?}", metrics::POOR_ANSWERS.labels);
+        };
+        assert!(matches!(flaw.values, metrics::Values::Listed(listed) if listed == RULES));
+    }
 
     /// The rules that find something in an answer.
     fn found(text: &str) -> Vec<&'static str> {
