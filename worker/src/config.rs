@@ -211,6 +211,7 @@ pub fn load_options(args: &ModelArgs) -> LoadOptions {
         tier: None,
         mmproj: args.mmproj.clone(),
         instant: false,
+        towers: None,
     }
 }
 

@@ -8,6 +8,8 @@ use lapidary_engine::{Class, Engine, GenerateInput, Message, Prompt, Role, Sampl
 use lapidary_schemas::metrics::{self, Metrics};
 use serde::Serialize;
 
+use crate::filter::Filters;
+
 /// How old a measured response time may be before it is measured again.
 const PROBE_INTERVAL: Duration = Duration::from_secs(30);
 /// A response that takes longer makes the worker degraded.
@@ -42,7 +44,7 @@ impl Part {
 }
 
 /// In one word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// All is well.
@@ -81,6 +83,27 @@ impl Report {
             memory_usage: resident_bytes().map(megabytes),
             errors: vec!["the model is being loaded".to_owned()],
         }
+    }
+}
+
+/// What serves once the models are loaded.
+#[derive(Debug)]
+pub struct Serving {
+    /// The served model.
+    pub engine: Engine,
+    /// The policy, with the models that judge for it.
+    pub filters: Filters,
+}
+
+impl Serving {
+    /// What broke down without which no job is served here: only a new process helps.
+    pub fn broken(&self) -> Option<String> {
+        if let lapidary_engine::Health::Failed { message } = self.engine.health() {
+            return Some(message);
+        }
+        let mut lost = self.filters.lost_judges().into_iter();
+        lost.find(|lost| !lost.passable)
+            .map(|lost| lost.to_string())
     }
 }
 
@@ -154,7 +177,11 @@ impl Health {
 
     /// How it is, measuring the response time if the last one is too old. `measured` is told of it
     /// then.
-    pub async fn report(&self, engine: &Engine, measured: impl Fn(Duration)) -> Report {
+    pub async fn report(
+        &self,
+        Serving { engine, filters }: &Serving,
+        measured: impl Fn(Duration),
+    ) -> Report {
         let model_loaded = engine.health() == lapidary_engine::Health::Running;
         let response = if model_loaded {
             Some(self.probe(engine, measured).await)
@@ -187,6 +214,15 @@ impl Health {
             }
             None => None,
         };
+        for lost in filters.lost_judges() {
+            let worse = if lost.passable {
+                Status::Degraded
+            } else {
+                Status::Unhealthy
+            };
+            status = status.max(worse);
+            errors.push(lost.to_string());
+        }
         let state = self.state();
         let recent = state
             .errors

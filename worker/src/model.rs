@@ -15,8 +15,8 @@ use crate::hub::{self, HubError, HubOptions};
 pub enum ModelRef {
     /// The one that is part of this program. A file or folder of that name is `./demonstration`.
     Demonstration,
-    /// The one that computes nothing, likewise.
-    Instant,
+    /// What computes nothing in the place of a model.
+    Instant(Box<Self>),
     /// A file or folder.
     Path(PathBuf),
     /// One on the Hugging Face hub.
@@ -44,7 +44,13 @@ impl ModelRef {
             return Self::Demonstration;
         }
         if written == Path::new(INSTANT) {
-            return Self::Instant;
+            return Self::Instant(Box::new(Self::Demonstration));
+        }
+        let model = written
+            .to_str()
+            .and_then(|text| text.strip_prefix(INSTANT)?.strip_prefix(':'));
+        if let Some(model) = model {
+            return Self::Instant(Box::new(Self::parse(Path::new(model))));
         }
         let repo = written.to_str().and_then(RepoRef::parse);
         match repo.filter(|_| !written.exists()) {
@@ -57,7 +63,8 @@ impl ModelRef {
     pub(crate) fn name(&self) -> String {
         match self {
             Self::Demonstration => DEMONSTRATION.to_owned(),
-            Self::Instant => INSTANT.to_owned(),
+            Self::Instant(model) if **model == Self::Demonstration => INSTANT.to_owned(),
+            Self::Instant(model) => model.name(),
             Self::Repo(repo) => repo.name().to_owned(),
             Self::Path(path) => {
                 let path = path.canonicalize().unwrap_or_else(|_| path.clone());
@@ -70,7 +77,8 @@ impl ModelRef {
     /// Where its files are, without downloading any; `None` for what is part of this program.
     pub(crate) fn downloaded(&self, hub: &HubOptions) -> Result<Option<PathBuf>, ModelError> {
         match self {
-            Self::Demonstration | Self::Instant => Ok(None),
+            Self::Demonstration => Ok(None),
+            Self::Instant(model) => model.downloaded(hub),
             Self::Path(path) if path.exists() => Ok(Some(path.clone())),
             Self::Path(path) => Err(ModelError::NotFound { path: path.clone() }),
             Self::Repo(repo) => {
@@ -92,9 +100,10 @@ impl ModelRef {
     ) -> Result<(ModelSource, LoadOptions), ModelError> {
         match self {
             Self::Demonstration => Ok((bundled::FILES.into(), load)),
-            Self::Instant => {
+            Self::Instant(model) => {
+                let (source, load) = model.files(load, hub)?;
                 let instant = true;
-                Ok((bundled::FILES.into(), LoadOptions { instant, ..load }))
+                Ok((source, LoadOptions { instant, ..load }))
             }
             Self::Path(path) if path.exists() => Ok((path.into(), load)),
             Self::Path(path) => Err(ModelError::NotFound { path: path.clone() }),
@@ -112,7 +121,8 @@ impl fmt::Display for ModelRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Demonstration => f.write_str(DEMONSTRATION),
-            Self::Instant => f.write_str(INSTANT),
+            Self::Instant(model) if **model == Self::Demonstration => f.write_str(INSTANT),
+            Self::Instant(model) => write!(f, "{INSTANT}:{model}"),
             Self::Path(path) => path.display().fmt(f),
             Self::Repo(repo) => repo.fmt(f),
         }
@@ -127,7 +137,11 @@ mod tests {
     fn what_exists_is_a_path() {
         let parse = |written: &str| ModelRef::parse(Path::new(written));
         assert_eq!(parse("demonstration"), ModelRef::Demonstration);
-        assert_eq!(parse("instant"), ModelRef::Instant);
+        let instant = |model: ModelRef| ModelRef::Instant(Box::new(model));
+        assert_eq!(parse("instant"), instant(ModelRef::Demonstration));
+        let folder = parse("instant:src/hub");
+        assert_eq!(folder, instant(ModelRef::Path("src/hub".into())));
+        assert_eq!(folder.to_string(), "instant:src/hub");
         assert!(matches!(parse("src/hub"), ModelRef::Path(_)));
         assert!(matches!(parse("src/nothing"), ModelRef::Repo(_)));
         let missing = parse("./src/nothing");

@@ -7,12 +7,11 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
-use lapidary_engine::Engine;
 use lapidary_schemas::metrics::{self, EXPOSITION_TYPE, Metrics};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::health::{Health, Report, Status};
+use crate::health::{Health, Report, Serving, Status};
 use crate::shutdown::Stop;
 
 /// What the endpoint tells of.
@@ -22,8 +21,8 @@ pub struct Ops {
     pub metrics: Arc<Metrics>,
     /// What is away and what went wrong.
     pub health: Arc<Health>,
-    /// The engine, once the model is loaded.
-    pub engine: OnceLock<Engine>,
+    /// What serves, once the models are loaded.
+    pub serving: OnceLock<Serving>,
     /// Whether the worker is stopping.
     pub stop: Stop,
 }
@@ -53,13 +52,13 @@ async fn exposition(State(ops): State<Arc<Ops>>) -> Response {
 }
 
 async fn health(State(ops): State<Arc<Ops>>) -> Response {
-    let report = match ops.engine.get() {
-        Some(engine) => {
+    let report = match ops.serving.get() {
+        Some(serving) => {
             let measured = |time: std::time::Duration| {
                 ops.metrics
                     .observe(&metrics::RESPONSE_TIME, &["probe"], time.as_secs_f64());
             };
-            ops.health.report(engine, measured).await
+            ops.health.report(serving, measured).await
         }
         None => Report::loading(),
     };
@@ -70,23 +69,25 @@ async fn health(State(ops): State<Arc<Ops>>) -> Response {
     (code, Json(report)).into_response()
 }
 
-/// Alive unless the engine broke down: then only a new process helps.
+/// Alive unless an engine broke down without which nothing is served: then only a new process helps.
 async fn live(State(ops): State<Arc<Ops>>) -> Response {
-    match ops.engine.get().map(Engine::health) {
-        Some(lapidary_engine::Health::Failed { message }) => {
-            (StatusCode::SERVICE_UNAVAILABLE, message).into_response()
-        }
-        _ => (StatusCode::OK, "alive").into_response(),
+    match ops.serving.get().and_then(Serving::broken) {
+        Some(message) => (StatusCode::SERVICE_UNAVAILABLE, message).into_response(),
+        None => (StatusCode::OK, "alive").into_response(),
     }
 }
 
 /// Ready while it takes jobs: loaded, not stopping, queue and results within reach.
 async fn ready(State(ops): State<Arc<Ops>>) -> Response {
     let refuse = |why: String| (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
-    match ops.engine.get().map(Engine::health) {
-        None => return refuse("the model is being loaded".to_owned()),
-        Some(lapidary_engine::Health::Running) => {}
-        Some(_) => return refuse("the engine does not run".to_owned()),
+    let Some(serving) = ops.serving.get() else {
+        return refuse("the model is being loaded".to_owned());
+    };
+    if let Some(message) = serving.broken() {
+        return refuse(message);
+    }
+    if serving.engine.health() != lapidary_engine::Health::Running {
+        return refuse("the engine does not run".to_owned());
     }
     if ops.stop.fetching.is_cancelled() {
         return refuse("stopping".to_owned());

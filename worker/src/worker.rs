@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use lapidary_engine::image::ImageSpec;
-use lapidary_engine::{Engine, EngineError, LoadOptions, Prompter};
+use lapidary_engine::{Engine, EngineError, LoadOptions, Prompter, Towers};
 use lapidary_schemas::metrics::{self, Metrics, MetricsError, Source};
 use lapidary_schemas::{Class, JobId, ModelInfo, Policy, WorkerInfo};
 use lapidary_transport::failpoint;
@@ -22,7 +22,7 @@ use crate::config::{Config, ImageOptions};
 use crate::consumer::consume;
 use crate::fetch::{ClientError, FetchLimits, Fetcher};
 use crate::filter::Filters;
-use crate::health::{Health, Part};
+use crate::health::{Health, Part, Serving};
 use crate::hex::hex;
 use crate::judges::{JudgeError, Loading};
 use crate::line::Line;
@@ -140,7 +140,7 @@ pub async fn run(config: Config) -> Result<(), WorkerError> {
     let ops = Arc::new(Ops {
         health: Arc::new(Health::new(metrics.clone())),
         metrics,
-        engine: OnceLock::new(),
+        serving: OnceLock::new(),
         stop: stop.clone(),
     });
     let background = TaskTracker::new();
@@ -172,7 +172,10 @@ pub async fn run(config: Config) -> Result<(), WorkerError> {
     ops.metrics.set(&metrics::STARTUP, &[], start_up);
     tracing::info!(worker = info.id, model = ?info.model, listen = info.listen, "serving");
     // The endpoint is ready from here on.
-    let _ = ops.engine.set(engine.clone());
+    let _ = ops.serving.set(Serving {
+        engine: engine.clone(),
+        filters: filters.clone(),
+    });
     let traces = traces(&config, &info.id, &ops.metrics, &background, &end)?;
     let parts = LineParts {
         stores,
@@ -254,15 +257,19 @@ async fn open(config: &Config) -> Result<Stores, WorkerError> {
 async fn load(config: &Config) -> Result<(Engine, Filters), WorkerError> {
     let config = config.clone();
     let load = move || {
+        let served = LoadOptions {
+            towers: config.judges.pictures.is_some().then(Towers::default),
+            ..config.load
+        };
         let loading = Loading {
             load: &LoadOptions {
                 mmproj: None,
-                ..config.load.clone()
+                ..served.clone()
             },
             hub: &config.hub,
             engine: &config.engine,
         };
-        let (source, load) = config.source.files(config.load.clone(), &config.hub)?;
+        let (source, load) = config.source.files(served.clone(), &config.hub)?;
         let engine = Engine::load(source, &load, &config.engine)?;
         let filters = config.judges.load(config.filters, Some(&engine), loading)?;
         Ok((engine, filters))
@@ -491,7 +498,7 @@ async fn stop_when_over(config: &Config, line: &Line) {
     tokio::select! {
         () = idle => tracing::info!("stopping: idle"),
         () = orphaned(config) => {}
-        () = engine_failed(&line.engine, config.step_max) => line.stop.working.cancel(),
+        () = engine_failed(line, config.step_max) => line.stop.working.cancel(),
     }
     line.stop.fetching.cancel();
     std::future::pending::<()>().await;
@@ -508,17 +515,21 @@ async fn orphaned(config: &Config) {
     }
 }
 
-/// Waits until the engine has broken down. A step that does not end counts as that: nothing that it
-/// holds up would ever be answered here.
-async fn engine_failed(engine: &Engine, step_max: Duration) {
+/// Waits until the engine has broken down. A step that does not end counts as that, of a model that judges
+/// too: nothing that it holds up would ever be answered here.
+async fn engine_failed(line: &Line, step_max: Duration) {
     let mut ticks = tokio::time::interval(ENGINE_CHECK);
-    while engine.health() == lapidary_engine::Health::Running {
+    let running = |engine: &&Engine| engine.health() == lapidary_engine::Health::Running;
+    while running(&&line.engine) {
         ticks.tick().await;
-        let took = engine.step_time();
-        if took > step_max {
-            let (took, limit) = (took.as_secs_f64(), step_max.as_secs_f64());
-            tracing::error!(took_s = took, limit_s = limit, "a step does not end");
-            engine.give_up(format!("a step takes {took:.1} s, the limit is {limit} s"));
+        let engines = line.filters.engines().chain([&line.engine]);
+        for engine in engines.filter(running) {
+            let took = engine.step_time();
+            if took > step_max {
+                let (took, limit) = (took.as_secs_f64(), step_max.as_secs_f64());
+                tracing::error!(took_s = took, limit_s = limit, "a step does not end");
+                engine.give_up(format!("a step takes {took:.1} s, the limit is {limit} s"));
+            }
         }
     }
 }

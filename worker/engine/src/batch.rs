@@ -122,8 +122,8 @@ pub trait Forward: Send {
     fn allocate(&mut self, global_blocks: usize, local_blocks: usize) -> Result<(), ForwardError>;
 
     /// Computes the soft tokens of views, at most [`ImageShape::views_max`], and keeps them by the
-    /// views' SHA-256 until they are forgotten.
-    fn encode(&mut self, views: &[&View]) -> Result<(), ForwardError>;
+    /// views' SHA-256 until they are forgotten. Returns how many of them had to be computed.
+    fn encode(&mut self, views: &[&View]) -> Result<usize, ForwardError>;
 
     /// Gives back the soft tokens of a view.
     fn forget(&mut self, contents: &Contents);

@@ -158,12 +158,12 @@ impl Forward for FakeForward {
         Ok(())
     }
 
-    fn encode(&mut self, views: &[&View]) -> Result<(), ForwardError> {
+    fn encode(&mut self, views: &[&View]) -> Result<usize, ForwardError> {
         if let Some(fault) = &mut self.encode_fault {
             fault(views)?;
         }
         self.encoded.extend(views.iter().map(|view| *view.sha256()));
-        Ok(())
+        Ok(views.len())
     }
 
     fn forget(&mut self, contents: &Contents) {

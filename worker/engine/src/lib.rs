@@ -38,6 +38,7 @@ mod source;
 mod step;
 pub mod stop;
 mod thread;
+mod towers;
 pub mod weights;
 
 pub use engine::{Engine, EngineError, ModelInfo};
@@ -55,3 +56,4 @@ pub use source::{EmbeddedFile, ModelSource};
 pub use step::{StepReport, VisionCounts};
 pub use stop::FinishReason;
 pub use thread::{Health, Stats};
+pub use towers::Towers;

@@ -13,9 +13,11 @@ use crate::ops::linear::Storage;
 use crate::ops::simd::Tier;
 use crate::sequence::Contents;
 use crate::source::ModelSource;
+use crate::towers::{Soft, Tower, Towers};
 use crate::weights::WeightError;
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// How weights are held, where that is not what the file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +48,8 @@ pub struct LoadOptions {
     /// Compute nothing: every request gets the same answer at once. For measuring what stands around
     /// the engine.
     pub instant: bool,
+    /// Whose vision towers it may share; `None`: its own.
+    pub towers: Option<Towers>,
 }
 
 /// A loaded model and what is known of it.
@@ -136,7 +140,7 @@ fn listed(paths: &[PathBuf]) -> String {
 struct Models {
     text: TextModel,
     /// `None` for a model of text only.
-    vision: Option<VisionTower>,
+    vision: Option<Arc<Tower>>,
 }
 
 /// Computes steps of a Gemma model on the processor.
@@ -144,7 +148,7 @@ struct Models {
 pub struct GemmaRunner {
     models: Models,
     /// Soft tokens of encoded views, `[S, D]`.
-    soft: HashMap<Contents, Vec<f32>>,
+    soft: HashMap<Contents, Soft>,
     config: GemmaConfig,
     cache_type: CacheType,
     cache: Option<KvCache>,
@@ -159,8 +163,12 @@ pub fn load(source: impl Into<ModelSource>, options: &LoadOptions) -> Result<Loa
     let cpu = Cpu::new(options.threads, options.tier).map_err(LoadError::Threads)?;
     let (storage, quantization) = opened.storage(options.quantization);
     let tier = cpu.tier();
-    let (models, weights_sha256) =
-        cpu.run(|| rayon::join(|| load_models(&opened, storage, tier), || opened.sha256()));
+    let (models, weights_sha256) = cpu.run(|| {
+        rayon::join(
+            || load_models(&opened, storage, options, tier),
+            || opened.sha256(),
+        )
+    });
     let (text, vision) = models.map_err(|error| LoadError::Weights {
         path: source.path_of(""),
         source: Box::new(error),
@@ -203,13 +211,24 @@ const PATCHES_MAX: usize = 4096;
 /// Views that are encoded at once, however small.
 const VIEWS_MAX: usize = 64;
 
-type LoadedModels = (TextModel, Option<VisionTower>);
+type LoadedModels = (TextModel, Option<Arc<Tower>>);
 
-fn load_models(opened: &Opened, storage: Storage, tier: Tier) -> Result<LoadedModels, WeightError> {
+fn load_models(
+    opened: &Opened,
+    storage: Storage,
+    options: &LoadOptions,
+    tier: Tier,
+) -> Result<LoadedModels, WeightError> {
     let text = TextModel::load(&opened.config, &opened.weights, storage, tier)?;
+    let hidden = opened.config.hidden;
     let vision = opened.vision.as_ref().map(|vision| {
         let (config, weights) = (&vision.config, opened.vision_weights());
-        VisionTower::load(config, opened.config.hidden, weights, storage, tier)
+        let load = || VisionTower::load(config, hidden, weights, storage, tier);
+        let Some(towers) = &options.towers else {
+            return Ok(Arc::new(Tower::new(load()?)));
+        };
+        let how = format!("{config:?} {hidden} {storage:?} {tier:?}");
+        towers.get_or_load(weights.image_part_sha256(&how), load)
     });
     Ok((text, vision.transpose()?))
 }
@@ -245,7 +264,7 @@ impl GemmaRunner {
 
     /// The part that reads pictures, if there is one.
     pub fn vision(&self) -> Option<&VisionTower> {
-        self.models.vision.as_ref()
+        self.models.vision.as_deref().map(Tower::tower)
     }
 }
 
@@ -265,15 +284,15 @@ impl Forward for GemmaRunner {
         Ok(())
     }
 
-    fn encode(&mut self, views: &[&View]) -> Result<(), ForwardError> {
+    fn encode(&mut self, views: &[&View]) -> Result<usize, ForwardError> {
         let Some(vision) = &self.models.vision else {
             return Err(failed("the model reads no pictures".to_owned()));
         };
         let encoded = self.cpu.run(|| vision.encode(views));
-        let encoded = encoded.map_err(|error| failed(error.to_string()))?;
+        let (soft, encoded) = encoded.map_err(|error| failed(error.to_string()))?;
         let named = views.iter().map(|view| *view.sha256());
-        self.soft.extend(named.zip(encoded));
-        Ok(())
+        self.soft.extend(named.zip(soft));
+        Ok(encoded)
     }
 
     fn forget(&mut self, contents: &Contents) {
@@ -288,7 +307,7 @@ impl Forward for GemmaRunner {
         let values = self.cpu.run(|| {
             let step = StepLayout::new(batch, window, cache)?;
             let soft = step.images.iter().map(|(rows, contents)| {
-                let values = soft.get(*contents).map(Vec::as_slice);
+                let values = soft.get(*contents).map(|soft| &**soft);
                 values.ok_or_else(|| format!("the picture of rows {rows:?} is not encoded"))
             });
             let soft = soft.collect::<Result<Vec<_>, String>>()?;

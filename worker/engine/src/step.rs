@@ -136,10 +136,10 @@ impl Core {
             .filter_map(|(id, contents)| self.requests.get(id)?.view(contents))
             .collect();
         let outcome = self.forward.encode(&views);
-        self.vision.views += views.len() as u64;
         self.vision.busy += started.elapsed();
         match outcome {
-            Ok(()) => {
+            Ok(encoded) => {
+                self.vision.views += encoded as u64;
                 for (_, contents) in missing {
                     self.encoded.use_now(contents);
                 }

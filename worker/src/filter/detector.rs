@@ -123,6 +123,11 @@ impl Detector {
                 || self.on_error == OnError::Closed)
     }
 
+    /// Whether jobs go on where it cannot say anything.
+    pub(super) fn is_passable(&self) -> bool {
+        self.shadow || self.on_error == OnError::Open
+    }
+
     /// Whether an answer that goes round in circles is given to nobody.
     pub(super) fn refuses_loops(&self) -> bool {
         self.kind == Kind::Quality

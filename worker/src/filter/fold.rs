@@ -4,31 +4,53 @@
 //! Compatibility forms are decomposed (full width, ligatures, mathematical letters), characters
 //! that show nothing are left out, letters of other scripts that pass for Latin ones become those
 //! (only in words that have no letter which does not), upper case becomes lower case. What is ASCII
-//! is copied in one go, since most of it is.
+//! is copied in one go, since most of it is; a word is written as if it were no disguise, and once
+//! more if it is one.
+
+mod form;
 
 use std::ops::Range;
-use std::sync::LazyLock;
 
 use unicode_normalization::char::{compose, decompose_compatible, is_combining_mark};
-use unicode_security::confusable_detection::skeleton;
 
-/// Bytes of text that are folded at once, so that a long document takes little memory.
-const PIECE_BYTES: usize = 256 * 1024;
+use self::form::is_ignorable;
+use self::form::{ASCII, COMPOSES, DISGUISE, Form, JOINS, Kind, LATIN, SAME_SIZE, WORD, is_joiner};
+pub(super) use self::form::{is_hidden, is_word, may_hide, tag};
+
+/// Bytes of text that are folded at once, so that what is made of it stays in the processor's cache.
+const PIECE_BYTES: usize = 128 * 1024;
 /// Bytes that a piece shares with the one before it, so that nothing is cut in two for both.
 const OVERLAP_BYTES: usize = 4 * 1024;
 /// Letters that hidden tag characters must spell before they count as text.
 const TAG_LETTERS_MIN: usize = 3;
-/// Code points up to here have their look-alike in a table.
-const TABLE_END: u32 = 0x3000;
+/// Tags after it name the region whose flag it is.
+pub(super) const BLACK_FLAG: char = '\u{1F3F4}';
 
 const _: () = assert!(2 * OVERLAP_BYTES < PIECE_BYTES);
+
+/// What each ASCII byte is folded to.
+static ASCII_FOLDED: [u8; 256] = {
+    let mut folded = [0; 256];
+    let mut byte: u8 = 0;
+    while byte < 128 {
+        folded[byte as usize] = match byte {
+            b'\t' | b'\n' | b'\r' => b' ',
+            byte => byte.to_ascii_lowercase(),
+        };
+        byte += 1;
+    }
+    folded
+};
 
 /// A folded text.
 #[derive(Debug, Default)]
 pub(super) struct Folded {
+    /// UTF-8.
     bytes: Vec<u8>,
     /// Where the distance to the original changes, in order.
     anchors: Vec<Anchor>,
+    /// From the last anchor on: how far the original is ahead of the folded text, modulo 2^64.
+    shift: usize,
     /// Words with a letter that passes for another.
     disguised: Vec<Range<usize>>,
 }
@@ -42,7 +64,7 @@ struct Anchor {
 /// A character on its way, and where the one it came from begins.
 #[derive(Debug, Clone, Copy)]
 struct Letter {
-    char: char,
+    form: &'static Form,
     at: usize,
 }
 
@@ -72,38 +94,38 @@ pub(super) fn pieces(text: &str) -> impl Iterator<Item = (usize, &str)> {
 
 /// Folds a text.
 pub(super) fn fold(text: &str) -> Folded {
-    let mut folded = Folded {
-        bytes: Vec::with_capacity(text.len()),
-        ..Folded::default()
-    };
-    let bytes = text.as_bytes();
-    let mut done = 0;
-    while let Some(ahead) = bytes[done..].iter().position(|byte| !byte.is_ascii()) {
-        let at = done + ahead;
-        let before = bytes[done..at].iter().rev();
-        let start = at
-            - before
-                .take_while(|byte| byte.is_ascii_alphanumeric())
-                .count();
-        let ends = |char: char| char.is_ascii() && !char.is_ascii_alphanumeric();
-        let end = text[at..].find(ends).map_or(text.len(), |ahead| at + ahead);
-        folded.push_ascii(&bytes[done..start]);
-        fold_word(&text[start..end], start, &mut folded);
-        folded.anchor(end);
-        done = end;
-    }
-    folded.push_ascii(&bytes[done..]);
+    let mut folded = Folded::default();
+    folded.read(text);
     folded
 }
 
 impl Folded {
-    /// The folded text.
-    pub(super) fn text(&self) -> &str {
-        // Only whole characters are ever pushed.
-        std::str::from_utf8(&self.bytes).unwrap_or_default()
+    /// Folds a text, in the place of the one before.
+    pub(super) fn read(&mut self, text: &str) {
+        self.bytes.clear();
+        self.anchors.clear();
+        self.disguised.clear();
+        self.shift = 0;
+        self.bytes.reserve(text.len() + 4);
+        let mut folder = Folder {
+            text,
+            letters: Vec::new(),
+            folded: self,
+        };
+        let bytes = text.as_bytes();
+        let mut done = 0;
+        while let Some(ahead) = bytes[done..].iter().position(|byte| !byte.is_ascii()) {
+            let at = done + ahead;
+            let before = bytes[done..at].iter().rev();
+            let word = before.take_while(|byte| byte.is_ascii_alphanumeric());
+            let start = at - word.count();
+            folder.copy_ascii(done..start);
+            done = folder.fold_word(start);
+        }
+        folder.copy_ascii(done..text.len());
     }
 
-    /// The same, as bytes.
+    /// The folded text, which is UTF-8.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -113,11 +135,28 @@ impl Folded {
         &self.disguised
     }
 
+    /// The characters before and behind a range of the folded text.
+    pub(super) fn beside(&self, range: &Range<usize>) -> [Option<char>; 2] {
+        let begins = |byte: &u8| !is_later(*byte);
+        let before = self.bytes.get(..range.start).unwrap_or_default();
+        let before = before.iter().rposition(begins).map(|at| &before[at..]);
+        let after = self.bytes.get(range.end..).unwrap_or_default();
+        let more = after.iter().skip(1).take_while(|byte| is_later(**byte));
+        let after = after.get(..=more.count());
+        [before, after].map(|char| match char? {
+            [byte] => Some(char::from(*byte)),
+            bytes => std::str::from_utf8(bytes).ok()?.chars().next(),
+        })
+    }
+
     /// Where in `original`, which was folded, the characters of this range come from.
     pub(super) fn span(&self, range: Range<usize>, original: &str) -> Range<usize> {
-        let start = self.place(range.start);
-        let last = self.place(range.end.saturating_sub(1).max(range.start));
-        let last = original.floor_char_boundary(last);
+        // What a character is folded to may be longer than it.
+        let start = original.floor_char_boundary(self.place(range.start));
+        let last = range.end.saturating_sub(1).max(range.start);
+        let until = self.bytes.get(..=last).unwrap_or_default().iter();
+        let later = until.rev().take_while(|byte| is_later(**byte)).count();
+        let last = original.floor_char_boundary(self.place(last - later));
         let rest = original.get(last..).unwrap_or_default();
         let mut chars = rest.chars();
         let mut end = last + chars.next().map_or(0, char::len_utf8);
@@ -138,355 +177,178 @@ impl Folded {
     }
 
     /// From here on the text stands for the original from `original` on.
+    #[inline]
     fn anchor(&mut self, original: usize) {
         let folded = self.bytes.len();
-        // The last anchor is that of the end.
-        let known = self
-            .anchors
-            .last()
-            .map_or(folded, |anchor| anchor.original + (folded - anchor.folded));
-        if known != original {
+        let shift = original.wrapping_sub(folded);
+        if shift != self.shift {
+            self.shift = shift;
             self.anchors.push(Anchor { folded, original });
         }
     }
-
-    fn push_ascii(&mut self, bytes: &[u8]) {
-        let fold = |byte: &u8| match byte {
-            b'\t' | b'\n' | b'\r' => b' ',
-            byte => byte.to_ascii_lowercase(),
-        };
-        self.bytes.extend(bytes.iter().map(fold));
-    }
-
-    fn push(&mut self, char: char, original: usize) {
-        self.anchor(original);
-        let mut buffer = [0; 4];
-        self.bytes
-            .extend_from_slice(char.encode_utf8(&mut buffer).as_bytes());
-    }
 }
 
-/// A letter that is its own plainest form, whatever stands beside it, and takes as many bytes in lower
-/// case.
-#[derive(Debug, Clone, Copy)]
-struct Plain {
-    lower: char,
-    /// Whether it may pass for a Latin one.
-    passes: bool,
+/// Whether a byte of UTF-8 is one of a character after its first.
+pub(super) fn is_later(byte: u8) -> bool {
+    byte & 0xC0 == 0x80
 }
 
-/// What is known of a letter, if it is a plain one.
-fn plain(char: char) -> Option<Plain> {
-    static TABLE: LazyLock<Vec<Option<Plain>>> = LazyLock::new(|| {
-        let codes = (0..TABLE_END).map(|code| char::from_u32(code).and_then(seen_plain));
-        codes.collect()
-    });
-    *TABLE.get(usize::try_from(u32::from(char)).ok()?)?
+/// Folds a text.
+struct Folder<'a> {
+    text: &'a str,
+    /// Those of the word that is being folded.
+    letters: Vec<Letter>,
+    folded: &'a mut Folded,
 }
 
-fn seen_plain(char: char) -> Option<Plain> {
-    let alone = !char.is_ascii()
-        && char.is_alphabetic()
-        && !is_combining_mark(char)
-        && !is_ignorable(char)
-        && !matches!(char, 'ß' | 'ẞ' | 'ς');
-    let mut buffer = [0; 4];
-    let letters = decomposed(char.encode_utf8(&mut buffer), 0);
-    let [Letter { char: same, .. }] = letters.as_slice() else {
-        return None;
-    };
-    let mut lower = char.to_lowercase();
-    let (first, more) = (lower.next()?, lower.next());
-    let fits = more.is_none() && first.len_utf8() == char.len_utf8();
-    (alone && *same == char && fits).then(|| Plain {
-        lower: first,
-        passes: lookalike(char).is_some(),
-    })
-}
+impl Folder<'_> {
+    fn copy_ascii(&mut self, range: Range<usize>) {
+        self.folded.anchor(range.start);
+        let bytes = self.text.as_bytes()[range].iter();
+        let bytes = bytes.map(|byte| ASCII_FOLDED[usize::from(*byte)]);
+        self.folded.bytes.extend(bytes);
+    }
 
-/// Folds a word that is plain and no disguise, as most words of other scripts are; says whether it is.
-fn fold_plain_word(word: &str, at: usize, folded: &mut Folded) -> bool {
-    let mut chars = 0;
-    let mut passes = true;
-    for char in word.chars() {
-        let Some(plain) = plain(char) else {
-            return false;
-        };
-        chars += 1;
-        passes &= plain.passes;
-    }
-    if passes && chars > 1 {
-        return false;
-    }
-    folded.anchor(at);
-    for char in word.chars() {
-        let lower = plain(char).map_or(char, |plain| plain.lower);
-        let mut buffer = [0; 4];
-        let lower = lower.encode_utf8(&mut buffer);
-        folded.bytes.extend_from_slice(lower.as_bytes());
-    }
-    true
-}
-
-/// Folds a run of characters, of which some are not ASCII, that begins at `at`.
-fn fold_word(word: &str, at: usize, folded: &mut Folded) {
-    if fold_plain_word(word, at, folded) {
-        return;
-    }
-    let letters = decomposed(word, at);
-    for part in letters.chunk_by(|a, b| is_word(a.char) == is_word(b.char)) {
-        let ascii = part.iter().any(|letter| letter.char.is_ascii_alphabetic());
-        let passes = |letter: &Letter| {
-            !letter.char.is_alphabetic()
-                || letter.char.is_ascii()
-                || lookalike(letter.char).is_some()
-        };
-        // A word of another script is no disguise if one of its letters is nothing else, and a
-        // letter alone is no word.
-        let disguised = ascii || part.len() > 1 && part.iter().all(passes);
-        let start = folded.bytes.len();
-        let mut found = false;
-        for letter in part {
-            let latin = lookalike(letter.char).filter(|_| disguised);
-            found |= latin.is_some();
-            match (latin, letter.char) {
-                (Some(latin), _) => folded.push(latin, letter.at),
-                (None, 'ß' | 'ẞ') => {
-                    folded.push('s', letter.at);
-                    folded.push('s', letter.at);
+    /// Folds the word that begins at `start`, or the character that stands there and is of no word. Returns
+    /// where it ends.
+    fn fold_word(&mut self, start: usize) -> usize {
+        self.folded.anchor(start);
+        let bytes = &mut self.folded.bytes;
+        let begin = bytes.len();
+        let (mut any, mut all, mut count, mut end) = (0, u8::MAX, 0_usize, start);
+        for char in self.text[start..].chars() {
+            let form = Form::of(char);
+            if form.parts() {
+                if count == 0 {
+                    form.push_lower(bytes);
+                    return start + char.len_utf8();
                 }
-                (None, 'ς') => folded.push('σ', letter.at),
-                (None, char) => {
-                    for lower in char.to_lowercase() {
-                        folded.push(lower, letter.at);
+                break;
+            }
+            any |= form.traits;
+            all &= form.traits;
+            if all & SAME_SIZE == 0 {
+                break;
+            }
+            form.push_lower(bytes);
+            count += 1;
+            end += char.len_utf8();
+        }
+        if all & SAME_SIZE == 0 || is_disguised(any, all, count) {
+            bytes.truncate(begin);
+            end = self.read_word(start);
+            self.write_word();
+        }
+        end
+    }
+
+    /// Reads the letters of the word that begins at `start` in their plainest form, without those that show
+    /// nothing. Returns where it ends.
+    fn read_word(&mut self, start: usize) -> usize {
+        self.letters.clear();
+        let mut chars = self.text[start..].char_indices();
+        while let Some((offset, char)) = chars.next() {
+            let at = start + offset;
+            let form = Form::of(char);
+            if form.parts() {
+                return at;
+            }
+            match form.kind {
+                Kind::Letter => self.letters.push(Letter { form, at }),
+                Kind::Mark => self.mark(char, at),
+                Kind::Several => decompose_compatible(char, |part| {
+                    if is_combining_mark(part) {
+                        self.mark(part, at);
+                    } else {
+                        let form = Form::of(part);
+                        self.letters.push(Letter { form, at });
+                    }
+                }),
+                Kind::Hidden => {
+                    let last = self.letters.last();
+                    if is_joiner(char) && last.is_some_and(|last| last.form.has(JOINS)) {
+                        self.letters.push(Letter { form, at });
                     }
                 }
+                Kind::Tag => {
+                    let more = chars.as_str().chars();
+                    for _ in more.take_while(|char| tag(*char).is_some()) {
+                        chars.next();
+                    }
+                    self.read_tags(at..start + chars.offset());
+                }
             }
         }
-        if found {
-            folded.disguised.push(start..folded.bytes.len());
+        self.text.len()
+    }
+
+    /// A mark stays where it makes a letter with what stands before it; elsewhere, on alphabets that do
+    /// not need it, it is decoration.
+    fn mark(&mut self, mark: char, at: usize) {
+        match self.letters.last_mut() {
+            Some(base) if base.form.has(COMPOSES) => {
+                if let Some(made) = compose(base.form.plain, mark) {
+                    base.form = Form::of(made);
+                }
+            }
+            _ => {
+                let form = Form::of(mark);
+                self.letters.push(Letter { form, at });
+            }
+        }
+    }
+
+    /// Tags that say something are a word of their own.
+    fn read_tags(&mut self, tags: Range<usize>) {
+        let (before, text) = (&self.text[..tags.start], &self.text[tags.clone()]);
+        let said = || {
+            text.char_indices()
+                .filter_map(|(at, char)| Some((at, tag(char)?)))
+        };
+        let letters = said().filter(|(_, char)| char.is_ascii_alphabetic());
+        if before.ends_with(BLACK_FLAG) || letters.count() < TAG_LETTERS_MIN {
+            return;
+        }
+        let letter = |(at, char)| Letter {
+            form: Form::of(char),
+            at: tags.start + at,
+        };
+        let space = letter((0, ' '));
+        self.letters.push(space);
+        self.letters.extend(said().map(letter));
+        self.letters.push(space);
+    }
+
+    /// Writes the word that was read.
+    fn write_word(&mut self) {
+        let folded = &mut *self.folded;
+        let same = |a: &Letter, b: &Letter| a.form.has(WORD) == b.form.has(WORD);
+        for part in self.letters.chunk_by(same) {
+            let traits = part.iter().map(|letter| letter.form.traits);
+            let any = traits.clone().fold(0, |any, traits| any | traits);
+            let all = traits.fold(u8::MAX, |all, traits| all & traits);
+            let disguised = is_disguised(any, all, part.len());
+            let start = folded.bytes.len();
+            for Letter { form, at } in part {
+                folded.anchor(*at);
+                if disguised && form.has(DISGUISE) {
+                    folded.bytes.push(form.latin);
+                } else {
+                    form.push_lower(&mut folded.bytes);
+                }
+            }
+            if disguised {
+                folded.disguised.push(start..folded.bytes.len());
+            }
         }
     }
 }
 
-/// The characters of a word in their plainest form, without those that show nothing.
-fn decomposed(word: &str, at: usize) -> Vec<Letter> {
-    let mut letters = Vec::with_capacity(word.len());
-    let mut chars = word.char_indices().peekable();
-    let mut before = '\0';
-    while let Some((offset, char)) = chars.next() {
-        let at = at + offset;
-        if let Some(first) = tag(char) {
-            let mut hidden = vec![Letter { char: first, at }];
-            while let Some((ahead, Some(next))) = chars.peek().map(|(at, char)| (*at, tag(*char))) {
-                let at = at - offset + ahead;
-                hidden.push(Letter { char: next, at });
-                chars.next();
-            }
-            // Tags after a black flag name the region whose flag it is.
-            let said = hidden.iter().filter(|tag| tag.char.is_ascii_alphabetic());
-            if before != '\u{1F3F4}' && said.count() >= TAG_LETTERS_MIN {
-                letters.push(Letter { char: ' ', at });
-                letters.append(&mut hidden);
-                letters.push(Letter { char: ' ', at });
-            }
-        } else if is_ignorable(char) {
-            let last = letters.last().map(|letter: &Letter| letter.char);
-            if is_joiner(char) && last.is_some_and(is_joined) {
-                letters.push(Letter { char, at });
-            }
-        } else if matches!(char, '\u{3400}'..='\u{9FFF}' | '\u{AC00}'..='\u{D7A3}') {
-            // Ideographs and Hangul syllables are their own plainest form.
-            letters.push(Letter { char, at });
-        } else {
-            decompose_compatible(char, |char| settle(Letter { char, at }, &mut letters));
-        }
-        before = char;
-    }
-    letters
-}
-
-/// Adds a decomposed character. A mark stays where it makes a letter with what stands before it;
-/// elsewhere, on alphabets that do not need it, it is decoration.
-fn settle(letter: Letter, letters: &mut Vec<Letter>) {
-    let char = letter.char;
-    if is_combining_mark(char) {
-        match letters.last_mut() {
-            Some(base) if has_letters_with_marks(base.char) => {
-                base.char = compose(base.char, char).unwrap_or(base.char);
-            }
-            _ => letters.push(letter),
-        }
-        return;
-    }
-    let char = if char.is_whitespace() {
-        ' '
-    } else if char.is_alphanumeric() || char.is_ascii() {
-        char
-    } else if matches!(char, '\u{2018}' | '\u{2019}' | '\u{02BC}') {
-        '\''
-    } else {
-        '-'
-    };
-    letters.push(Letter { char, ..letter });
-}
-
-/// Whether a character belongs to a word.
-pub(super) fn is_word(char: char) -> bool {
-    char.is_alphanumeric() || is_combining_mark(char) || is_joiner(char)
-}
-
-/// Whether words of this character's script stand without space between them.
-pub(super) fn is_unspaced(char: char) -> bool {
-    matches!(char,
-        '\u{0E00}'..='\u{0EFF}' | '\u{1000}'..='\u{109F}' | '\u{1780}'..='\u{17FF}'
-        | '\u{3040}'..='\u{30FF}' | '\u{3400}'..='\u{9FFF}' | '\u{F900}'..='\u{FAFF}'
-        | '\u{20000}'..='\u{3FFFF}')
-}
-
-/// Characters that are not shown: `Default_Ignorable_Code_Point` of Unicode.
-pub(super) fn is_ignorable(char: char) -> bool {
-    matches!(char,
-        '\u{00AD}' | '\u{034F}' | '\u{061C}' | '\u{115F}'..='\u{1160}' | '\u{17B4}'..='\u{17B5}'
-        | '\u{180B}'..='\u{180F}' | '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}'
-        | '\u{2060}'..='\u{206F}' | '\u{3164}' | '\u{FE00}'..='\u{FE0F}' | '\u{FEFF}'
-        | '\u{FFA0}' | '\u{FFF0}'..='\u{FFF8}' | '\u{1BCA0}'..='\u{1BCA3}'
-        | '\u{1D173}'..='\u{1D17A}' | '\u{E0000}'..='\u{E0FFF}')
-}
-
-/// The ASCII character that a tag character stands for.
-pub(super) fn tag(char: char) -> Option<char> {
-    let code = u32::from(char).checked_sub(0xE0000)?;
-    char::from_u32(code).filter(|char| matches!(char, ' '..='~'))
-}
-
-fn is_joiner(char: char) -> bool {
-    matches!(char, '\u{200C}' | '\u{200D}')
-}
-
-/// Whether joiners after this character mean something: in Arabic and its relatives, in the scripts
-/// of India, in Mongolian, and in emoji.
-fn is_joined(char: char) -> bool {
-    matches!(char,
-        '\u{0600}'..='\u{08FF}' | '\u{0900}'..='\u{0DFF}' | '\u{1800}'..='\u{18AF}'
-        | '\u{FB50}'..='\u{FDFF}' | '\u{FE70}'..='\u{FEFE}' | '\u{2600}'..='\u{27BF}'
-        | '\u{1F000}'..='\u{1FAFF}')
-}
-
-/// Alphabets whose letters with marks are characters of their own: Latin, Greek, Cyrillic.
-fn has_letters_with_marks(char: char) -> bool {
-    char.is_ascii_alphanumeric()
-        || matches!(char, '\u{00C0}'..='\u{052F}' | '\u{1E00}'..='\u{1FFF}')
-}
-
-/// The ASCII letter or digit, in lower case, that a character of another script passes for.
-fn lookalike(char: char) -> Option<char> {
-    static TABLE: LazyLock<Vec<Option<char>>> = LazyLock::new(|| {
-        let codes = (0..TABLE_END).map(|code| char::from_u32(code).and_then(found));
-        codes.collect()
-    });
-    let table = TABLE.get(usize::try_from(u32::from(char)).ok()?);
-    table.copied().unwrap_or_else(|| found(char))
-}
-
-/// As [`lookalike`], by the confusables of UTS 39. The lower case is asked first: a capital iota
-/// looks like an l there, and its small letter like the i that is meant.
-fn found(char: char) -> Option<char> {
-    if char.is_ascii() {
-        return None;
-    }
-    let prototype = |char: char| {
-        let mut buffer = [0; 4];
-        let mut looks = skeleton(char.encode_utf8(&mut buffer));
-        match (looks.next(), looks.next()) {
-            (Some(one), None) if one.is_ascii_alphanumeric() => Some(one.to_ascii_lowercase()),
-            _ => None,
-        }
-    };
-    let mut lower = char.to_lowercase();
-    let lower = lower.next().filter(|lower| *lower != char);
-    lower.and_then(prototype).or_else(|| prototype(char))
+/// Whether a word with letters of these traits is a Latin one in disguise. A word of another script is none
+/// if one of its letters is nothing else, and a letter alone is no word.
+fn is_disguised(any: u8, all: u8, letters: usize) -> bool {
+    any & DISGUISE != 0 && (any & ASCII != 0 || letters > 1 && all & LATIN != 0)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn what_reads_the_same_is_folded_to_the_same() {
-        for (text, expected) in [
-            ("ViOlence", "violence"),
-            ("ｖｉｏｌｅｎｃｅ", "violence"),
-            ("𝐯𝐢𝐨𝐥𝐞𝐧𝐜𝐞", "violence"),
-            ("ⓥⓘⓞⓛⓔⓝⓒⓔ", "violence"),
-            ("vi\u{200B}o\u{AD}len\u{2060}ce", "violence"),
-            ("viоlеncе", "violence"),
-            ("ΙLLEGAL", "illegal"),
-            ("НАТЕ", "hate"),
-            ("h\u{338}a\u{353}t\u{338}e", "hate"),
-            ("ﬁne Straße", "fine strasse"),
-            ("naïve en hâte", "naïve en hâte"),
-            ("Насилие", "насилие"),
-            ("a\tb\u{A0}c", "a b c"),
-        ] {
-            assert_eq!(fold(text).text(), expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn joiners_that_mean_something_stay() {
-        let persian = "می\u{200C}خواهم";
-        assert!(fold(persian).text().contains('\u{200C}'));
-        let hindi = "क्\u{200D}ष";
-        assert!(fold(hindi).text().contains('\u{200D}'));
-        assert_eq!(fold("ha\u{200D}te").text(), "hate");
-    }
-
-    #[test]
-    fn hidden_tags_are_read_and_flags_are_none() {
-        let tags: String = "hate"
-            .chars()
-            .filter_map(|char| char::from_u32(0xE0000 + u32::from(char)))
-            .collect();
-        assert_eq!(fold(&format!("a{tags}b")).text(), "a hate b");
-        let flag = "\u{1F3F4}\u{E0067}\u{E0062}\u{E0065}\u{E006E}\u{E0067}\u{E007F}";
-        assert!(!fold(flag).text().contains("gbeng"));
-    }
-
-    #[test]
-    fn spans_lead_back() {
-        let text = "über ｈａ\u{200B}ｔｅ ﬁn";
-        let folded = fold(text);
-        let at = folded.text().find("hate").unwrap();
-        assert_eq!(&text[folded.span(at..at + 4, text)], "ｈａ\u{200B}ｔｅ");
-        let at = folded.text().find("fi").unwrap();
-        assert_eq!(&text[folded.span(at..at + 1, text)], "ﬁ");
-    }
-
-    #[test]
-    fn pieces_cover_the_text_and_overlap() {
-        for text in ["word ".repeat(200_000), "文".repeat(300_000), String::new()] {
-            let mut covered = 0;
-            for (at, piece) in pieces(&text) {
-                assert!(at <= covered && piece.len() <= PIECE_BYTES);
-                assert_eq!(&text[at..at + piece.len()], piece);
-                covered = at + piece.len();
-            }
-            assert_eq!(covered, text.len());
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn any_text_folds_and_its_spans_are_whole_characters(text in "\\PC{0,40}|[\\x00-\\u{2FFF}]{0,40}") {
-            let folded = fold(&text);
-            let starts: Vec<usize> = folded.text().char_indices().map(|(at, _)| at).collect();
-            for (n, start) in starts.iter().enumerate() {
-                let end = starts.get(n + 2).copied().unwrap_or(folded.text().len());
-                let span = folded.span(*start..end, &text);
-                prop_assert!(text.get(span.clone()).is_some(), "{span:?} of {text:?}");
-            }
-        }
-    }
-}
+mod tests;

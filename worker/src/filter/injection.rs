@@ -8,10 +8,10 @@ use std::ops::Range;
 use std::sync::LazyLock;
 
 use aho_corasick::AhoCorasick;
-use regex::Regex;
+use regex::bytes::Regex;
 
 use super::find::{Finding, Findings};
-use super::fold::{fold, is_ignorable, pieces, tag};
+use super::fold::{BLACK_FLAG, Folded, is_hidden, may_hide, pieces, tag};
 
 /// The names of its rules.
 pub(super) const RULES: &[&str] = &[
@@ -175,7 +175,7 @@ impl WordedRules {
     }
 
     /// What the rules find in a text.
-    fn find(&self, text: &str, mut found: impl FnMut(&'static str, f32, Range<usize>)) {
+    fn find(&self, text: &[u8], mut found: impl FnMut(&'static str, f32, Range<usize>)) {
         let mut around: Vec<Vec<Range<usize>>> = vec![Vec::new(); self.rules.len()];
         for word in self.words.find_overlapping_iter(text) {
             let rule = self.rule_of[word.pattern().as_usize()];
@@ -189,8 +189,7 @@ impl WordedRules {
         for ((rule, score, form), around) in self.rules.iter().zip(around) {
             for Range { start, end } in around {
                 // What stands before may decide where a word begins.
-                let until = &text[..text.ceil_char_boundary(end)];
-                let mut from = text.floor_char_boundary(start);
+                let (until, mut from) = (&text[..end], start);
                 while let Some(one) = form.find_at(until, from) {
                     found(rule, *score, one.range());
                     from = one.end();
@@ -212,14 +211,15 @@ fn compile(rules: &[(&'static str, f32, &str)]) -> Vec<(&'static str, f32, Regex
 /// Finds prompt injection.
 pub(super) fn look(text: &str, findings: &mut Findings) {
     for (rule, score, form) in RULES_PLAIN.iter() {
-        for found in form.find_iter(text) {
+        for found in form.find_iter(text.as_bytes()) {
             findings.push(Finding::new(rule, found.range(), *score));
         }
     }
     look_hidden(text, findings);
+    let mut folded = Folded::default();
     for (at, piece) in pieces(text) {
-        let folded = fold(piece);
-        RULES_FOLDED.find(folded.text(), |rule, score, found| {
+        folded.read(piece);
+        RULES_FOLDED.find(folded.bytes(), |rule, score, found| {
             let span = folded.span(found, piece);
             findings.push(Finding::new(rule, at + span.start..at + span.end, score));
         });
@@ -228,29 +228,30 @@ pub(super) fn look(text: &str, findings: &mut Findings) {
 
 /// Runs of characters that nobody sees, flags apart.
 fn look_hidden(text: &str, findings: &mut Findings) {
-    // Most texts have none, and ASCII has none at all.
-    if text.is_ascii() {
-        return;
-    }
-    let mut run = 0..0;
-    let mut count = 0;
-    let mut before = '\0';
-    for (at, char) in text.char_indices().chain([(text.len(), '\0')]) {
-        let flagged = before == '\u{1F3F4}' && tag(char).is_some();
-        if is_ignorable(char) && !flagged {
-            if count == 0 {
-                run.start = at;
-            }
-            run.end = at + char.len_utf8();
+    let mut at = 0;
+    while let Some(ahead) = text.as_bytes()[at..]
+        .iter()
+        .position(|byte| may_hide(*byte))
+    {
+        let mut start = at + ahead;
+        let char = text[start..].chars().next().unwrap_or_default();
+        if tag(char).is_some() && text[..start].ends_with(BLACK_FLAG) {
+            let flag = text[start..]
+                .chars()
+                .take_while(|char| tag(*char).is_some());
+            start += flag.map(char::len_utf8).sum::<usize>();
+        } else if !is_hidden(char) {
+            at = start + char.len_utf8();
+            continue;
+        }
+        let (mut count, mut end) = (0, start);
+        for char in text[start..].chars().take_while(|char| is_hidden(*char)) {
             count += 1;
-        } else {
-            if count >= HIDDEN_CHARS_MIN {
-                findings.push(Finding::new("hidden_text", run.clone(), HIDDEN));
-            }
-            count = 0;
+            end += char.len_utf8();
         }
-        if !flagged {
-            before = char;
+        if count >= HIDDEN_CHARS_MIN {
+            findings.push(Finding::new("hidden_text", start..end, HIDDEN));
         }
+        at = end;
     }
 }

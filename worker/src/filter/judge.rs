@@ -12,7 +12,7 @@ use futures::future::try_join_all;
 use lapidary_engine::batch::TokenId;
 use lapidary_engine::image::ImageSpec;
 use lapidary_engine::prompt::{Judged, Prepared};
-use lapidary_engine::{Engine, SubmitError};
+use lapidary_engine::{Engine, Health, SubmitError};
 
 use super::find::Finding;
 use super::{Shown, Stage, Unable};
@@ -158,6 +158,11 @@ impl Judge {
         Self::new(engine)
     }
 
+    /// What it computes with.
+    pub(super) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
     /// What it wants of pictures.
     pub(super) fn spec(&self) -> Option<ImageSpec> {
         self.engine.image_spec()
@@ -176,6 +181,10 @@ impl Judge {
         principles: &[&'static Principle],
         (stage, shown): (Stage, &Shown),
     ) -> Result<Vec<Finding>, Unable> {
+        // One whose step does not end would be waited for.
+        if self.engine.health() != Health::Running {
+            return Err(Unable::Unanswered);
+        }
         let mut finds = Vec::new();
         for (text, span, judged) in things(stage, shown) {
             let mut asked = self
@@ -237,6 +246,18 @@ impl Judge {
             _ => Err(Unable::Unanswered),
         }
     }
+}
+
+/// A detector whose model broke down.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the model that `{detector}` of the content policy asks broke down: {message}")]
+pub struct LostJudge {
+    /// The detector.
+    pub detector: String,
+    /// What happened to its model.
+    pub message: String,
+    /// Whether jobs go on without it.
+    pub passable: bool,
 }
 
 /// Models that judge for a policy.

@@ -4,10 +4,12 @@
 //! read as the letters they pass for and what separates letters of a word is left out (`h4te`,
 //! `h.a.t.e`, `h a t e`). Nothing is found inside a longer word, unless the keyword ends in `*`.
 
+use std::ops::Range;
+
 use aho_corasick::{AhoCorasick, BuildError};
 
 use super::find::{Finding, Findings};
-use super::fold::{Folded, fold, is_unspaced, is_word, pieces};
+use super::fold::{Folded, fold, is_later, is_word, pieces};
 
 /// Bytes of a keyword.
 pub(super) const KEYWORD_BYTES_MAX: usize = 256;
@@ -40,6 +42,14 @@ struct Word {
     ends: bool,
 }
 
+impl Word {
+    /// Whether this is how it is written.
+    fn is(&self, original: &str) -> bool {
+        original.eq_ignore_ascii_case(&self.written)
+            || !original.is_ascii() && original.to_lowercase() == self.written
+    }
+}
+
 /// Why a keyword cannot be looked for.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum KeywordError {
@@ -65,7 +75,7 @@ impl Keywords {
                 return Err(KeywordError::Long(keyword.len()));
             }
             let stem = keyword.trim_end_matches('*').trim();
-            let pattern = fold(stem).text().to_owned();
+            let pattern = String::from_utf8_lossy(fold(stem).bytes()).into_owned();
             let edge = |char: Option<char>| char.is_some_and(|char| !is_unspaced(char));
             let letters: Vec<u8> = pattern.bytes().filter_map(letter).collect();
             if !pattern.contains(char::is_alphanumeric) {
@@ -87,56 +97,60 @@ impl Keywords {
     }
 
     pub(super) fn look(&self, text: &str, findings: &mut Findings) {
+        let (mut folded, mut bare) = (Folded::default(), Bare::default());
         for (at, piece) in pieces(text) {
-            let folded = fold(piece);
+            if findings.overflowed() {
+                return;
+            }
+            folded.read(piece);
             self.look_folded(&folded, piece, at, findings);
-            self.look_bare(&folded, piece, at, findings);
+            bare.read(&folded);
+            self.look_bare((&bare, &folded), piece, at, findings);
         }
     }
 
     fn look_folded(&self, folded: &Folded, piece: &str, at: usize, findings: &mut Findings) {
-        let text = folded.text();
-        for found in self.folded.find_overlapping_iter(text) {
+        let blocks = |char: char| is_word(char) && !is_unspaced(char);
+        for found in self.folded.find_overlapping_iter(folded.bytes()) {
             let Some(word) = self.words.get(found.pattern().as_usize()) else {
                 continue;
             };
-            let blocks =
-                |char: Option<char>| char.is_some_and(|char| is_word(char) && !is_unspaced(char));
-            let before = text
-                .get(..found.start())
-                .and_then(|text| text.chars().next_back());
-            let after = text.get(found.end()..).and_then(|text| text.chars().next());
-            if word.begins && blocks(before) || word.ends && blocks(after) {
+            let [before, after] = folded.beside(&found.range());
+            if word.begins && before.is_some_and(blocks) || word.ends && after.is_some_and(blocks) {
                 continue;
             }
             let span = folded.span(found.range(), piece);
             let original = piece.get(span.clone()).unwrap_or_default();
-            let score = if original.to_lowercase() == word.written {
-                WRITTEN
-            } else {
-                ALIKE
-            };
-            findings.push(Finding::new(
-                "keyword",
-                at + span.start..at + span.end,
-                score,
-            ));
+            let score = if word.is(original) { WRITTEN } else { ALIKE };
+            let span = at + span.start..at + span.end;
+            findings.push(Finding::new("keyword", span, score));
         }
     }
 
-    fn look_bare(&self, folded: &Folded, piece: &str, at: usize, findings: &mut Findings) {
-        let bare = Bare::of(folded);
-        for found in self.bare.find_overlapping_iter(&bare.bytes) {
+    fn look_bare(
+        &self,
+        (bare, folded): (&Bare, &Folded),
+        piece: &str,
+        at: usize,
+        findings: &mut Findings,
+    ) {
+        let mut within = 0;
+        for found in self.bare.find_overlapping_iter(bare.bytes()) {
             let Some(word) = self.words.get(found.pattern().as_usize()) else {
                 continue;
             };
-            if let Some(range) = bare.whole(found.range(), word.ends) {
+            // Finds come in the order of their ends.
+            while bare
+                .words
+                .get(within + 1)
+                .is_some_and(|next| next.start < found.end())
+            {
+                within += 1;
+            }
+            if let Some(range) = bare.whole(found.range(), within, word.ends) {
                 let span = folded.span(range, piece);
-                findings.push(Finding::new(
-                    "keyword",
-                    at + span.start..at + span.end,
-                    SPELLED,
-                ));
+                let span = at + span.start..at + span.end;
+                findings.push(Finding::new("keyword", span, SPELLED));
             }
         }
     }
@@ -145,106 +159,130 @@ impl Keywords {
 /// The disguised words of a folded text, one after another, as bare letters.
 #[derive(Debug, Default)]
 struct Bare {
+    /// As long as the longest text may need.
     bytes: Vec<u8>,
-    /// Of each byte: where it comes from, and what stands before it.
-    places: Vec<(usize, Seam)>,
+    /// Where in the folded text each is. A piece of it is far below 2^32 bytes.
+    places: Vec<u32>,
+    /// How many of both count.
+    count: usize,
+    words: Vec<BareWord>,
 }
 
-/// What stands before a letter of a disguised word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Seam {
-    /// Nothing: it is the first.
-    Start,
-    /// What was left out between two parts.
-    Joint,
-    /// As before, in a word of single letters, which is found as a whole or not at all.
-    Spelled,
-    /// Another letter.
-    Inside,
+/// A disguised word.
+#[derive(Debug, Clone, Copy)]
+struct BareWord {
+    /// Which byte is its first.
+    start: usize,
+    /// Whether its letters stand alone: it is found as a whole or not at all.
+    spelled: bool,
 }
 
 impl Bare {
-    fn of(folded: &Folded) -> Self {
+    /// Reads a folded text, in the place of the one before.
+    fn read(&mut self, folded: &Folded) {
         let text = folded.bytes();
-        let mut bare = Self::default();
-        let mut single = Singles::default();
-        let (mut start, mut letters_alone) = (0, true);
-        for (at, byte) in text.iter().chain([&b' ']).enumerate() {
-            match CLASSES[usize::from(*byte)] {
-                Class::Letter => {}
-                Class::Figure | Class::Glue => letters_alone = false,
-                Class::Break => {
-                    // Most words are several letters and nothing else: no disguise.
-                    let char_bytes = text
-                        .get(start)
-                        .map_or(1, |first| if first.is_ascii() { 1 } else { 4 });
-                    let several = at - start > char_bytes;
-                    if at > start && !(letters_alone && several) {
-                        bare.push_block(start..at, text, &mut single);
-                    }
-                    (start, letters_alone) = (at + 1, true);
-                }
-            }
+        self.words.clear();
+        self.count = 0;
+        // A disguised word may be there twice, and a last byte is written that does not count.
+        let most = 2 * text.len() + 1;
+        if self.bytes.len() < most {
+            self.bytes.resize(most, 0);
+            self.places.resize(most, 0);
         }
-        single.flush(text, &mut bare);
+        let mut single = Singles::default();
+        let mut start = 0;
+        while start < text.len() {
+            let mut seen = 0;
+            let block = text[start..].iter();
+            let block = block.take_while(|byte| {
+                let class = class(**byte);
+                seen |= class;
+                class != BREAK
+            });
+            let end = start + block.count();
+            // Most words are several letters and nothing else: no disguise.
+            if seen & !LETTER != 0 || is_one_char(&text[start..end]) {
+                self.push_block(start..end, text, &mut single);
+            }
+            start = end + 1;
+        }
+        single.flush(text, self);
         // An i that is written as an l of another script, or the other way round.
         for word in folded.disguised() {
-            bare.push_word(text.get(word.clone()).unwrap_or_default(), word.start);
+            self.begin(false);
+            self.push(text.get(word.clone()).unwrap_or_default(), word.start);
         }
-        bare
     }
 
     /// Adds what stands between two breaks, if it may be a disguised word.
-    fn push_block(&mut self, block: std::ops::Range<usize>, text: &[u8], single: &mut Singles) {
-        let glue = |byte: &&u8| class(**byte) == Class::Glue;
-        let before = text[block.clone()].iter().take_while(glue).count();
-        let start = block.start + before;
-        let word = &text[start..block.end];
-        let after = word.iter().rev().take_while(|byte| is_end(**byte)).count();
-        let word = &word[..word.len() - after];
-        let has = |letters| {
-            word.iter()
-                .any(|byte| (class(*byte) == Class::Letter) == letters)
+    fn push_block(&mut self, block: Range<usize>, text: &[u8], single: &mut Singles) {
+        let word = &text[block.clone()];
+        let before = word.iter().position(|byte| class(*byte) & GLUE == 0);
+        let last = word.iter().rposition(|byte| class(*byte) & END == 0);
+        let (Some(before), Some(last)) = (before, last) else {
+            return;
         };
+        let Some(word) = word.get(before..=last) else {
+            return;
+        };
+        let start = block.start + before;
         if is_one_char(word) {
-            single.push(start, text, self);
-        } else if has(true) && has(false) {
-            self.push_word(word, start);
+            return single.push(start, text, self);
+        }
+        // No two of its characters stand together.
+        let (mut seen, mut spelled, mut inside) = (0, true, false);
+        for byte in word {
+            let class = class(*byte);
+            seen |= class;
+            spelled &= is_later(*byte) || class & GLUE != 0 || !inside;
+            inside = class & GLUE == 0;
+        }
+        if seen & LETTER != 0 && seen != LETTER {
+            self.begin(spelled);
+            self.push(word, start);
         }
     }
 
-    fn push_word(&mut self, word: &[u8], start: usize) {
-        let mut parts = word.split(|byte| class(*byte) == Class::Glue);
-        let spelled = parts.all(|part| part.is_empty() || is_one_char(part));
-        let mut seam = Seam::Start;
-        for (offset, byte) in word.iter().enumerate() {
-            match letter(*byte) {
-                Some(letter) => {
-                    self.bytes.push(letter);
-                    self.places.push((start + offset, seam));
-                    seam = Seam::Inside;
-                }
-                None if seam == Seam::Inside => {
-                    seam = if spelled { Seam::Spelled } else { Seam::Joint };
-                }
-                None => {}
-            }
-        }
+    /// What is pushed from here on is another word.
+    fn begin(&mut self, spelled: bool) {
+        let start = self.count;
+        self.words.push(BareWord { start, spelled });
     }
 
-    /// Where a find comes from, if it begins and ends where parts of a word do.
-    fn whole(&self, found: std::ops::Range<usize>, ends: bool) -> Option<std::ops::Range<usize>> {
-        let (start, first) = *self.places.get(found.start)?;
-        let (last, _) = *self.places.get(found.end.checked_sub(1)?)?;
-        let next = self
-            .places
-            .get(found.end)
-            .map_or(Seam::Start, |(_, seam)| *seam);
-        let inside = self.places.get(found.start + 1..found.end)?;
-        let across = inside.iter().any(|(_, seam)| *seam == Seam::Start);
-        let whole = matches!(first, Seam::Start | Seam::Joint)
-            && (matches!(next, Seam::Start | Seam::Joint) || !ends);
-        (whole && !across).then_some(start..last + 1)
+    /// Adds letters to the last word, and leaves out what is none.
+    fn push(&mut self, part: &[u8], start: usize) {
+        let start = u32::try_from(start).unwrap_or(u32::MAX);
+        let bytes = &mut self.bytes[self.count..=self.count + part.len()];
+        let places = &mut self.places[self.count..=self.count + part.len()];
+        let mut count = 0;
+        for (byte, place) in part.iter().zip(start..) {
+            let (class, letter) = BYTES[usize::from(*byte)];
+            // What is no letter is written over by the next one.
+            bytes[count] = letter;
+            places[count] = place;
+            count += usize::from(class & (LETTER | FIGURE) != 0);
+        }
+        self.count += count;
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.count]
+    }
+
+    /// Where a find comes from, if all of it is in the word that it ends in, and begins and ends where parts of
+    /// that do.
+    fn whole(&self, found: Range<usize>, word: usize, ends: bool) -> Option<Range<usize>> {
+        let (word, next) = (self.words.get(word)?, self.words.get(word + 1));
+        let end = next.map_or(self.count, |next| next.start);
+        let parts = |at: usize| {
+            let apart = |at: usize| self.places[at] - self.places[at - 1] > 1;
+            at == word.start || at == end || !word.spelled && apart(at)
+        };
+        if found.start < word.start || !parts(found.start) || ends && !parts(found.end) {
+            return None;
+        }
+        let place = |at: usize| Some(*self.places.get(at)? as usize);
+        Some(place(found.start)?..place(found.end.checked_sub(1)?)? + 1)
     }
 }
 
@@ -276,89 +314,78 @@ impl Singles {
 
     fn flush(&mut self, folded: &[u8], bare: &mut Bare) {
         if self.places.len() >= SPELLED_LETTERS_MIN {
-            let mut seam = Seam::Start;
+            bare.begin(true);
             for place in &self.places {
                 let rest = folded.get(*place..).unwrap_or_default();
-                let length = 1 + rest
-                    .iter()
-                    .skip(1)
-                    .take_while(|byte| is_later(**byte))
-                    .count();
-                for (offset, byte) in rest.iter().take(length).enumerate() {
-                    if let Some(letter) = letter(*byte) {
-                        bare.bytes.push(letter);
-                        bare.places.push((place + offset, seam));
-                        seam = Seam::Inside;
-                    }
-                }
-                seam = Seam::Spelled;
+                let later = rest.iter().skip(1).take_while(|byte| is_later(**byte));
+                let letter = rest.get(..=later.count()).unwrap_or_default();
+                bare.push(letter, *place);
             }
         }
         self.places.clear();
     }
 }
 
-/// What a byte of folded text is in a word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Class {
-    Letter,
-    /// Passes for a letter.
-    Figure,
-    /// May be left out between letters.
-    Glue,
-    /// Ends the word. An apostrophe does: `he'll` is no `hell`.
-    Break,
-}
+/// What a byte of folded text is in a word. An apostrophe ends it: `he'll` is no `hell`.
+const BREAK: u8 = 0;
+const LETTER: u8 = 1;
+/// Passes for a letter.
+const FIGURE: u8 = 2;
+/// May be left out between letters.
+const GLUE: u8 = 4;
+/// Does not belong to the word that it ends.
+const END: u8 = 8;
 
-/// The class of each byte.
-static CLASSES: [Class; 256] = {
-    let mut classes = [Class::Break; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        #[expect(clippy::cast_possible_truncation, reason = "it is below 256")]
-        let written = byte as u8;
-        classes[byte] = class(written);
+/// The class of each byte, and the letter that it is or passes for; i and l are one, since 1 is both.
+static BYTES: [(u8, u8); 256] = {
+    let mut bytes = [(BREAK, 0); 256];
+    let mut byte: u8 = 0;
+    loop {
+        bytes[byte as usize] = match byte {
+            b'l' => (LETTER, b'i'),
+            b'a'..=b'z' | 0x80.. => (LETTER, byte),
+            b'1' => (FIGURE, b'i'),
+            b'!' | b'|' => (FIGURE | END, b'i'),
+            b'0' => (FIGURE, b'o'),
+            b'2' => (FIGURE, b'z'),
+            b'3' => (FIGURE, b'e'),
+            b'4' | b'@' => (FIGURE, b'a'),
+            b'5' | b'$' => (FIGURE, b's'),
+            b'6' | b'9' => (FIGURE, b'g'),
+            b'7' => (FIGURE, b't'),
+            b'+' => (FIGURE | END, b't'),
+            b'8' => (FIGURE, b'b'),
+            b'.' | b'-' | b'_' | b'*' | b'~' | b'^' | b'=' | b'#' => (GLUE | END, 0),
+            _ => (BREAK, 0),
+        };
+        if byte == u8::MAX {
+            break bytes;
+        }
         byte += 1;
     }
-    classes
 };
 
-const fn class(byte: u8) -> Class {
-    match byte {
-        b'a'..=b'z' | 0x80.. => Class::Letter,
-        b'0'..=b'9' | b'@' | b'$' | b'!' | b'|' | b'+' => Class::Figure,
-        b'.' | b'-' | b'_' | b'*' | b'~' | b'^' | b'=' | b'#' => Class::Glue,
-        _ => Class::Break,
-    }
+fn class(byte: u8) -> u8 {
+    BYTES[usize::from(byte)].0
 }
 
-/// Whether a byte at the end of a word does not belong to it.
-fn is_end(byte: u8) -> bool {
-    class(byte) == Class::Glue || matches!(byte, b'!' | b'|' | b'+')
+fn letter(byte: u8) -> Option<u8> {
+    let (class, letter) = BYTES[usize::from(byte)];
+    (class & (LETTER | FIGURE) != 0).then_some(letter)
 }
 
 fn is_one_char(word: &[u8]) -> bool {
-    word.iter().filter(|byte| !is_later(**byte)).count() == 1
+    let (first, more) = match word {
+        [] => return false,
+        [first, more @ ..] => (first, more),
+    };
+    more.len() < 4 && !is_later(*first) && more.iter().all(|byte| is_later(*byte))
 }
 
-/// Whether a byte is one of a character after its first.
-fn is_later(byte: u8) -> bool {
-    byte & 0xC0 == 0x80
-}
-
-/// The letter that a byte is or passes for; i and l are one, since 1 is both.
-fn letter(byte: u8) -> Option<u8> {
-    Some(match byte {
-        b'l' | b'1' | b'!' | b'|' => b'i',
-        b'0' => b'o',
-        b'2' => b'z',
-        b'3' => b'e',
-        b'4' | b'@' => b'a',
-        b'5' | b'$' => b's',
-        b'6' | b'9' => b'g',
-        b'7' | b'+' => b't',
-        b'8' => b'b',
-        b'a'..=b'z' | 0x80.. => byte,
-        _ => return None,
-    })
+/// Whether words of this character's script stand without space between them.
+fn is_unspaced(char: char) -> bool {
+    matches!(char,
+        '\u{0E00}'..='\u{0EFF}' | '\u{1000}'..='\u{109F}' | '\u{1780}'..='\u{17FF}'
+        | '\u{3040}'..='\u{30FF}' | '\u{3400}'..='\u{9FFF}' | '\u{F900}'..='\u{FAFF}'
+        | '\u{20000}'..='\u{3FFFF}')
 }

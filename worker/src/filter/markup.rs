@@ -4,12 +4,16 @@
 //! references and stray quotes hide nothing. Elements with content are found from their start tag to
 //! their end tag; one that is never closed is found as its start tag, and what follows is looked at
 //! as markup again, since taking the tag away would bring it to life.
+//!
+//! What is harmless however it is read, as most of a text is, is passed over in one go ([`HARMLESS`]).
 
 use std::convert::Infallible;
 use std::ops::Range;
+use std::sync::LazyLock;
 
 use html5gum::emitters::callback::{CallbackEmitter, CallbackEvent};
 use html5gum::{Emitter as _, ForwardingEmitter, Span, State, Tokenizer};
+use regex::bytes::Regex;
 
 use super::find::{Finding, Findings};
 
@@ -25,6 +29,7 @@ pub(super) const RULES: &[&str] = &[
 
 /// Elements that are found with what they contain.
 const CONTAINERS: [&str; 3] = ["script", "iframe", "object"];
+const SCRIPT: Name = Name::Container(0);
 /// Characters of an address that its scheme is looked for in.
 const SCHEME_CHARS_MAX: usize = 64;
 /// Schemes of addresses that run something.
@@ -58,24 +63,63 @@ fn look_links(text: &str, findings: &mut Findings) {
 
 /// Looks at the text from `from` on. Returns where an unclosed script's start tag ends.
 fn scan(text: &str, from: usize, scripts: bool, findings: &mut Findings) -> Option<usize> {
-    let mut reader = Reader {
-        from,
-        findings,
-        tag: None,
-        attribute: false,
-        open: [const { Vec::new() }; 3],
-    };
-    let emitter = CallbackEmitter::new(|event: CallbackEvent<'_>, span: Span<usize>| {
-        reader.read(&event, span.start + from..span.end + from);
-        None::<Infallible>
+    let mut reader = Reader::new(scripts, findings);
+    let mut next = Some(from);
+    while let Some(at) = next {
+        let rest = text.as_bytes().get(at..).unwrap_or_default();
+        let at = at + HARMLESS.find(rest).map_or(0, |harmless| harmless.end());
+        next = tokens(text, at, &mut reader).next().map(|Ok(end)| end);
+    }
+    reader.end()
+}
+
+/// The ends of the tags and comments from `from` on, which is inside of none and of no script; the reader is
+/// told of all that they are made of.
+fn tokens(
+    text: &str,
+    from: usize,
+    reader: &mut Reader<'_>,
+) -> impl Iterator<Item = Result<usize, Infallible>> {
+    let scripts = reader.scripts;
+    let emitter = CallbackEmitter::new(move |event: CallbackEvent<'_>, span: Span<usize>| {
+        reader.read(&event, span.start + from..span.end + from)
     });
     let rest = text.get(from..).unwrap_or_default();
-    let Ok(()) = Tokenizer::new_with_emitter(rest, Scripts { emitter, scripts }).finish();
-    let [script, ..] = &reader.open;
-    let unclosed = script.first().map(|tag| tag.end).filter(|_| scripts);
-    reader.end();
-    unclosed
+    Tokenizer::new_with_emitter(rest, Scripts { emitter, scripts })
 }
+
+/// Text, and tags that are none of those that are looked for, with no attribute that could be: no name
+/// begins with `on`, and where a name begins as that of an address does, no value begins as one that
+/// runs something could.
+static HARMLESS: LazyLock<Regex> = LazyLock::new(|| {
+    /// Names whose first two letters are none of these pairs.
+    fn other_than(pairs: &[&str], more: &str) -> String {
+        let firsts: String = pairs.iter().map(|pair| &pair[..1]).collect();
+        let others = pairs.iter().map(|pair| {
+            let (first, second) = pair.split_at(1);
+            format!("|{first}(?:[{more}&&[^{second}]][{more}]*)?")
+        });
+        let others: String = others.collect();
+        format!("(?:[a-z&&[^{firsts}]][{more}]*{others})")
+    }
+    const BLANK: &str = r"[\t\n\x0C\r ]";
+    // That begins like a scheme, or a reference to a character of one, or with what counts for nothing.
+    const FIRST: &str = r"\x00-\x20\x7Fdjv&";
+    let tag = other_than(&["sc", "if", "ob", "em"], r"0-9a-z\-");
+    let tag = format!("(?:{tag}|em)");
+    let more = r"0-9a-z_:.\-";
+    let free = other_than(&["on", "hr", "xl", "sr", "ac", "fo", "da", "po"], more);
+    let address = format!("(?:hr|xl|sr|ac|fo|da|po)[{more}]*");
+    let any = r#"(?:"[^"]*"|'[^']*'|[^\x00-\x20"'<=>`]+)"#;
+    let inactive = format!(
+        r#"(?:"(?:[^{FIRST}"][^"]*)?"|'(?:[^{FIRST}'][^']*)?'|[^{FIRST}"'<=>`][^\x00-\x20"'<=>`]*)"#
+    );
+    let is = format!("{BLANK}*={BLANK}*");
+    let attribute = format!("{BLANK}+(?:{free}(?:{is}{any})?|{address}(?:{is}{inactive})?)");
+    let form =
+        format!("(?i-u)^(?:[^<]|<+[^<a-z/!?]|</{tag}{BLANK}*>|<{tag}(?:{attribute})*{BLANK}*/?>)*");
+    Regex::new(&form).expect("it is written here, and compiled by every test")
+});
 
 /// Reads the content of scripts as such, and all other content as markup: whether a browser would
 /// depends on its settings and on what stands around.
@@ -84,13 +128,13 @@ struct Scripts<E> {
     scripts: bool,
 }
 
-impl<F> ForwardingEmitter for Scripts<CallbackEmitter<F, Infallible, usize>>
+impl<F> ForwardingEmitter for Scripts<CallbackEmitter<F, usize, usize>>
 where
-    F: FnMut(CallbackEvent<'_>, Span<usize>) -> Option<Infallible>,
+    F: FnMut(CallbackEvent<'_>, Span<usize>) -> Option<usize>,
 {
-    type Token = Infallible;
+    type Token = usize;
 
-    fn inner(&mut self) -> &mut impl html5gum::Emitter<Token = Infallible> {
+    fn inner(&mut self) -> &mut impl html5gum::Emitter<Token = usize> {
         &mut self.emitter
     }
 
@@ -103,7 +147,8 @@ where
 
 /// What was read so far.
 struct Reader<'a> {
-    from: usize,
+    /// Whether the content of scripts is that, and no markup.
+    scripts: bool,
     findings: &'a mut Findings,
     /// The start tag that is being read.
     tag: Option<Tag>,
@@ -119,7 +164,7 @@ struct Tag {
     rule: Option<&'static str>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Name {
     /// One of [`CONTAINERS`].
     Container(usize),
@@ -138,8 +183,19 @@ impl Name {
     }
 }
 
-impl Reader<'_> {
-    fn read(&mut self, event: &CallbackEvent<'_>, span: Range<usize>) {
+impl<'a> Reader<'a> {
+    fn new(scripts: bool, findings: &'a mut Findings) -> Self {
+        Self {
+            scripts,
+            findings,
+            tag: None,
+            attribute: false,
+            open: [const { Vec::new() }; 3],
+        }
+    }
+
+    /// Reads on. Returns where a tag or comment ends that text follows, which is no script.
+    fn read(&mut self, event: &CallbackEvent<'_>, span: Range<usize>) -> Option<usize> {
         match event {
             CallbackEvent::OpenStartTag { name } => {
                 // `<javascript:…>` is a link in Markdown.
@@ -159,16 +215,22 @@ impl Reader<'_> {
                 let active = self.attribute && is_active(value.iter().copied());
                 self.found(active.then_some("script_url"));
             }
-            CallbackEvent::CloseStartTag { .. } => self.close(span.end),
+            CallbackEvent::CloseStartTag { .. } => {
+                let name = self.close(span.end);
+                return (!self.scripts || name != Some(SCRIPT)).then_some(span.end);
+            }
             CallbackEvent::EndTag { name } => {
                 if let Name::Container(container) = Name::of(name)
                     && let Some(start) = self.open[container].pop()
                 {
                     self.push(CONTAINERS[container], start.start..span.end);
                 }
+                return Some(span.end);
             }
-            _ => {}
+            CallbackEvent::Comment { .. } | CallbackEvent::Doctype { .. } => return Some(span.end),
+            CallbackEvent::String { .. } | CallbackEvent::Error(_) => {}
         }
+        None
     }
 
     fn found(&mut self, rule: Option<&'static str>) {
@@ -177,29 +239,32 @@ impl Reader<'_> {
         }
     }
 
-    fn close(&mut self, end: usize) {
-        let Some(Tag { name, start, rule }) = self.tag.take() else {
-            return;
-        };
+    fn close(&mut self, end: usize) -> Option<Name> {
+        let Tag { name, start, rule } = self.tag.take()?;
         match (name, rule) {
             (Name::Container(container), _) => self.open[container].push(start..end),
             (Name::Embed, _) => self.push("embed", start..end),
             (Name::Other, Some(rule)) => self.push(rule, start..end),
             (Name::Other, None) => {}
         }
+        Some(name)
     }
 
-    fn end(mut self) {
+    /// Elements that were never closed are found as their start tags. Returns where an unclosed script's
+    /// start tag ends, whose content was taken for that.
+    fn end(mut self) -> Option<usize> {
         let open = std::mem::take(&mut self.open);
+        let [scripts, ..] = &open;
+        let unclosed = scripts.first().map(|tag| tag.end);
         for (name, tags) in CONTAINERS.into_iter().zip(open) {
             for tag in tags {
                 self.push(name, tag);
             }
         }
+        unclosed.filter(|_| self.scripts)
     }
 
     fn push(&mut self, rule: &'static str, span: Range<usize>) {
-        debug_assert!(span.start >= self.from);
         self.findings.push(Finding::new(rule, span, 1.0));
     }
 }
@@ -222,4 +287,52 @@ fn is_active(address: impl Iterator<Item = u8>) -> bool {
     SCHEMES
         .iter()
         .any(|active| scheme.starts_with(active.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What a tokenizer finds that passes over nothing.
+    fn scan_slowly(text: &str, scripts: bool) -> (Vec<Finding>, Option<usize>) {
+        let mut findings = Findings::default();
+        let mut reader = Reader::new(scripts, &mut findings);
+        for Ok(_) in tokens(text, 0, &mut reader) {}
+        let unclosed = reader.end();
+        (findings.into_sure(0.0), unclosed)
+    }
+
+    fn pieces() -> impl Strategy<Value = String> {
+        let parts = prop_oneof![
+            "[<>/=\"' a-z!-]{0,12}",
+            "</?[a-zA-Z]{1,3}[ /]?>?",
+            "</?(script|SCRIPT|iframe|object|embed|em|section|input|a|p)[ \n>/]",
+            " (on|ON|o|href|src|data|class|style|Action|poster|xlink:href)[a-z]{0,5} ?=? ?",
+            "[\"']?[ \t\n]?(java|JAVA|j&#97;va)?(script|vb|data):?[a-z/]{0,6}[\"']?",
+            "(<!--|-->|--!>|<!|<\\?|]]>|<!DOCTYPE|&#106;|&lt;|<<|\r\n|\r|`)",
+            "[\u{7F}\u{1}é文]{1,2}",
+        ];
+        proptest::collection::vec(parts, 0..16).prop_map(|parts| parts.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2048))]
+        #[test]
+        fn what_is_passed_over_is_harmless(text in pieces()) {
+            for scripts in [true, false] {
+                let mut findings = Findings::default();
+                let unclosed = scan(&text, 0, scripts, &mut findings);
+                let scanned = (findings.into_sure(0.0), unclosed);
+                prop_assert_eq!(scanned, scan_slowly(&text, scripts), "{:?}", text);
+            }
+        }
+    }
+
+    #[test]
+    fn most_of_a_page_is_passed_over() {
+        let page = "<p class=\"x\">5 < 6, a <b>word</b>\n<img src='a.png' alt=\"\" width=10 data-a=\"b\"/>\
+                    <a href=\"/x?a=1&amp;b=2\" title='it&#39;s'>é</a ></p><em>x</em>";
+        assert_eq!(HARMLESS.find(page.as_bytes()).unwrap().end(), page.len());
+    }
 }

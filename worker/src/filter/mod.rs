@@ -29,6 +29,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lapidary_engine::image::{Image, ImageSpec};
+use lapidary_engine::{Engine, Health};
 use lapidary_schemas::result::Verdict;
 use lapidary_schemas::{Failure, FailureCode};
 use serde::Deserialize;
@@ -38,10 +39,10 @@ use crate::compute::Compute;
 
 use self::detector::{Detector, Kind, Method};
 use self::find::{Finding, redact};
-use self::policy::{Action, OnError, Policy};
+use self::policy::{Action, Policy};
 
 pub(crate) use self::fence::fenced;
-pub use self::judge::{Judge, Judges, UnfitJudge};
+pub use self::judge::{Judge, Judges, LostJudge, UnfitJudge};
 pub use self::policy::PolicyError;
 
 /// Texts that are looked at where they are: a detector takes less for so few bytes than another
@@ -209,6 +210,29 @@ impl Filters {
         Self { judges, ..self }
     }
 
+    /// The engines of the models that judge.
+    pub fn engines(&self) -> impl Iterator<Item = &Engine> {
+        let Judges { texts, pictures } = &self.judges;
+        texts.iter().chain(pictures).map(Judge::engine)
+    }
+
+    /// The detectors whose model broke down.
+    pub fn lost_judges(&self) -> Vec<LostJudge> {
+        let detectors = self.policy.detectors.iter();
+        let lost = detectors.filter_map(|detector| {
+            let health = self.judge_of(detector)?.engine().health();
+            let Health::Failed { message } = health else {
+                return None;
+            };
+            Some(LostJudge {
+                detector: detector.name.clone(),
+                message,
+                passable: detector.is_passable(),
+            })
+        });
+        lost.collect()
+    }
+
     /// The first detector that needs a model to judge texts, if there is one.
     pub fn judge_of_texts(&self) -> Option<&str> {
         self.first_of(Kind::Judge)
@@ -319,7 +343,7 @@ impl Filters {
                 Ok(look) => look.finds,
                 Err(unable) => {
                     decision.unable.push(detector.name.clone());
-                    if detector.on_error == OnError::Closed && !detector.shadow {
+                    if !detector.is_passable() {
                         decision.ruling = Ruling::Unavailable(self.unavailable(detector, unable));
                         return decision;
                     }

@@ -1,7 +1,7 @@
 //! Personal data: e-mail addresses, telephone numbers, payment cards by their check digit, bank
 //! accounts by theirs.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use super::find::{Finding, Findings};
 
@@ -17,13 +17,13 @@ const NATIONAL: f32 = 0.6;
 const LOCAL_BYTES_MAX: usize = 64;
 const DOMAIN_BYTES_MAX: usize = 253;
 /// Digits of a payment card.
-const CARD_DIGITS: std::ops::RangeInclusive<usize> = 13..=19;
+const CARD_DIGITS: RangeInclusive<usize> = 13..=19;
 /// Fewest digits of a card that are written together.
 const CARD_GROUP_MIN: usize = 3;
 /// Digits of a telephone number, its country's code included.
-const PHONE_DIGITS: std::ops::RangeInclusive<usize> = 8..=15;
+const PHONE_DIGITS: RangeInclusive<usize> = 8..=15;
 /// Digits of a telephone number without one.
-const NATIONAL_DIGITS: std::ops::RangeInclusive<usize> = 9..=11;
+const NATIONAL_DIGITS: RangeInclusive<usize> = 9..=11;
 /// Bytes between two groups of digits that still are one number.
 const GAP_BYTES_MAX: usize = 3;
 
@@ -42,9 +42,10 @@ pub(super) fn look(text: &str, findings: &mut Findings) {
             findings.push(Finding::new("email", span, PROVEN));
         }
     }
+    let mut groups = Vec::new();
     let mut at = 0;
     while let Some(ahead) = bytes[at..].iter().position(u8::is_ascii_digit) {
-        let number = Number::read(bytes, at + ahead);
+        let number = Number::read(bytes, at + ahead, &mut groups);
         at = number.end();
         let account = iban(bytes, number.start());
         if let Some(span) = account {
@@ -88,24 +89,27 @@ fn email(bytes: &[u8], at: usize) -> Option<Range<usize>> {
 }
 
 /// Groups of digits that stand close together.
-struct Number {
-    groups: Vec<Range<usize>>,
+struct Number<'a> {
+    groups: &'a [Range<usize>],
+    digits: usize,
 }
 
-impl Number {
-    /// The number that begins at this digit.
-    fn read(bytes: &[u8], start: usize) -> Self {
-        let mut groups = Vec::new();
-        let mut at = start;
+impl<'a> Number<'a> {
+    /// The number that begins at this digit; `groups` is where it is kept.
+    fn read(bytes: &[u8], start: usize, groups: &'a mut Vec<Range<usize>>) -> Self {
+        groups.clear();
+        let (mut at, mut count) = (start, 0);
         loop {
             let digits = bytes[at..].iter().take_while(|byte| byte.is_ascii_digit());
             let end = at + digits.count();
             groups.push(at..end);
+            count += end - at;
             let gap = bytes[end..].iter().take(GAP_BYTES_MAX);
             let gap = gap.take_while(|byte| is_separator(**byte)).count();
             let next = bytes.get(end + gap).filter(|byte| byte.is_ascii_digit());
             if gap == 0 || next.is_none() {
-                return Self { groups };
+                let digits = count;
+                return Self { groups, digits };
             }
             at = end + gap;
         }
@@ -121,22 +125,29 @@ impl Number {
 
     /// The payment card among the groups.
     fn card(&self, bytes: &[u8]) -> Option<Range<usize>> {
+        if self.digits < *CARD_DIGITS.start() {
+            return None;
+        }
         let fits =
             |group: &Range<usize>| (CARD_GROUP_MIN..=*CARD_DIGITS.end()).contains(&group.len());
         for (first, group) in self.groups.iter().enumerate() {
             if !fits(group) || !stands_alone(bytes, group.start) {
                 continue;
             }
-            let mut digits = Vec::with_capacity(*CARD_DIGITS.end());
-            let mut end = group.start;
+            let mut digits = [0; *CARD_DIGITS.end()];
+            let (mut count, mut end) = (0, group.start);
             for next in &self.groups[first..] {
                 let joined = next.start == group.start || is_card_gap(&bytes[end..next.start]);
-                if !joined || !fits(next) || digits.len() + next.len() > *CARD_DIGITS.end() {
+                if !joined || !fits(next) || count + next.len() > digits.len() {
                     break;
                 }
-                digits.extend(bytes[next.clone()].iter().map(|byte| byte - b'0'));
+                for (digit, byte) in digits[count..].iter_mut().zip(&bytes[next.clone()]) {
+                    *digit = byte - b'0';
+                }
+                count += next.len();
                 end = next.end;
-                if is_card(&digits) && !bytes.get(end).is_some_and(u8::is_ascii_alphanumeric) {
+                let card = is_card(&digits[..count]);
+                if card && !bytes.get(end).is_some_and(u8::is_ascii_alphanumeric) {
                     return Some(group.start..end);
                 }
             }
@@ -147,25 +158,25 @@ impl Number {
     /// The telephone number that all of it is.
     fn phone(&self, bytes: &[u8]) -> Option<(Range<usize>, f32)> {
         let (start, end) = (self.start(), self.end());
-        let digits: usize = self.groups.iter().map(Range::len).sum();
         let first = self.groups.first()?;
-        if bytes.get(end).is_some_and(u8::is_ascii_alphanumeric) {
+        if !PHONE_DIGITS.contains(&self.digits)
+            || bytes.get(end).is_some_and(u8::is_ascii_alphanumeric)
+        {
             return None;
         }
         let before = start.checked_sub(1).map(|before| bytes[before]);
         if before == Some(b'+') {
-            let national = bytes[start] != b'0' && PHONE_DIGITS.contains(&digits);
-            return (national && stands_alone(bytes, start - 1))
-                .then_some((start - 1..end, INTERNATIONAL));
+            let international = bytes[start] != b'0' && stands_alone(bytes, start - 1);
+            return international.then_some((start - 1..end, INTERNATIONAL));
         }
         let bracketed = before == Some(b'(') && bytes.get(first.end) == Some(&b')');
-        let lengths: Vec<usize> = self.groups.iter().map(Range::len).collect();
-        let national = match lengths.as_slice() {
+        let national = match self.groups {
             // As in North America, where the area's code is in brackets.
-            [3, 3, 4] => bracketed,
+            [area, office, line] if [area, office, line].map(Range::len) == [3, 3, 4] => bracketed,
             // With the zero of a long-distance call. Dates and book numbers have other groups.
-            [2..=5, second, ..] => {
-                bytes[start] == b'0' && *second > 2 && lengths.iter().all(|length| *length > 1)
+            [area, second, ..] if (2..=5).contains(&area.len()) => {
+                let mut lengths = self.groups.iter().map(Range::len);
+                bytes[start] == b'0' && second.len() > 2 && lengths.all(|length| length > 1)
             }
             _ => false,
         };
@@ -173,7 +184,7 @@ impl Number {
         let dated = bytes[start..end]
             .iter()
             .any(|byte| matches!(byte, b'.' | b','));
-        let national = national && !dated && NATIONAL_DIGITS.contains(&digits);
+        let national = national && !dated && NATIONAL_DIGITS.contains(&self.digits);
         (national && stands_alone(bytes, start)).then_some((start..end, NATIONAL))
     }
 }
@@ -231,10 +242,11 @@ fn luhn(digits: &[u8]) -> bool {
 /// The bank account whose two check digits stand at `digits`.
 fn iban(bytes: &[u8], digits: usize) -> Option<Range<usize>> {
     let start = digits.checked_sub(2)?;
-    let country = std::str::from_utf8(bytes.get(start..digits)?).ok()?;
-    if !stands_alone(bytes, start) {
+    let country = bytes.get(start..digits)?;
+    if !country.iter().all(u8::is_ascii_uppercase) || !stands_alone(bytes, start) {
         return None;
     }
+    let country = std::str::from_utf8(country).ok()?;
     let mut known = IBAN_LENGTHS.split(' ');
     let length: usize = known.find_map(|known| known.strip_prefix(country)?.parse().ok())?;
     let mut account = Vec::with_capacity(length);

@@ -1,5 +1,6 @@
 //! Jobs whose texts and pictures a model judges.
 
+use lapidary_engine::Towers;
 use lapidary_schemas::result::Verdict;
 use lapidary_schemas::{FailureCode, Status};
 use serde_json::Value;
@@ -162,6 +163,42 @@ async fn pictures_are_judged_before_they_are_described() {
     assert_eq!(texts_alone.status, Status::Succeeded);
     assert!(texts_alone.filter.is_empty());
     bench.drain().await;
+}
+
+#[tokio::test]
+async fn a_picture_is_encoded_once_for_models_of_the_same_tower() {
+    let towers = Towers::default();
+    let sharing = |quantization| {
+        let load = LoadOptions {
+            quantization: Some(quantization),
+            threads: Some(1),
+            towers: Some(towers.clone()),
+            ..LoadOptions::default()
+        };
+        let options = EngineOptions {
+            kv_bytes_max: 8 << 20,
+            ..EngineOptions::default()
+        };
+        Engine::load(engine_fixture("shield").as_path(), &load, &options).unwrap()
+    };
+    let file = picture("lossy.webp");
+    let rest = "action = \"flag\"\nthreshold = 1.0";
+    let policy = policy("judge_image", "input_image", rest);
+    let mut texts = Vec::new();
+    // The same weights held otherwise are another tower.
+    for (held, views) in [(Quantization::F32, 1), (Quantization::Bf16, 2)] {
+        let (served, judge) = (sharing(Quantization::F32), sharing(held));
+        let judges = of_pictures(judge.clone());
+        let bench = bench(served.clone(), &policy, judges).await;
+        let asked = asking(vec![inline(&file), text("what is this")]);
+        let answered = result(&bench, &asked).await;
+        assert_eq!(answered.status, Status::Succeeded, "{answered:?}");
+        let encoded = served.stats().views_encoded + judge.stats().views_encoded;
+        assert_eq!(encoded, views, "{held:?}");
+        texts.push(answered.text);
+        bench.drain().await;
+    }
+    assert_eq!(texts[0], texts[1]);
 }
 
 #[tokio::test]

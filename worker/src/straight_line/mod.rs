@@ -87,7 +87,7 @@ impl Bench {
         let ops = Ops {
             health: Arc::new(Health::new(metrics.clone())),
             metrics,
-            engine: OnceLock::new(),
+            serving: OnceLock::new(),
             stop: Stop::default(),
         };
         let mut info = announcement(model_info(MODEL, images, &engine), 8, None);

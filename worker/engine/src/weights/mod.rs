@@ -11,6 +11,7 @@ mod safetensors;
 
 use candle_core::quantized::GgmlDType;
 use mapped::MappedFile;
+use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -290,6 +291,26 @@ impl Weights {
     pub(crate) fn sha256(&self, more: Option<&Self>) -> String {
         let more = more.map_or(&[][..], |weights| &weights.files);
         mapped::sha256(self.files.iter().chain(more))
+    }
+
+    /// SHA-256 of the image part's tensors, and of how they are used. They count as asked for.
+    pub(crate) fn image_part_sha256(&self, how: &str) -> [u8; 32] {
+        let how = format!("{how} {}", self.norms_zero_centred);
+        let mut digest = Sha256::new_with_prefix(how);
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let tensors = self.tensors.iter();
+        for (name, entry) in tensors.filter(|(name, _)| names::is_image_part(name)) {
+            let Entry {
+                dtype,
+                shape,
+                bytes,
+                ..
+            } = entry;
+            digest.update(format!("\n{name} {dtype:?} {shape:?} "));
+            digest.update(&self.files[entry.file].bytes()[bytes.clone()]);
+            taken.insert(name.clone());
+        }
+        digest.finalize().into()
     }
 
     fn tensor(&self, name: &str, shape: &[usize]) -> Result<RawTensor<'_>, WeightError> {

@@ -26,8 +26,7 @@ fn load_tier(name: &str, quantization: Option<Quantization>, tier: Option<Tier>)
         quantization,
         threads: Some(2),
         tier,
-        mmproj: None,
-        instant: false,
+        ..LoadOptions::default()
     };
     let loaded = runner::load(&fixture(name), &options).unwrap();
     assert_eq!(loaded.unexpected, Vec::<String>::new());
