@@ -274,6 +274,9 @@ pub struct Caption {
     #[arg(long, value_name = "N", help_heading = "Sampling")]
     pub seed: Option<u64>,
 
+    /// For tests: stop, as SIGSTOP does, when a job is first at this point of its way.
+    #[arg(long, hide = true, value_name = "POINT")]
+    pub unsafe_failpoints: Option<Failpoint>,
     /// Where jobs wait and results rest.
     #[command(flatten)]
     pub place: PlaceArgs,
@@ -329,6 +332,9 @@ pub struct Submit {
     /// Seconds after which unfinished requests expire [default: never]
     #[arg(long, value_name = "SECONDS")]
     pub deadline: Option<u64>,
+    /// For tests: stop, as SIGSTOP does, when a job is first at this point of its way.
+    #[arg(long, hide = true, value_name = "POINT")]
+    pub unsafe_failpoints: Option<Failpoint>,
     /// Where jobs wait and results rest.
     #[command(flatten)]
     pub place: PlaceArgs,
