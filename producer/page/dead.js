@@ -62,6 +62,7 @@ export function letterView(id, app) {
     request.value = written ?? "";
     const wrong = h("p", { id: "request-wrong", class: "wrong", role: "alert" });
     const button = h("button", { type: "button", class: "strong", id: "replay" }, "Bring it back");
+    const forget = h("button", { type: "button", id: "forget" }, "Forget it");
     const fact = (name, value) => value && h("div", {}, h("dt", {}, name), h("dd", {}, value));
 
     async function replay() {
@@ -89,6 +90,21 @@ export function letterView(id, app) {
       }
     }
 
+    async function drop() {
+      say(wrong, "");
+      const question = `Forget ${name(letter)}? Its job stays failed, and cannot be brought back any more.`;
+      if (!(await confirmed(question, "Forget it", "Not now"))) return;
+      forget.disabled = true;
+      try {
+        await ask(`v1/dead-letters/${id}`, { method: "DELETE" });
+        announce(`${name(letter)} is forgotten`);
+        location.hash = "#/dead";
+      } catch (error) {
+        say(wrong, error.message);
+        forget.disabled = false;
+      }
+    }
+
     function done(job) {
       element.replaceChildren(
         h("p", {}, h("a", { href: "#/dead" }, "← Dead letters")),
@@ -102,6 +118,7 @@ export function letterView(id, app) {
     }
 
     button.addEventListener("click", replay);
+    forget.addEventListener("click", drop);
     element.replaceChildren(
       h("p", {}, h("a", { href: "#/dead" }, "← Dead letters")),
       h("section", { class: "panel" },
@@ -118,11 +135,12 @@ export function letterView(id, app) {
         ? h("section", { class: "panel" },
             h("h2", {}, "Its message"),
             h("p", { class: "soft" }, "It could not be read, so it cannot be brought back."),
-            h("pre", { tabindex: "0" }, letter.body ?? ""))
+            h("pre", { tabindex: "0" }, letter.body ?? ""),
+            wrong, h("div", { class: "buttons" }, forget))
         : h("section", { class: "panel" },
             h("h2", {}, h("label", { for: "request" }, "Its request")),
             h("p", { id: "request-help", class: "soft" }, "Change it to mend it; it is checked before it goes."),
-            request, wrong, h("div", { class: "buttons" }, button)));
+            request, wrong, h("div", { class: "buttons" }, forget, button)));
   }
 
   return {

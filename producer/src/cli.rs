@@ -277,6 +277,9 @@ pub struct Caption {
     /// Whom traces are told to.
     #[command(flatten)]
     pub traces: TraceArgs,
+    /// For tests: stop, as SIGSTOP does, when a job is first at this point of its way.
+    #[arg(long, hide = true, value_name = "POINT")]
+    pub unsafe_failpoints: Option<Failpoint>,
     /// Where jobs wait and results rest.
     #[command(flatten)]
     pub place: PlaceArgs,
@@ -335,6 +338,9 @@ pub struct Submit {
     /// Whom traces are told to.
     #[command(flatten)]
     pub traces: TraceArgs,
+    /// For tests: stop, as SIGSTOP does, when a job is first at this point of its way.
+    #[arg(long, hide = true, value_name = "POINT")]
+    pub unsafe_failpoints: Option<Failpoint>,
     /// Where jobs wait and results rest.
     #[command(flatten)]
     pub place: PlaceArgs,

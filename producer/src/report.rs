@@ -1,7 +1,7 @@
 //! How an installation has been: jobs, response time, tokens a second, memory, and what is wrong now;
 //! from a Prometheus, or straight from one worker.
 
-mod ask;
+pub(crate) mod ask;
 mod exposition;
 mod prometheus;
 mod worker;

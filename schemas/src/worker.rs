@@ -4,6 +4,8 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::job::JobId;
+
 /// The name of the model that every worker carries: it names pictograms, and knows nothing else.
 pub const DEMONSTRATION: &str = "demonstration";
 
@@ -61,6 +63,9 @@ pub struct WorkerInfo {
     pub slots: u32,
     /// When it started.
     pub started_at: DateTime<Utc>,
+    /// Jobs that it has under way, as of now; absent where it does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jobs: Option<Vec<JobId>>,
 }
 
 /// The name a model is served under when nobody says otherwise: that of its file or folder without

@@ -263,10 +263,18 @@ class Person:
         self.page.evaluate("scrollTo(0, 0)")
 
     def replays(self):
-        """A dead letter: shown, mended, brought back, and answered."""
+        """Dead letters: one is forgotten, the other one shown, mended, brought back, and answered."""
         page = self.page
         page.get_by_role("link", name="Dead letters", exact=True).click()
         letter = page.locator("#letters .letter")
+        expect(letter).to_have_count(2)
+        letter.first.get_by_role("link").press("Enter")
+        forget = page.get_by_role("button", name="Forget it")
+        forget.click()
+        page.get_by_role("dialog").get_by_role("button", name="Not now").click()
+        expect(page.get_by_role("dialog")).to_have_count(0)
+        forget.click()
+        self.confirm("Forget it")
         expect(letter).to_have_count(1)
         expect(letter).to_contain_text("report")
         expect(letter).to_contain_text("MEDIA_UNREACHABLE")

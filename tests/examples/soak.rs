@@ -1,6 +1,5 @@
 //! Many jobs through real programs while they and their servers are harmed:
-//! `soak --transport amqp|file --jobs N --faults N --seed S [--model instant|demonstration]
-//! [--workers N] [--minutes N] [--json]`. Exit status 0 if nothing was lost, duplicated or leaked.
+//! see `tests/soak --help`. Exit status 0 if nothing was lost, duplicated or leaked.
 
 #![expect(clippy::print_stdout, reason = "its report is its output")]
 
@@ -49,7 +48,7 @@ async fn main() -> anyhow::Result<ExitCode> {
                 let minutes: u64 = value.parse().context(name)?;
                 options.within = Duration::from_secs(60 * minutes);
             }
-            _ => bail!("{name} is not known"),
+            _ => bail!("{name} is not known: see tests/soak --help"),
         }
     }
     let report = run(&options).await.map_err(anyhow::Error::msg)?;

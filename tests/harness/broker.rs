@@ -1,6 +1,8 @@
 //! A private `RabbitMQ` node.
 
-use std::path::Path;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -19,8 +21,8 @@ const START_MAX: Duration = Duration::from_secs(90);
 #[derive(Debug)]
 pub struct Broker {
     node: Option<Program>,
-    // Ends after the node that is registered with it.
-    _names: Program,
+    // Ends after the node. Those that join a cluster find each other through that of the first.
+    names: Option<Program>,
     folder: TempDir,
     port: u16,
     dist_port: u16,
@@ -55,33 +57,99 @@ impl Broker {
         ))
     }
 
+    /// Starts one whose management plugin listens on `port`.
+    #[track_caller]
+    pub fn start_managed(port: u16) -> Self {
+        let mut broker = Self::with_names();
+        broker.configure(&format!(
+            "management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {port}\n"
+        ));
+        write(&broker.plugins(), "[rabbitmq_management].\n");
+        broker.run();
+        broker
+    }
+
+    /// Starts the nodes of a cluster: one, and others that join it.
+    ///
+    /// # Panics
+    /// If one of them does not start.
+    #[track_caller]
+    pub fn cluster(count: usize) -> Vec<Self> {
+        let mut nodes = vec![Self::start()];
+        while nodes.len() < count {
+            let mut node = Self::prepare(nodes[0].names_port);
+            node.configure(&format!(
+                "cluster_formation.peer_discovery_backend = classic_config\n\
+                 cluster_formation.classic_config.nodes.1 = {}\n\
+                 cluster_formation.classic_config.nodes.2 = {}\n",
+                nodes[0].name(),
+                node.name()
+            ));
+            node.run();
+            nodes.push(node);
+        }
+        nodes
+    }
+
     /// Starts one with more lines in its configuration.
     #[track_caller]
     fn start_with(more: &str) -> Self {
-        let folder = TempDir::new().expect("no temporary folder");
-        let names_port = free_port();
+        let mut broker = Self::with_names();
+        broker.configure(more);
+        broker.run();
+        broker
+    }
+
+    /// A node that is not configured yet, and where others will find it.
+    #[track_caller]
+    fn with_names() -> Self {
+        let mut node = Self::prepare(free_port());
         let mut epmd = Command::new("epmd");
         epmd.arg("-port")
-            .arg(names_port.to_string())
-            .env("HOME", folder.path());
-        let names = Program::start(&mut epmd, PACKAGE);
-        write(&folder.path().join("plugins"), "[].\n");
-        write(
-            &folder.path().join("rabbitmq.conf"),
-            &format!(
-                "disk_free_limit.absolute = 50MB\nvm_memory_high_watermark.relative = 0.4\n{more}"
-            ),
-        );
-        let mut broker = Self {
+            .arg(node.names_port.to_string())
+            .env("HOME", node.folder.path());
+        node.names = Some(Program::start(&mut epmd, PACKAGE));
+        node
+    }
+
+    /// A node that is not configured yet.
+    #[track_caller]
+    fn prepare(names_port: u16) -> Self {
+        let folder = TempDir::new().expect("no temporary folder");
+        // Nodes let in who knows it, and nobody else may read it.
+        let cookie = folder.path().join(".erlang.cookie");
+        write(&cookie, "lapidary");
+        std::fs::set_permissions(&cookie, Permissions::from_mode(0o400))
+            .expect("a file in a temporary folder is ours");
+        Self {
             node: None,
-            _names: names,
+            names: None,
             folder,
             port: free_port(),
             dist_port: free_port(),
             names_port,
-        };
-        broker.run();
-        broker
+        }
+    }
+
+    #[track_caller]
+    fn configure(&self, more: &str) {
+        write(&self.plugins(), "[].\n");
+        write(
+            &self.folder.path().join("rabbitmq.conf"),
+            &format!(
+                "disk_free_limit.absolute = 50MB\nvm_memory_high_watermark.relative = 0.4\n{more}"
+            ),
+        );
+    }
+
+    /// The file that lists its plugins.
+    fn plugins(&self) -> PathBuf {
+        self.folder.path().join("plugins")
+    }
+
+    /// What other nodes call it.
+    fn name(&self) -> String {
+        format!("lapidary{}@localhost", self.port)
     }
 
     /// Where it listens.
@@ -170,16 +238,13 @@ impl Broker {
         let mut command = Command::new(Path::new(PROGRAMS).join(program));
         command
             .env("HOME", folder)
-            .env(
-                "RABBITMQ_NODENAME",
-                format!("lapidary{}@localhost", self.port),
-            )
+            .env("RABBITMQ_NODENAME", self.name())
             .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
             .env("RABBITMQ_NODE_PORT", self.port.to_string())
             .env("RABBITMQ_DIST_PORT", self.dist_port.to_string())
             .env("ERL_EPMD_PORT", self.names_port.to_string())
             .env("RABBITMQ_CONFIG_FILE", folder.join("rabbitmq.conf"))
-            .env("RABBITMQ_ENABLED_PLUGINS_FILE", folder.join("plugins"))
+            .env("RABBITMQ_ENABLED_PLUGINS_FILE", self.plugins())
             .env("RABBITMQ_MNESIA_BASE", folder.join("data"))
             .env("RABBITMQ_LOG_BASE", folder.join("log"))
             .env("RABBITMQ_PID_FILE", folder.join("pid"))

@@ -1,6 +1,8 @@
 //! A wire that can be cut: stands between a client and a server.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -23,6 +25,7 @@ pub enum Wire {
 #[derive(Debug)]
 pub struct Proxy {
     port: u16,
+    leads_to: Arc<AtomicU16>,
     wire: watch::Sender<Wire>,
     _tasks: JoinSet<()>,
 }
@@ -41,10 +44,12 @@ impl Proxy {
             .expect("a bound socket has an address")
             .port();
         let (wire, watched) = watch::channel(Wire::Open);
+        let leads_to = Arc::new(AtomicU16::new(port));
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, port, watched));
+        tasks.spawn(accept(listener, Arc::clone(&leads_to), watched));
         Self {
             port: own,
+            leads_to,
             wire,
             _tasks: tasks,
         }
@@ -53,6 +58,12 @@ impl Proxy {
     /// The port it listens on.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Leads to another server from now on; every connection there is breaks.
+    pub fn lead_to(&self, port: u16) {
+        self.leads_to.store(port, Ordering::Relaxed);
+        self.cut_once();
     }
 
     /// Changes what the wire does.
@@ -79,12 +90,13 @@ impl Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, port: u16, wire: watch::Receiver<Wire>) {
+async fn accept(listener: TcpListener, leads_to: Arc<AtomicU16>, wire: watch::Receiver<Wire>) {
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
         if *wire.borrow() == Wire::Cut {
             continue;
         }
+        let port = leads_to.load(Ordering::Relaxed);
         let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await else {
             continue;
         };

@@ -1,7 +1,7 @@
 //! A private Redis server.
 
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -10,6 +10,9 @@ use crate::process::{Program, free_port};
 const PACKAGE: &str = "redis-server";
 /// Longest start on a busy machine.
 const START_MAX: Duration = Duration::from_secs(30);
+
+/// How often it is looked whether a replica has caught up.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// A Redis of the test's own, on a free port and in a temporary folder.
 #[derive(Debug)]
@@ -50,6 +53,31 @@ impl Redis {
         };
         redis.run();
         redis
+    }
+
+    /// Starts one that has all that this one has, and is read-only until it is promoted.
+    ///
+    /// # Panics
+    /// If it does not catch up.
+    #[track_caller]
+    #[must_use]
+    pub fn replica(&self) -> Self {
+        let replica = Self::start();
+        replica.cli(&["REPLICAOF", "127.0.0.1", &self.port.to_string()]);
+        let until = Instant::now() + START_MAX;
+        while !replica
+            .cli(&["INFO", "replication"])
+            .contains("master_link_status:up")
+        {
+            assert!(Instant::now() < until, "a replica does not catch up");
+            std::thread::sleep(LOOK);
+        }
+        replica
+    }
+
+    /// Makes a primary of a replica, as it is now.
+    pub fn promote(&self) {
+        self.cli(&["REPLICAOF", "NO", "ONE"]);
     }
 
     /// Where it listens.

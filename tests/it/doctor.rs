@@ -1,13 +1,16 @@
 //! `lapidary doctor` on places that are as they must be, and on places that are not.
 
-use lapidary_tests::{Broker, Redis};
+use std::time::Instant;
+
+use lapidary_tests::{Broker, Redis, free_port};
 use lapin::options::{ExchangeDeleteOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Connection, ConnectionProperties};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::task::block_in_place;
 
-use crate::place::Place;
+use crate::place::{Followed, Place, RUN_MAX, requests};
 
 /// What the doctor says of a check: verdicts with messages; and its exit code.
 struct Examined {
@@ -17,7 +20,12 @@ struct Examined {
 
 impl Examined {
     fn of(place: &Place) -> Self {
-        let output = place.say(&["doctor", "--json"]);
+        Self::with(place, &[])
+    }
+
+    /// With further arguments.
+    fn with(place: &Place, more: &[&str]) -> Self {
+        let output = place.say(&[&["doctor", "--json"], more].concat());
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
         let text = |finding: &Value, field: &str| finding[field].as_str().unwrap_or("").to_owned();
         let finding = |one: &Value| {
@@ -159,6 +167,43 @@ async fn queues_that_others_made(broker: &Broker, place: &Place) {
         "exchange `lapidary.delay.1s` was missing",
         "start a worker",
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn policies_and_time_outs_are_judged_by_what_they_do() {
+    let (folder, port) = (TempDir::new().unwrap(), free_port());
+    let (broker, redis) = (Broker::start_managed(port), Redis::start());
+    let place = Place::on_servers(broker.url(), redis.url(), folder.path());
+    let management = format!("http://guest:guest@127.0.0.1:{port}");
+    let managed = ["--management", management.as_str()];
+    let batch = place.submit(&requests(folder.path(), 20_000));
+    let mut worker = place.worker(&["--threads", "1"]);
+    let results = place.results().await;
+    Followed::new(&results, batch).until(50).await;
+    let well = Examined::with(&place, &managed);
+    well.is_well();
+    well.says("broker: policies", "good", "none harms the", "");
+    well.says("broker: time-outs", "good", "the longest of", "");
+    block_in_place(|| worker.stop());
+    let harm = r#"{"message-ttl": 3600000, "queue-leader-locator": "balanced"}"#;
+    broker.ctl(&["set_policy", "--apply-to", "queues", "short", "^lap", harm]);
+    // The plugin tells what it saw some seconds ago.
+    let until = Instant::now() + RUN_MAX;
+    let mut harmed = Examined::with(&place, &managed);
+    while harmed.code != Some(1) && Instant::now() < until {
+        harmed = Examined::with(&place, &managed);
+    }
+    harmed.says(
+        "broker: policies",
+        "bad",
+        "`short` sets `message-ttl` to 3600000 for `lapidary.",
+        "leave out `lapidary.*`",
+    );
+    let strange = management.replace("guest:guest", "guest:wrong");
+    let strange = Examined::with(&place, &["--management", &strange]);
+    strange.says("broker: policies", "unknown", "status 401", "monitoring");
+    let shown = format!("{:?}", strange.findings);
+    assert!(!shown.contains("wrong"), "a password is shown: {shown}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

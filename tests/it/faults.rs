@@ -1,7 +1,7 @@
 //! What breaks while work is under way: stores out of reach and killed, workers stopped and killed.
 //! Nothing is lost, and nothing is there twice.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lapidary_schemas::{BatchId, Class, Job, JobId};
 use lapidary_tests::{Broker, Redis, Wire, invariants};
@@ -19,6 +19,9 @@ const DOCUMENTS: usize = 1_000;
 const SAY_MAX: Duration = Duration::from_mins(1);
 /// A worker from which nothing has come for this long waits for a store.
 const SILENCE: Duration = Duration::from_secs(3);
+/// How long jobs may go on once a worker is told to end, and how long handing them back may take.
+const SOFT_STOP: Duration = Duration::from_secs(1);
+const HAND_BACK_MAX: Duration = Duration::from_secs(5);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_is_cut_off_from_its_stores_goes_on_where_it_was() {
@@ -144,6 +147,45 @@ async fn a_second_signal_hands_everything_back(place: &Place) {
     other.stop();
 }
 
+/// What has not finished in the time that it gets is handed back, and the worker ends.
+async fn a_drain_ends_in_its_time(place: &Place) {
+    let jobs = long_jobs(16);
+    let ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
+    let results = publish(place, &jobs).await;
+    let soft_stop = format!("{}s", SOFT_STOP.as_secs());
+    let mut worker = place.worker(&["--threads", "1", "--soft-stop", &soft_stop]);
+    let running = |state: &JobState| matches!(state, JobState::Running { .. });
+    until_all(&results, &ids, running).await;
+    let told = Instant::now();
+    worker.signal(Signal::SIGTERM);
+    assert_eq!(worker.wait(RUN_MAX).code(), Some(0));
+    let took = told.elapsed();
+    assert!(took < SOFT_STOP + HAND_BACK_MAX, "it took {took:?}");
+    let mut handed_back = 0;
+    for state in results.get(&ids).await.unwrap() {
+        match state {
+            Some(JobState::Waiting { attempts: 0 }) => handed_back += 1,
+            Some(JobState::Finished(result)) => assert_eq!(result.attempt, 1),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(handed_back > 0, "all were done within {SOFT_STOP:?}");
+    eprintln!(
+        "drained in {took:?}, {handed_back} of {} handed back",
+        ids.len()
+    );
+    let mut other = place.worker(&[]);
+    let finished = |state: &JobState| matches!(state, JobState::Finished(_));
+    until_all(&results, &ids, finished).await;
+    for state in results.get(&ids).await.unwrap() {
+        let Some(JobState::Finished(result)) = state else {
+            panic!("{state:?}")
+        };
+        assert_eq!((result.attempt, result.failure), (1, None));
+    }
+    other.stop();
+}
+
 /// The first signal lets what runs finish.
 async fn a_first_signal_waits_for_what_runs(place: &Place) {
     let jobs = long_jobs(2);
@@ -165,6 +207,7 @@ async fn workers_stop_in_two_steps_on_one_file() {
     let place = Place::on_file(folder.path());
     a_first_signal_waits_for_what_runs(&place).await;
     a_second_signal_hands_everything_back(&place).await;
+    a_drain_ends_in_its_time(&place).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -174,4 +217,5 @@ async fn workers_stop_in_two_steps_on_servers() {
     let place = Place::on_servers(broker.url(), redis.url(), folder.path());
     a_first_signal_waits_for_what_runs(&place).await;
     a_second_signal_hands_everything_back(&place).await;
+    a_drain_ends_in_its_time(&place).await;
 }

@@ -4,10 +4,13 @@
 
 mod amqp;
 mod boards;
+mod clocks;
+mod cluster;
 mod collector;
 mod compose;
 mod conformance;
 mod doctor;
+mod failover;
 mod faults;
 mod filtered;
 mod gateway;
@@ -33,6 +36,7 @@ mod shares;
 mod soak;
 mod start;
 mod straight_line;
+mod submitters;
 mod tidy;
 mod tls;
 mod told;

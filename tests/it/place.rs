@@ -78,11 +78,28 @@ impl Place {
         self.worker_of(INSTANT.as_ref(), INSTANT, more)
     }
 
+    /// Ends a worker, and takes from the queue what was published twice.
+    pub(crate) fn ends(&self, worker: &mut Program) {
+        tokio::task::block_in_place(|| {
+            worker.stop();
+            let status = self.worker(&["--exit-when-idle", "1s"]).wait(RUN_MAX);
+            assert_eq!(status.code(), Some(0));
+        });
+    }
+
     /// Starts a gateway on a free port; `more` are further arguments.
     pub(crate) fn gateway(&self, more: &[&str]) -> Program {
-        let mut command = own("lapidary");
-        command.args(["serve", "--listen", "127.0.0.1:0"]);
-        Program::start(command.args(self.arguments()).args(more), "lapidary")
+        self.lapidary(&[&["serve", "--listen", "127.0.0.1:0"], more].concat())
+    }
+
+    /// Starts `lapidary` with this command.
+    pub(crate) fn lapidary(&self, command: &[&str]) -> Program {
+        let mut program = own("lapidary");
+        program
+            .args(command)
+            .args(self.arguments())
+            .envs(self.variables.iter().cloned());
+        Program::start(&mut program, "lapidary")
     }
 
     /// Starts a worker with another model.

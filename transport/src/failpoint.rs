@@ -10,6 +10,10 @@ use rustix::process::{Signal, getpid, kill_process};
 /// A point of a job's way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failpoint {
+    /// A batch that is submitted is open, and nothing is in it.
+    Submitting,
+    /// It is whole, and whoever submitted it has not been told so.
+    Submitted,
     /// The steward is about to publish jobs of a batch.
     Feeding,
     /// It has published them, and the batch does not say so yet.
@@ -30,7 +34,9 @@ pub enum Failpoint {
 
 impl Failpoint {
     /// All of them, in a job's order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
+        Self::Submitting,
+        Self::Submitted,
         Self::Feeding,
         Self::Fed,
         Self::Received,
@@ -44,6 +50,8 @@ impl Failpoint {
     /// Its name on the command line and in the log.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Submitting => "submitting",
+            Self::Submitted => "submitted",
             Self::Feeding => "feeding",
             Self::Fed => "fed",
             Self::Received => "received",
@@ -103,7 +111,7 @@ mod tests {
         }
         let wrong = "nowhere".parse::<Failpoint>().unwrap_err();
         assert!(
-            wrong.starts_with("`nowhere` is none of feeding, "),
+            wrong.starts_with("`nowhere` is none of submitting, "),
             "{wrong}"
         );
     }

@@ -27,7 +27,7 @@ pub mod traces;
 
 pub use embedded::EmbeddedFile;
 pub use media::{AnyMedia, Media};
-pub use open::{OpenError, Place, PlaceUrls};
+pub use open::{OpenError, Place, PlaceUrls, without_credentials};
 pub use queue::{AnyQueue, Delivery, Lane, Queue, Receipt, Settle};
 pub use results::{AnyResults, Results};
 pub use steward::{Steward, StewardOptions, TickReport};

@@ -67,7 +67,7 @@ pub(crate) fn file_path(url: &str) -> Option<PathBuf> {
 }
 
 /// A URL as messages may show it: without user and password.
-pub(crate) fn without_credentials(url: &str) -> String {
+pub fn without_credentials(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
         return url.to_owned();
     };

@@ -44,6 +44,8 @@ use watch::Watch;
 const LEASE_NAME: &str = "steward";
 /// Unfinished batches looked after at once, the oldest first.
 const BATCHES_MAX: usize = 1_000;
+/// How far a clock and the time that passes may be apart after a tick; more, and the clock was set.
+const CLOCK_ERROR_MAX: Duration = Duration::from_secs(5);
 
 /// How a steward works.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,6 +67,9 @@ pub struct StewardOptions {
     /// How long nothing may change, with an empty queue, until jobs count as lost by it. Ten times
     /// as long when others keep the queue busy.
     pub lost_after: Duration,
+    /// How long a batch may stand still that nobody has said to be whole, until whoever was submitting it
+    /// counts as gone.
+    pub abandoned_after: Duration,
     /// Pause between two collections of media.
     pub collect_every: Duration,
     /// Results of a batch that stay in a store whose room is memory; older ones move to the media store.
@@ -82,6 +87,7 @@ impl StewardOptions {
             tick_busy: Duration::from_millis(50),
             sweep_every: Duration::from_secs(2),
             lost_after: Duration::from_secs(30),
+            abandoned_after: Duration::from_hours(24),
             collect_every: Duration::from_hours(1),
             hot_results: HOT_RESULTS,
         }
@@ -228,9 +234,15 @@ impl<Q: Queue, R: Results, M: Media> Steward<Q, R, M> {
     pub async fn run(mut self, stop: CancellationToken, report: impl Fn(&TickReport) + Send) {
         let intake = Intake::new(&self.queue, &self.results);
         let ticks = async {
+            let mut last = (Utc::now(), Instant::now());
             loop {
-                let started = Instant::now();
-                let mut done = self.tick(Utc::now()).await;
+                let (now, started) = (Utc::now(), Instant::now());
+                if was_set(now - last.0, started - last.1) {
+                    // Nothing has stood still for as long as this clock says.
+                    self.watches.clear();
+                }
+                last = (now, started);
+                let mut done = self.tick(now).await;
                 done.took = started.elapsed();
                 done.dropped = intake.taken_since();
                 report(&done);
@@ -383,6 +395,11 @@ impl<Q: Queue, R: Results, M: Media> Steward<Q, R, M> {
         }
         Ok(positions)
     }
+}
+
+/// Whether a clock was set: it went on by `by`, in a time that took `took`.
+fn was_set(by: TimeDelta, took: Duration) -> bool {
+    (by - delta(took)).abs() > delta(CLOCK_ERROR_MAX)
 }
 
 /// Whether `every` has passed since `last`; also when the clock was set back before it.

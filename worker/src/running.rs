@@ -35,14 +35,14 @@ pub(crate) struct Watch {
 }
 
 impl Running {
-    fn jobs(&self) -> MutexGuard<'_, HashMap<JobId, Entry>> {
+    fn entries(&self) -> MutexGuard<'_, HashMap<JobId, Entry>> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Enters a job; `None` if it is under way already.
     pub(crate) fn enter(self: &Arc<Self>, job: JobId) -> Option<Watch> {
         let cancelled = CancellationToken::new();
-        match self.jobs().entry(job) {
+        match self.entries().entry(job) {
             std::collections::hash_map::Entry::Occupied(_) => return None,
             std::collections::hash_map::Entry::Vacant(entry) => entry.insert(Entry {
                 cancelled: cancelled.clone(),
@@ -57,14 +57,19 @@ impl Running {
         })
     }
 
+    /// Which ones are under way.
+    pub(crate) fn jobs(&self) -> Vec<JobId> {
+        self.entries().keys().copied().collect()
+    }
+
     /// How many are under way.
     pub(crate) fn count(&self) -> usize {
-        self.jobs().len()
+        self.entries().len()
     }
 
     /// For how long the one has been that is under way longest; nothing if none is.
     pub(crate) fn longest(&self) -> Duration {
-        let first = self.jobs().values().map(|entry| entry.since).min();
+        let first = self.entries().values().map(|entry| entry.since).min();
         first.map_or(Duration::ZERO, |first| first.elapsed())
     }
 
@@ -79,7 +84,7 @@ impl Running {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let jobs: Vec<JobId> = self.jobs().keys().copied().collect();
+            let jobs = self.jobs();
             if jobs.is_empty() {
                 continue;
             }
@@ -87,7 +92,7 @@ impl Running {
             let Ok(answers) = results.cancelled(&jobs).await else {
                 continue;
             };
-            let running = self.jobs();
+            let running = self.entries();
             for (job, _) in jobs.iter().zip(answers).filter(|(_, cancelled)| *cancelled) {
                 if let Some(entry) = running.get(job) {
                     entry.cancelled.cancel();
@@ -99,7 +104,7 @@ impl Running {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.running.jobs().remove(&self.job);
+        self.running.entries().remove(&self.job);
     }
 }
 
@@ -114,6 +119,7 @@ mod tests {
         let watch = running.enter(job).unwrap();
         assert!(running.enter(job).is_none());
         assert!(running.longest() > Duration::ZERO);
+        assert_eq!(running.jobs(), [job]);
         drop(watch);
         assert_eq!((running.count(), running.longest()), (0, Duration::ZERO));
         assert!(running.enter(job).is_some());

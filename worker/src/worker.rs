@@ -298,6 +298,7 @@ pub(crate) fn announcement(
         listen: listen.map(|address| address.to_string()),
         slots: u32::try_from(slots).unwrap_or(u32::MAX),
         started_at: now,
+        jobs: Some(Vec::new()),
     }
 }
 
@@ -466,13 +467,14 @@ fn stand(line: &Arc<Line>, options: StewardOptions, background: &TaskTracker) {
 
 /// Says that this worker lives, until it takes no more jobs; then takes that back at once, so that
 /// nobody counts on a worker that is ending.
-async fn announce(line: Arc<Line>, info: WorkerInfo) {
+async fn announce(line: Arc<Line>, mut info: WorkerInfo) {
     let results = &line.stores.results;
     let mut ticks = tokio::time::interval(ANNOUNCE_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let renewals = async {
         loop {
             ticks.tick().await;
+            info.jobs = Some(line.running.jobs());
             match results.announce(&info, ANNOUNCE_TTL).await {
                 Ok(()) => line.health.here(Part::Results),
                 Err(error) => line.health.away(Part::Results, &error),

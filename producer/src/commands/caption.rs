@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use lapidary_schemas::ModelInfo;
 use lapidary_schemas::limits::HOT_RESULTS;
 use lapidary_schemas::worker::{DEMONSTRATION, INSTANT};
+use lapidary_transport::failpoint;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -31,6 +32,9 @@ const INSTANT_NOTE: &str = "this model computes nothing: every answer is the sam
 
 /// Captions documents; see `lapidary caption --help`.
 pub(super) async fn run(args: Caption, stop: CancellationToken) -> Result<Exit, Stop> {
+    if let Some(point) = args.unsafe_failpoints {
+        failpoint::arm(point);
+    }
     // Everything that can be refused without a server is refused first.
     let named = args.paths.iter().map(|path| Root::parse(path));
     let listed = args.from_list.iter().map(|path| Root::list(path));

@@ -1,10 +1,14 @@
 //! `lapidary doctor`: what is wrong with a place, and what to do.
 
+mod held;
+mod policies;
+
 use std::collections::BTreeMap;
 use std::io::Write as _;
 
 use lapidary_schemas::WorkerInfo;
 use lapidary_transport::doctor::{Finding, Verdict, examine};
+use lapidary_transport::results::ResultsError;
 use lapidary_transport::{AnyResults, Results as _};
 use serde_json::json;
 
@@ -16,7 +20,24 @@ use crate::exit::{Exit, Stop};
 pub(super) async fn run(args: Doctor) -> Result<Exit, Stop> {
     let urls = Config::resolve(&args.place)?.urls;
     let mut findings = examine(&urls).await;
-    findings.push(workers(urls.results.as_ref().unwrap_or(&urls.broker)).await);
+    let mut consumer_timeout_s = None;
+    let is_amqp = urls.broker.starts_with("amqp");
+    if is_amqp {
+        let told = policies::told(args.management.as_deref(), &urls.broker).await;
+        findings.extend(told.findings);
+        consumer_timeout_s = told.consumer_timeout_s;
+    }
+    let results = urls.results.as_ref().unwrap_or(&urls.broker);
+    // One that loses what it confirms is asked all the same.
+    match AnyResults::open(results, true).await {
+        Ok(results) => {
+            if is_amqp {
+                findings.push(held::judged(&results, consumer_timeout_s).await);
+            }
+            findings.push(workers(&results).await);
+        }
+        Err(error) => findings.push(unasked(&error)),
+    }
     let worst = findings.iter().map(|finding| finding.verdict).max();
     let is_bad = worst == Some(Verdict::Bad);
     let mut out = std::io::stdout().lock();
@@ -44,17 +65,17 @@ fn write_finding(out: &mut impl std::io::Write, finding: &Finding) -> std::io::R
     Ok(())
 }
 
-/// Who serves, as far as results can be asked; a store that loses what it confirms is asked all the same.
-async fn workers(results: &str) -> Finding {
-    let asked = async { AnyResults::open(results, true).await?.workers().await };
-    match asked.await {
+/// Who serves.
+async fn workers(results: &AnyResults) -> Finding {
+    match results.workers().await {
         Ok(workers) => judged(&workers),
-        Err(error) => Finding::unknown(
-            "workers",
-            format!("cannot be asked for: {error}"),
-            "mend what is bad above",
-        ),
+        Err(error) => unasked(&error),
     }
+}
+
+fn unasked(error: &ResultsError) -> Finding {
+    let message = format!("cannot be asked for: {error}");
+    Finding::unknown("workers", message, "mend what is bad above")
 }
 
 fn judged(workers: &[WorkerInfo]) -> Finding {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use chrono::{TimeDelta, Utc};
 use lapidary_schemas::limits::BATCH_ITEMS_MAX;
+use lapidary_transport::failpoint;
 use tokio::io::{AsyncBufRead, BufReader};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -19,6 +20,9 @@ use crate::submission::{self, Ceiling, MISTAKES_MAX, MODEL_MISMATCH, Mistake, Su
 
 /// Submits a file; see `lapidary submit --help`.
 pub(super) async fn run(args: Submit, stop: CancellationToken) -> Result<Exit, Stop> {
+    if let Some(point) = args.unsafe_failpoints {
+        failpoint::arm(point);
+    }
     let mut lines = open(&args.file).await?;
     let config = Config::resolve(&args.place)?;
     let telling = Telling::of_command(&args.traces, &TaskTracker::new())?;

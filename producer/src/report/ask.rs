@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lapidary_transport::tls;
+use lapidary_transport::{tls, without_credentials};
 use url::Url;
 
 /// Longest time until an answer is whole.
@@ -39,26 +39,24 @@ pub(crate) enum AskError {
 }
 
 /// What is at an address and a path below it, for these parameters.
-pub(super) async fn ask(
+pub(crate) async fn ask(
     address: &str,
     path: &str,
     parameters: &[(&str, &str)],
 ) -> Result<Vec<u8>, AskError> {
+    let shown = without_credentials(address);
     let base = format!("{}/{path}", address.trim_end_matches('/'));
     let url = match Url::parse_with_params(&base, parameters) {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => url,
-        _ => {
-            let address = address.to_owned();
-            return Err(AskError::Address { address });
-        }
+        _ => return Err(AskError::Address { address: shown }),
     };
     tls::provide();
     let away = |source: reqwest::Error| AskError::Away {
-        address: address.to_owned(),
+        address: shown.clone(),
         source: source.without_url(),
     };
     let wrong = |message: String| AskError::Answer {
-        address: address.to_owned(),
+        address: shown.clone(),
         message,
     };
     let client = reqwest::Client::builder().timeout(ANSWER_TIME_MAX);

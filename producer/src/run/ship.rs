@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use lapidary_schemas::batch::{ManifestItem, Shard};
 use lapidary_schemas::limits::ATTEMPTS_DEFAULT;
 use lapidary_schemas::{Batch, BatchId, Class, MediaRef};
+use lapidary_transport::failpoint::{self, Failpoint};
 use lapidary_transport::{Media as _, Results as _, Traces};
 
 use crate::config::Stores;
@@ -95,6 +96,7 @@ impl Sender {
         pinned.push(manifest.clone());
         place.media.pin(&self.tenant, batch.id, &pinned).await?;
         place.results.open_batch(batch).await?;
+        failpoint::reached(Failpoint::Submitting);
         let items = u32::try_from(load.items.len()).unwrap_or(u32::MAX);
         let shard = Shard {
             index: 0,
@@ -103,6 +105,7 @@ impl Sender {
         };
         place.results.append_shard(batch.id, &shard).await?;
         place.results.seal_batch(batch.id).await?;
+        failpoint::reached(Failpoint::Submitted);
         Ok(())
     }
 }

@@ -18,6 +18,7 @@ use lapidary_schemas::limits::{
 };
 use lapidary_schemas::validate::{validate_batch, validate_item};
 use lapidary_schemas::{Batch, BatchId, Class, JobId, MediaRef, Policy, Work};
+use lapidary_transport::failpoint::{self, Failpoint};
 use lapidary_transport::media::MediaError;
 use lapidary_transport::results::ResultsError;
 use lapidary_transport::{Media as _, Results as _};
@@ -328,10 +329,12 @@ impl Submission {
         let kept = kept(&batch, batch.created_at);
         catalogue::keep(results, &batch.tenant, batch.id.0, record, kept).await?;
         results.open_batch(&batch).await?;
+        failpoint::reached(Failpoint::Submitting);
         for shard in &self.shards {
             results.append_shard(batch.id, shard).await?;
         }
         results.seal_batch(batch.id).await?;
+        failpoint::reached(Failpoint::Submitted);
         Ok(batch)
     }
 }

@@ -128,6 +128,7 @@ fn info(modalities: &[&str], chat: bool) -> WorkerInfo {
         listen: None,
         slots: 4,
         started_at: Utc::now(),
+        jobs: None,
     }
 }
 

@@ -349,6 +349,7 @@ pub(crate) fn worker_info() -> WorkerInfo {
         listen: Some("127.0.0.1:9400".to_owned()),
         slots: 32,
         started_at: at(-60),
+        jobs: Some(vec![job_id(1)]),
     }
 }
 

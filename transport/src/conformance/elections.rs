@@ -39,6 +39,7 @@ fn worker(id: &str) -> WorkerInfo {
         listen: None,
         slots: 4,
         started_at: Utc::now(),
+        jobs: None,
     }
 }
 

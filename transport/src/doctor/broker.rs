@@ -37,13 +37,6 @@ pub(super) async fn examine(url: &str) -> Vec<Finding> {
     if takes_messages {
         findings.push(retries(&examiner).await);
     }
-    findings.push(Finding::new(
-        Verdict::Unknown,
-        "broker: policies",
-        "policies and the consumer time-out are not told over AMQP",
-        "see `rabbitmqctl list_policies` and `rabbitmqctl environment`: no policy may expire or shorten \
-         `lapidary.*`, and `consumer_timeout` must be longer than the longest job",
-    ));
     findings
 }
 

@@ -69,7 +69,8 @@ impl Finding {
         Self::new(Verdict::Unknown, check, message, advice)
     }
 
-    fn new(
+    /// Something is wrong, so badly.
+    pub fn new(
         verdict: Verdict,
         check: &'static str,
         message: impl Into<String>,

@@ -257,11 +257,11 @@ async fn a_file_that_is_not_ours_is_left_alone() {
     drop(EmbeddedFile::open(&path("later")).await.unwrap());
     Connection::open(path("later"))
         .unwrap()
-        .pragma_update(None, "user_version", 6)
+        .pragma_update(None, "user_version", 7)
         .unwrap();
     let message = said(EmbeddedFile::open(&path("later")).await);
     assert!(
-        message.contains("version 6 of the tables, this program reads 5"),
+        message.contains("version 7 of the tables, this program reads 6"),
         "{message}"
     );
     let message = said(EmbeddedFile::open(&path("no/such/jobs.db")).await);
@@ -282,7 +282,7 @@ async fn a_file_of_an_earlier_version_gets_what_it_lacks() {
     let first = Connection::open(&path).unwrap();
     first
         .execute_batch(
-            "DROP TABLE record; DROP TABLE spent;
+            "DROP TABLE record; DROP TABLE spent; DROP TABLE boot;
              ALTER TABLE batch DROP COLUMN paused; ALTER TABLE job DROP COLUMN lost; ALTER TABLE job DROP COLUMN ended",
         )
         .unwrap();
@@ -301,6 +301,39 @@ async fn a_file_of_an_earlier_version_gets_what_it_lacks() {
         let kept = results.batch(batch.id).await.unwrap();
         assert_eq!(kept.as_ref(), Some(&batch));
     }
+}
+
+#[tokio::test]
+async fn what_counts_from_an_earlier_start_of_the_machine_has_ended() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("jobs.db");
+    let (file, queue) = queue_at(&path).await;
+    let results = EmbeddedResults::new(&file);
+    let (sent, ttl) = (jobs(MODEL, 1), Duration::from_hours(1_000));
+    queue.publish(&sent).await.unwrap();
+    assert_eq!(
+        queue
+            .receive(&lane(MODEL, Class::Bulk), 1)
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
+    let held = results.lease("steward", "a", ttl).await.unwrap().unwrap();
+    file.abandon();
+    let other = Connection::open(&path).unwrap();
+    other
+        .execute_batch(
+            "UPDATE boot SET id = 'another'; UPDATE session SET expires_ms = 1000000000000",
+        )
+        .unwrap();
+    drop((queue, results, file, other));
+    let (file, queue) = queue_at(&path).await;
+    let again = queue.receive(&lane(MODEL, Class::Bulk), 1).await.unwrap();
+    assert_eq!(again[0].body.as_ref().unwrap().id, sent[0].id);
+    let results = EmbeddedResults::new(&file);
+    let won = results.lease("steward", "b", ttl).await.unwrap().unwrap();
+    assert!(won.token > held.token);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

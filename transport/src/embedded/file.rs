@@ -5,19 +5,21 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
+use super::boot;
 use super::error::StoreError;
 
 /// Marks the file as ours (`LAPI` in ASCII), so that no other program's database is touched.
 const APPLICATION_ID: i32 = 0x4c41_5049;
 /// Version of the tables.
-const SCHEMA_VERSION: i32 = 5;
+const SCHEMA_VERSION: i32 = 6;
 /// Tables of a new file, and what made each version of the one before it.
-const SCHEMA: [&str; 5] = [
+const SCHEMA: [&str; 6] = [
     include_str!("schema.sql"),
     include_str!("records.sql"),
     include_str!("allowances.sql"),
     include_str!("pausing.sql"),
     include_str!("suspects.sql"),
+    include_str!("boot.sql"),
 ];
 /// How long a write waits for another process's. A commit takes milliseconds.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(30);
@@ -175,8 +177,9 @@ fn prepare(db: &mut Connection, path: &Path) -> Result<(), StoreError> {
         change.execute_batch(&missing.concat())?;
         change.pragma_update(None, "application_id", APPLICATION_ID)?;
         change.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-        change.commit()?;
     }
+    boot::begin(&change)?;
+    change.commit()?;
     Ok(())
 }
 

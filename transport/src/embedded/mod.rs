@@ -12,6 +12,7 @@
 //! `PATH`, `PATH-wal` and `PATH-shm` are the database ([`file`], tables in `schema.sql`);
 //! `PATH.media/` beside it is [`crate::media::FolderMedia`]'s.
 
+mod boot;
 mod error;
 #[cfg(test)]
 mod faults;
@@ -31,6 +32,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tokio::sync::{Semaphore, mpsc, watch};
 
+pub(crate) use boot::steady_ms;
 pub(crate) use error::StoreError;
 use session::Sessions;
 use watcher::Watcher;

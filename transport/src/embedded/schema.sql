@@ -1,4 +1,4 @@
--- Version 1 of the file; `records.sql`, `allowances.sql`, `pausing.sql` and `suspects.sql` make the later ones. Moments are milliseconds since 1970, UTC. Ids are the 16 bytes of a UUID.
+-- Version 1 of the file; `records.sql`, `allowances.sql`, `pausing.sql`, `suspects.sql` and `boot.sql` make the later ones. Moments are milliseconds since 1970, UTC, but for those of `boot.sql`. Ids are the 16 bytes of a UUID.
 
 -- The queue. A message is in exactly one of `ready`, `delayed` and `loan`.
 CREATE TABLE lane (

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rusqlite::{Connection, params};
 
 use super::error::StoreError;
-use super::{millis, now_ms};
+use super::{millis, steady_ms};
 
 /// The sessions of this process.
 pub(super) struct Sessions {
@@ -37,7 +37,7 @@ impl Sessions {
     pub(super) fn begin(&self, db: &Connection) -> Result<i64, StoreError> {
         let id = db
             .prepare_cached("INSERT INTO session (expires_ms) VALUES (?1) RETURNING id")?
-            .query_row([now_ms() + millis(self.ttl)], |row| row.get(0))?;
+            .query_row([steady_ms() + millis(self.ttl)], |row| row.get(0))?;
         self.list().insert(id);
         Ok(id)
     }
@@ -56,7 +56,7 @@ impl Sessions {
 
     /// Renews this process's sessions and ends those of processes that are gone.
     pub(super) fn renew(&self, db: &Connection) -> Result<(), StoreError> {
-        let now = now_ms();
+        let now = steady_ms();
         // An upsert: after a long suspension others may have ended ours. Its loans are lost, as
         // every receipt will say, but it can lend again.
         let mut renew = db.prepare_cached(

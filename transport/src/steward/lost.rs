@@ -1,11 +1,11 @@
 //! Jobs of a batch that the queue has lost: published again from the manifest, or given up when
 //! workers died on them until their attempts were used up.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use lapidary_schemas::limits::CALL_ITEMS_MAX;
-use lapidary_schemas::{Batch, Failure, FailureCode, Job, Status};
+use lapidary_schemas::{Batch, BatchState, Failure, FailureCode, Job, JobId, Status};
 
 use super::items::unworked_job;
 use super::{StepError, Steward, TickReport, is_due};
@@ -18,11 +18,15 @@ const SHARDS_MAX: u32 = 8;
 /// How many times longer a batch may stand still while others keep its lane busy.
 const BUSY_FACTOR: u32 = 10;
 
+/// The workers that live by their ids, and what each has under way, if it says so.
+type Alive = HashMap<String, Option<HashSet<JobId>>>;
+
 /// What a search of one batch goes by.
 struct Search<'a> {
     batch: &'a Batch,
-    /// Ids of the workers that live.
-    alive: HashSet<String>,
+    alive: Alive,
+    /// Jobs that their workers did not have at the last search either.
+    missed: HashSet<JobId>,
     now: DateTime<Utc>,
 }
 
@@ -60,6 +64,9 @@ impl<Q: Queue, R: Results, M: Media> Steward<Q, R, M> {
         };
         let patience = watch.patience(self.options.lost_after);
         let (moved_at, under_way) = (watch.moved_at, watch.search_next);
+        if position.outstanding == 0 && position.shard.is_none() {
+            return self.end_abandoned(batch, moved_at, now).await;
+        }
         if position.outstanding == 0 || position.paused {
             return Ok(());
         }
@@ -81,18 +88,47 @@ impl<Q: Queue, R: Results, M: Media> Steward<Q, R, M> {
             None => self.last_fed_shard(position).await?,
         };
         let alive = self.results.workers().await?;
-        let alive = alive.into_iter().map(|worker| worker.id).collect();
-        let search = Search { batch, alive, now };
+        let told = |jobs: Vec<JobId>| jobs.into_iter().collect::<HashSet<JobId>>();
+        let alive = alive.into_iter();
+        let alive = alive.map(|worker| (worker.id, worker.jobs.map(told)));
+        let alive = alive.collect();
+        let watch = self.watches.get(&batch.id);
+        let missed = watch.map(|watch| watch.missed.clone());
+        let search = Search {
+            batch,
+            alive,
+            missed: missed.unwrap_or_default(),
+            now,
+        };
+        let mut missing = HashSet::new();
         let first = (last + 1).saturating_sub(SHARDS_MAX);
         for index in (first..=last).rev() {
-            self.search_shard(&search, index, report).await?;
+            missing.extend(self.search_shard(&search, index, report).await?);
         }
         if let Some(watch) = self.watches.get_mut(&batch.id) {
+            watch.missing.extend(&missing);
             match first.checked_sub(1) {
                 Some(next) => watch.search_next = Some(next),
-                None => watch.searched(now),
+                None => watch.searched(patience, now),
             }
         }
+        Ok(())
+    }
+
+    /// Cancels a batch that whoever was submitting it has left behind: nobody was told its id.
+    async fn end_abandoned(
+        &self,
+        batch: &Batch,
+        moved_at: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Result<(), StepError> {
+        if !is_due(Some(moved_at), self.options.abandoned_after, now)
+            || self.results.progress(batch.id).await?.state != BatchState::Open
+        {
+            return Ok(());
+        }
+        tracing::warn!(batch = %batch.id, "steward: a batch was never submitted whole; it is cancelled");
+        self.results.cancel_batch(batch.id).await?;
         Ok(())
     }
 
@@ -110,19 +146,22 @@ impl<Q: Queue, R: Results, M: Media> Steward<Q, R, M> {
         Ok(u32::try_from(last).unwrap_or(u32::MAX))
     }
 
+    /// Looks for lost jobs in a shard; those that their workers do not have, and that are not lost until
+    /// the next search finds the same.
     async fn search_shard(
         &mut self,
         search: &Search<'_>,
         index: u32,
         report: &mut TickReport,
-    ) -> Result<(), StepError> {
+    ) -> Result<Vec<JobId>, StepError> {
         let (batch, now) = (search.batch, search.now);
         let unfinished = self.results.unfinished(batch.id, index).await?;
+        let mut missing = Vec::new();
         if unfinished.is_empty() {
-            return Ok(());
+            return Ok(missing);
         }
         let Some(shard) = self.results.shard(batch.id, index).await? else {
-            return Ok(());
+            return Ok(missing);
         };
         let lines = self
             .shards
@@ -140,8 +179,9 @@ impl<Q: Queue, R: Results, M: Media> Steward<Q, R, M> {
             let states = self.results.get(&ids).await?;
             let mut again = Vec::new();
             for (job, state) in jobs.into_iter().zip(states) {
-                match fate(&job, state.as_ref(), &search.alive) {
+                match fate(&job, state.as_ref(), search) {
                     Fate::Leave => {}
+                    Fate::Doubt => missing.push(job.id),
                     Fate::PublishAgain => again.push(job),
                     Fate::GiveUp { attempts } => refused.push(worker_lost(job, attempts, now)),
                 }
@@ -156,7 +196,7 @@ impl<Q: Queue, R: Results, M: Media> Steward<Q, R, M> {
                 report.republished += again.len() as u64;
             }
         }
-        Ok(())
+        Ok(missing)
     }
 }
 
@@ -164,16 +204,27 @@ impl<Q: Queue, R: Results, M: Media> Steward<Q, R, M> {
 #[derive(Debug, PartialEq, Eq)]
 enum Fate {
     Leave,
+    /// Its worker does not have it now.
+    Doubt,
     PublishAgain,
-    GiveUp { attempts: u32 },
+    GiveUp {
+        attempts: u32,
+    },
 }
 
-/// Publishing a job twice is harmless, so only what a living worker runs is left alone.
-fn fate(job: &Job, state: Option<&JobState>, alive: &HashSet<String>) -> Fate {
+/// Publishing a job twice is harmless, so only what a living worker runs is left alone. A results store
+/// that lost what was last written may believe of a worker what has long ended.
+fn fate(job: &Job, state: Option<&JobState>, search: &Search<'_>) -> Fate {
     let attempts = match state {
         Some(JobState::Finished(_)) => return Fate::Leave,
-        Some(JobState::Running { worker, .. }) if alive.contains(worker) => return Fate::Leave,
-        Some(JobState::Running { attempt, .. }) => *attempt,
+        Some(JobState::Running {
+            worker, attempt, ..
+        }) => match search.alive.get(worker) {
+            Some(None) => return Fate::Leave,
+            Some(Some(jobs)) if jobs.contains(&job.id) => return Fate::Leave,
+            Some(Some(_)) if !search.missed.contains(&job.id) => return Fate::Doubt,
+            _ => *attempt,
+        },
         Some(JobState::Waiting { attempts }) => *attempts,
         None => 0,
     };

@@ -1,5 +1,9 @@
 //! The steward on an embedded file: every tick is called with its time, and workers are played.
 
+mod abandoned;
+mod believed;
+mod windows;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -187,6 +191,29 @@ fn answer(job: &Job) -> JobResult {
     }
 }
 
+/// A worker of five slots with these jobs under way.
+fn worker(id: &str, jobs: Option<Vec<JobId>>) -> WorkerInfo {
+    WorkerInfo {
+        id: id.to_owned(),
+        model: ModelInfo {
+            name: "gemma".to_owned(),
+            weights_sha256: String::new(),
+            quantization: String::new(),
+            template_sha256: String::new(),
+            chat: true,
+            context_tokens_max: 1,
+            modalities: Vec::new(),
+            pan_and_scan: false,
+            fetch: Vec::new(),
+            tier: String::new(),
+        },
+        listen: None,
+        slots: 5,
+        started_at: Utc::now(),
+        jobs,
+    }
+}
+
 fn interactive(deadline: Option<DateTime<Utc>>) -> Job {
     Job {
         version: ENVELOPE_VERSION,
@@ -208,37 +235,6 @@ fn interactive(deadline: Option<DateTime<Utc>>) -> Job {
             ..Request::default()
         },
     }
-}
-
-#[tokio::test]
-async fn the_window_grows_with_the_slots_of_workers() {
-    let bench = Bench::open().await;
-    let announced = WorkerInfo {
-        id: "large".to_owned(),
-        model: ModelInfo {
-            name: "gemma".to_owned(),
-            weights_sha256: String::new(),
-            quantization: String::new(),
-            template_sha256: String::new(),
-            chat: true,
-            context_tokens_max: 1,
-            modalities: Vec::new(),
-            pan_and_scan: false,
-            fetch: Vec::new(),
-            tier: String::new(),
-        },
-        listen: None,
-        slots: 5,
-        started_at: Utc::now(),
-    };
-    let ttl = Duration::from_mins(1);
-    bench.results.announce(&announced, ttl).await.unwrap();
-    bench.batch("a", 100, 100).await;
-    let mut steward = bench.steward("one", 10);
-    assert_eq!(steward.tick(after(0)).await.fed, 20);
-    bench.results.retire("large").await.unwrap();
-    bench.work(20).await;
-    assert_eq!(steward.tick(after(3)).await.fed, 10);
 }
 
 #[tokio::test]

@@ -1,9 +1,11 @@
 //! What the steward remembers of an unfinished batch from tick to tick. Nothing of it must
 //! survive: another steward learns it again.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use lapidary_schemas::JobId;
 
 use super::items::is_gone;
 use super::{StepError, delta};
@@ -16,6 +18,9 @@ const REST_POWER_MAX: u32 = 3;
 const BROKEN_REST_POWER_MAX: u32 = 6;
 /// How many times the time until jobs count as lost is doubled at most.
 const DOUBLINGS_MAX: u32 = 6;
+
+/// After this time a worker that lives has said again what it has under way.
+const SAID_AGAIN: Duration = Duration::from_secs(15);
 
 /// Shard and offset of the next item, and the items outstanding.
 type Mark = (Option<u32>, u32, u64);
@@ -32,6 +37,10 @@ pub(super) struct Watch {
     searches: u32,
     /// The shard where the search for lost jobs goes on, if it is under way.
     pub(super) search_next: Option<u32>,
+    /// Jobs that their workers were believed to run at the last search, and did not say to have.
+    pub(super) missed: HashSet<JobId>,
+    /// The same of the search that is under way.
+    pub(super) missing: HashSet<JobId>,
     /// It was paused when it was last seen.
     paused: bool,
     /// It was resumed: what workers let go of meanwhile is to be found.
@@ -47,6 +56,8 @@ impl Watch {
             rests_until: None,
             searches: 0,
             search_next: None,
+            missed: HashSet::new(),
+            missing: HashSet::new(),
             paused: false,
             resumed: false,
         }
@@ -63,6 +74,8 @@ impl Watch {
             self.moved_at = now;
             self.searches = 0;
             self.search_next = None;
+            self.missed.clear();
+            self.missing.clear();
         }
     }
 
@@ -98,11 +111,17 @@ impl Watch {
         lost_after * (1 << self.searches.min(DOUBLINGS_MAX))
     }
 
-    /// Its jobs were looked for, in all its shards.
-    pub(super) fn searched(&mut self, now: DateTime<Utc>) {
-        self.moved_at = now;
-        self.searches += 1;
+    /// Its jobs were looked for, in all its shards. Where workers did not have what they were believed to
+    /// run, it is looked again soon, when they have said again what they have.
+    pub(super) fn searched(&mut self, patience: Duration, now: DateTime<Utc>) {
         self.resumed = false;
         self.search_next = None;
+        self.missed = std::mem::take(&mut self.missing);
+        if self.missed.is_empty() {
+            self.moved_at = now;
+            self.searches += 1;
+        } else {
+            self.moved_at = now - delta(patience.saturating_sub(SAID_AGAIN));
+        }
     }
 }

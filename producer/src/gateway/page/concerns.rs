@@ -203,6 +203,7 @@ mod tests {
             listen: None,
             slots: 4,
             started_at: at(-1_000),
+            jobs: None,
         }
     }
 

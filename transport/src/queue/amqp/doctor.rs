@@ -70,8 +70,11 @@ impl Examiner {
             ..AmqpOptions::default()
         };
         let queue = AmqpQueue::open_with(url, options).await?;
-        let greeting = tokio::time::timeout(GREETING_MAX, greeting(url)).await;
-        let version = greeting.ok().and_then(Result::ok);
+        let version = match queue.consuming.node() {
+            Some(node) => tokio::time::timeout(GREETING_MAX, greeting(node)).await,
+            None => Ok(Err(std::io::ErrorKind::NotFound.into())),
+        };
+        let version = version.ok().and_then(Result::ok);
         Ok(Self {
             queue,
             version: version.and_then(|greeting| version_of(&greeting)),
@@ -213,8 +216,7 @@ async fn walk(live: &Live, back_max: Duration) -> lapin::Result<bool> {
 }
 
 /// The first frame that a broker sends.
-async fn greeting(url: &str) -> std::io::Result<Vec<u8>> {
-    let uri: AMQPUri = url.parse().map_err(std::io::Error::other::<String>)?;
+async fn greeting(uri: &AMQPUri) -> std::io::Result<Vec<u8>> {
     if uri.scheme == AMQPScheme::AMQPS {
         return Err(std::io::Error::other("it is not readable from here"));
     }

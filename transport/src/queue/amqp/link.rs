@@ -12,25 +12,24 @@ use lapin::uri::AMQPUri;
 use lapin::{Channel, Connection, ConnectionProperties, ErrorKind, Event};
 use tokio::sync::watch;
 
+use super::addresses::Addresses;
 use super::dial::dial;
 use super::io::Io;
 use super::young::Young;
 use crate::queue::QueueError;
 
-/// Longest time one attempt to connect may take.
+/// Longest time one attempt to connect may take, all nodes together.
 const ATTEMPT_MAX: Duration = Duration::from_secs(10);
 /// First and longest pause between attempts.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// Longest time a connection may take to close.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
-/// Seconds without a sign of life after which either side gives the other up.
-const HEARTBEAT_S: u16 = 20;
 
 /// A place to connect to, and the connection while there is one.
 #[derive(Debug)]
 pub(super) struct Link {
-    uri: AMQPUri,
+    addresses: Arc<Addresses>,
     place: String,
     purpose: &'static str,
     io: Arc<Io>,
@@ -53,18 +52,16 @@ pub(super) struct Live {
 }
 
 impl Link {
-    /// A link to `uri`, not connected yet. `place` is the address without credentials.
+    /// A link to one of these nodes, not connected yet.
     pub(super) fn new(
-        mut uri: AMQPUri,
-        place: String,
+        addresses: Arc<Addresses>,
         purpose: &'static str,
         io: Arc<Io>,
         young: Arc<Young>,
     ) -> Self {
-        uri.query.heartbeat.get_or_insert(HEARTBEAT_S);
         Self {
-            uri,
-            place,
+            place: addresses.shown(),
+            addresses,
             purpose,
             io,
             young,
@@ -109,18 +106,33 @@ impl Link {
         }
     }
 
+    /// Connects to the first node that answers, that of the last connection before the others.
     async fn connect(&self) -> Result<Live, QueueError> {
-        let uri = self.uri.clone();
+        let mut refused = self.unreachable("it has no address".to_owned());
+        for (number, node) in self.addresses.in_turn() {
+            match self.connect_to(node.clone()).await {
+                Ok(live) => {
+                    self.addresses.reached(number);
+                    return Ok(live);
+                }
+                Err(error) => refused = error,
+            }
+        }
+        Err(refused)
+    }
+
+    async fn connect_to(&self, uri: AMQPUri) -> Result<Live, QueueError> {
+        let within = ATTEMPT_MAX / u32::try_from(self.addresses.len()).unwrap_or(u32::MAX);
         let name = format!("lapidary {}", self.purpose);
         let connecting = self.io.run(async move {
             let properties = ConnectionProperties::default().with_connection_name(name.into());
-            tokio::time::timeout(ATTEMPT_MAX, dial(uri, properties)).await
+            tokio::time::timeout(within, dial(uri, properties)).await
         });
         let connection = match connecting.await {
             Some(Ok(Ok(connection))) => connection,
             Some(Ok(Err(error))) => return Err(self.fault(&error)),
             Some(Err(_)) => {
-                let message = format!("no answer within {} s", ATTEMPT_MAX.as_secs());
+                let message = format!("no answer within {:.1} s", within.as_secs_f32());
                 return Err(self.unreachable(message));
             }
             None => {
@@ -186,6 +198,11 @@ impl Link {
     /// The thread that serves it.
     pub(super) fn io(&self) -> &Io {
         &self.io
+    }
+
+    /// The node of the last connection.
+    pub(super) fn node(&self) -> Option<&AMQPUri> {
+        self.addresses.in_turn().next().map(|(_, node)| node)
     }
 
     /// Where the broker is, without credentials.

@@ -3,6 +3,7 @@
 //! Works on 3.10 and on 4.x. Two connections: the broker stops reading from one that publishes when
 //! memory or disk run low, and acknowledgements must pass even then.
 
+mod addresses;
 mod dial;
 mod doctor;
 mod io;
@@ -21,8 +22,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use lapidary_schemas::Job;
-use lapin::uri::{AMQPScheme, AMQPUri};
 
+use self::addresses::Addresses;
 pub(crate) use self::doctor::{Examined, Examiner, QueueState};
 use self::io::Io;
 use self::lane::{LaneReader, Taken};
@@ -63,26 +64,22 @@ pub struct AmqpQueue {
 }
 
 impl AmqpQueue {
-    /// Connects to the broker at `amqp://[user:password@]host[:port]/vhost`, by TLS at `amqps://…`.
+    /// Connects to the broker at `amqp://[user:password@]host[:port]/vhost`, by TLS at `amqps://…`. The
+    /// nodes of a cluster are `host[:port],host[:port]…`, of which one is connected to at a time.
     pub async fn open(url: &str) -> Result<Self, QueueError> {
         Self::open_with(url, AmqpOptions::default()).await
     }
 
     /// Connects with other patience.
     pub async fn open_with(url: &str, options: AmqpOptions) -> Result<Self, QueueError> {
-        let uri: AMQPUri = url.parse().map_err(|error: String| QueueError::Unusable {
+        let addresses = Addresses::parse(url).map_err(|error| QueueError::Unusable {
             message: format!("broker address cannot be read: {error}"),
         })?;
-        let scheme = match uri.scheme {
-            AMQPScheme::AMQP => "amqp",
-            AMQPScheme::AMQPS => "amqps",
-        };
-        let place = format!("{scheme}://{}:{}", uri.authority.host, uri.authority.port);
+        let addresses = Arc::new(addresses);
         let (io, young) = (Arc::new(Io::start()?), Arc::default());
         let link = |purpose| {
             Arc::new(Link::new(
-                uri.clone(),
-                place.clone(),
+                Arc::clone(&addresses),
                 purpose,
                 Arc::clone(&io),
                 Arc::clone(&young),

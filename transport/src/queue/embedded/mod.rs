@@ -21,7 +21,7 @@ use self::rows::{
     LentMessage, enqueue, hand_back, known_lane, lane_id, promote, settle_one, take_ready,
 };
 use super::{Delivery, Lane, Loan, Queue, QueueError, Receipt, Settle, Undecodable};
-use crate::embedded::{EmbeddedFile, Errands, StoreError, now_ms};
+use crate::embedded::{EmbeddedFile, Errands, StoreError, steady_ms};
 
 /// Longest wait for a delayed message without looking at the clock again, which may be set.
 const CLOCK_LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -149,15 +149,17 @@ impl EmbeddedQueue {
             let due_ms: Option<i64> = db
                 .prepare_cached("SELECT min(due_ms) FROM delayed WHERE lane = ?1")?
                 .query_row([lane], |row| row.get(0))?;
-            Ok(match due_ms.map(|due_ms| due_ms.saturating_sub(now_ms())) {
-                None => Supply::None,
-                Some(left) => u64::try_from(left)
-                    .ok()
-                    .filter(|left| *left > 0)
-                    .map_or(Supply::Ready, |left| {
-                        Supply::DueIn(Duration::from_millis(left))
-                    }),
-            })
+            Ok(
+                match due_ms.map(|due_ms| due_ms.saturating_sub(steady_ms())) {
+                    None => Supply::None,
+                    Some(left) => u64::try_from(left)
+                        .ok()
+                        .filter(|left| *left > 0)
+                        .map_or(Supply::Ready, |left| {
+                            Supply::DueIn(Duration::from_millis(left))
+                        }),
+                },
+            )
         })
         .await
     }

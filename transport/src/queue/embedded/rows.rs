@@ -3,7 +3,7 @@
 use lapidary_schemas::{Class, JobId};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::embedded::{StoreError, millis, now_ms};
+use crate::embedded::{StoreError, millis, steady_ms};
 use crate::queue::{Loan, QueueError, Receipt, Settle};
 
 /// The claim on a message: of this session's loan with this number and of no later one.
@@ -63,7 +63,7 @@ fn make_ready(db: &Connection, lane: i64, message: i64) -> Result<(), StoreError
 
 /// Makes ready what has become due.
 pub(super) fn promote(db: &Connection, lane: i64) -> Result<(), StoreError> {
-    let now = now_ms();
+    let now = steady_ms();
     let due = db
         .prepare_cached(
             "INSERT INTO ready (lane, message)
@@ -153,7 +153,7 @@ pub(super) fn settle_one(
         Settle::Interrupted => make_ready(db, lane, loan.message)?,
         Settle::Retry { after } => {
             // One more millisecond: the clock's own fraction must not make it early.
-            let due_ms = now_ms().saturating_add(millis(*after)).saturating_add(1);
+            let due_ms = steady_ms().saturating_add(millis(*after)).saturating_add(1);
             db.prepare_cached("INSERT INTO delayed (lane, due_ms, message) VALUES (?1, ?2, ?3)")?
                 .execute([lane, due_ms, loan.message])?;
         }

@@ -6,7 +6,7 @@ use lapidary_schemas::WorkerInfo;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{decode, encode};
-use crate::embedded::{StoreError, millis, now_ms};
+use crate::embedded::{StoreError, millis, steady_ms};
 use crate::results::Lease;
 
 pub(super) fn announce(
@@ -14,7 +14,7 @@ pub(super) fn announce(
     worker: &WorkerInfo,
     ttl: Duration,
 ) -> Result<(), StoreError> {
-    let now = now_ms();
+    let now = steady_ms();
     db.prepare_cached("DELETE FROM worker WHERE expires_ms <= ?1")?
         .execute([now])?;
     db.prepare_cached("INSERT OR REPLACE INTO worker (id, expires_ms, body) VALUES (?1, ?2, ?3)")?
@@ -36,7 +36,7 @@ pub(super) fn workers(db: &Connection) -> Result<Vec<WorkerInfo>, StoreError> {
     let mut query =
         db.prepare_cached("SELECT body FROM worker WHERE expires_ms > ?1 ORDER BY id")?;
     let bodies: Vec<String> = query
-        .query_map([now_ms()], |row| row.get(0))?
+        .query_map([steady_ms()], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
     bodies.iter().map(|body| decode("worker", body)).collect()
 }
@@ -47,7 +47,7 @@ pub(super) fn lease(
     holder: &str,
     ttl: Duration,
 ) -> Result<Option<Lease>, StoreError> {
-    let now = now_ms();
+    let now = steady_ms();
     let held: Option<(String, i64, i64)> = db
         .prepare_cached("SELECT holder, token, expires_ms FROM lease WHERE name = ?1")?
         .query_row([name], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))

@@ -27,6 +27,7 @@ pub use tokenizer::{Tokenizer, TokenizerError};
 use crate::batch::TokenId;
 use crate::image::Image;
 use crate::source::ModelSource;
+use crate::weights::gguf_head;
 use images::{ImageTokens, Piece};
 
 /// What a model is to continue.
@@ -150,7 +151,7 @@ impl Prompter {
                 source,
             })?;
             let mut reader = std::io::BufReader::new(&mut file);
-            let content = Content::read(&mut reader).map_err(|error| failed(error.to_string()))?;
+            let content = gguf_head(&mut reader).map_err(failed)?;
             Self::from_gguf(&content)?
         } else {
             Self::from_folder(&source)?

@@ -18,7 +18,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-pub(crate) use gguf::{metadata as gguf_metadata, open as open_gguf, open_mmproj};
+pub(crate) use gguf::{
+    head as gguf_head, metadata as gguf_metadata, open as open_gguf, open_mmproj,
+};
 pub(crate) use safetensors::open as open_safetensors;
 
 /// Why weights could not be read.
@@ -177,11 +179,15 @@ impl Weights {
     ) -> Result<Self, WeightError> {
         for (name, entry) in &tensors {
             let file = &files[entry.file];
-            let rows: usize = entry.shape.iter().rev().skip(1).product();
+            let mut rows = entry.shape.iter().rev().skip(1);
+            let rows = rows.try_fold(1_usize, |all, dim| all.checked_mul(*dim));
             let cols = entry.shape.last().copied().unwrap_or(1);
-            let row_bytes = cols / entry.dtype.block_size() * entry.dtype.type_size();
+            let row_bytes = (cols / entry.dtype.block_size()).checked_mul(entry.dtype.type_size());
+            let bytes = rows
+                .zip(row_bytes)
+                .and_then(|(rows, row)| rows.checked_mul(row));
             let whole = cols.is_multiple_of(entry.dtype.block_size())
-                && rows.checked_mul(row_bytes) == Some(entry.bytes.len())
+                && bytes == Some(entry.bytes.len())
                 && entry.bytes.end <= file.bytes().len();
             if !whole {
                 return Err(WeightError::Malformed {

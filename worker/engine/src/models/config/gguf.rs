@@ -3,7 +3,7 @@
 //! Keys: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>. Files made before a key
 //! existed rely on the defaults below, which are those of every published Gemma 2 or Gemma 3.
 
-use super::{ConfigError, GemmaConfig, LayerConfig, RopeConfig, kind_by_pattern};
+use super::{ConfigError, GemmaConfig, LayerConfig, RopeConfig, check_layers, kind_by_pattern};
 use candle_core::quantized::gguf_file::Value;
 use std::collections::HashMap;
 
@@ -62,6 +62,7 @@ pub(crate) fn from_gguf(metadata: &Metadata) -> Result<GemmaConfig, ConfigError>
     let hidden = keys.count("embedding_length")?;
     let heads = keys.count("attention.head_count")?;
     let layers = keys.count("block_count")?;
+    check_layers(layers)?;
     let head_dim = keys.count("attention.key_length")?;
     let kv_heads = keys.count("attention.head_count_kv")?;
     let pattern = keys
@@ -274,6 +275,30 @@ mod tests {
         let config = from_gguf(&metadata(62, &linear)).unwrap();
         assert!((config.rope_global.factor - 8.0).abs() < f32::EPSILON);
         assert!((config.query_scale - 168_f32.powf(-0.5)).abs() < 1e-9);
+    }
+
+    #[test]
+    fn sizes_that_no_model_has_are_refused() {
+        for (layers, key, size, said) in [
+            (
+                4_000_000_000,
+                "embedding_length",
+                64,
+                "`number of layers` is 4000000000, the limit is 1024",
+            ),
+            (
+                2,
+                "feed_forward_length",
+                u64::MAX,
+                "`feed-forward size` is 18446744073709551615, the limit is 16777216",
+            ),
+            (2, "attention.key_length", 0, "`width of a head` is 0"),
+        ] {
+            let key = format!("gemma3.{key}");
+            let sizes = [(key.as_str(), Value::U64(size))];
+            let refused = from_gguf(&metadata(layers, &sizes)).unwrap_err();
+            assert_eq!(refused.to_string(), said);
+        }
     }
 
     #[test]

@@ -3,7 +3,9 @@
 //! Defaults are those of `transformers` `Gemma3TextConfig` and `Gemma2Config`; published checkpoints
 //! rely on them.
 
-use super::{ConfigError, GemmaConfig, LayerConfig, LayerKind, RopeConfig, kind_by_pattern};
+use super::{
+    ConfigError, GemmaConfig, LayerConfig, LayerKind, RopeConfig, check_layers, kind_by_pattern,
+};
 use crate::batch::TokenId;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -198,6 +200,7 @@ pub(crate) fn eos_tokens(json: &Value) -> Option<Vec<TokenId>> {
 
 impl TextConfig {
     fn layers(&self) -> Result<Vec<LayerConfig>, ConfigError> {
+        check_layers(self.num_hidden_layers)?;
         let kinds: Vec<_> = match &self.layer_types {
             Some(types) => {
                 if types.len() != self.num_hidden_layers {

@@ -11,6 +11,34 @@ pub(crate) use vision::{Mmproj, from_hf as vision_from_hf, from_mmproj};
 
 use crate::batch::TokenId;
 
+/// Layers that a model may have; the largest Gemma has 62.
+const LAYERS_MAX: usize = 1_024;
+/// Largest width, count or length in a configuration: what is computed of a few of them is a number still.
+const SIZE_MAX: usize = 1 << 24;
+
+/// Refuses sizes that no model has.
+fn check_sizes(sizes: &[(&str, usize)]) -> Result<(), ConfigError> {
+    for (key, size) in sizes {
+        if *size == 0 {
+            return Err(ConfigError::invalid(key, "is 0"));
+        }
+        if *size > SIZE_MAX {
+            let message = format!("is {size}, the limit is {SIZE_MAX}");
+            return Err(ConfigError::invalid(key, &message));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses more layers than any model has.
+fn check_layers(count: usize) -> Result<(), ConfigError> {
+    if count <= LAYERS_MAX {
+        return Ok(());
+    }
+    let message = format!("is {count}, the limit is {LAYERS_MAX}");
+    Err(ConfigError::invalid("number of layers", &message))
+}
+
 /// Which keys a layer's queries see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LayerKind {
@@ -90,14 +118,15 @@ impl GemmaConfig {
     }
 
     fn check(self) -> Result<Self, ConfigError> {
-        let positive = [
+        check_sizes(&[
             ("hidden size", self.hidden),
             ("feed-forward size", self.ffn),
             ("number of heads", self.heads),
             ("number of layers", self.layers.len()),
             ("context length", self.context_tokens_max),
             ("sliding window", self.window),
-        ];
+            ("vocabulary size", self.vocab.unwrap_or(1)),
+        ])?;
         for (key, cap) in [
             ("attention soft cap", self.attention_softcap),
             ("logit soft cap", self.logit_softcap),
@@ -106,15 +135,13 @@ impl GemmaConfig {
                 return Err(ConfigError::invalid(key, "is not above 0"));
             }
         }
-        if let Some((key, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
-            return Err(ConfigError::Invalid {
-                key: key.to_owned(),
-                message: "is 0".to_owned(),
-            });
-        }
         for layer in &self.layers {
-            let odd = !layer.head_dim.is_multiple_of(2) || layer.head_dim == 0;
-            if odd || layer.kv_heads == 0 || !self.heads.is_multiple_of(layer.kv_heads) {
+            check_sizes(&[
+                ("width of a head", layer.head_dim),
+                ("number of key heads", layer.kv_heads),
+            ])?;
+            let odd = !layer.head_dim.is_multiple_of(2);
+            if odd || !self.heads.is_multiple_of(layer.kv_heads) {
                 return Err(ConfigError::Invalid {
                     key: "attention heads".to_owned(),
                     message: format!(

@@ -4,8 +4,8 @@ use candle_core::quantized::gguf_file::Value as GgufValue;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::ConfigError;
 use super::gguf::{Keys, Metadata};
+use super::{ConfigError, check_layers, check_sizes};
 
 /// The vision tower of a Gemma 3 model, a `SigLIP` encoder, and what its output is made into.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,17 +53,15 @@ impl VisionConfig {
     }
 
     fn check(self) -> Result<Self, ConfigError> {
-        let positive = [
+        check_sizes(&[
             ("vision hidden size", self.hidden),
             ("vision feed-forward size", self.ffn),
             ("vision heads", self.heads),
             ("vision layers", self.layers),
             ("patch size", self.patch),
             ("tokens of an image", self.tokens),
-        ];
-        if let Some((key, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
-            return Err(ConfigError::invalid(key, "is 0"));
-        }
+        ])?;
+        check_layers(self.layers)?;
         if !self.hidden.is_multiple_of(self.heads) {
             let message = format!("{} do not divide a width of {}", self.heads, self.hidden);
             return Err(ConfigError::invalid("vision heads", &message));
@@ -205,7 +203,7 @@ pub(crate) fn from_mmproj(metadata: &Metadata) -> Result<Mmproj, ConfigError> {
         side,
         patch,
         norm_eps: keys.float_or("attention.layer_norm_epsilon", 1e-6)?,
-        tokens: tokens_a_side * tokens_a_side,
+        tokens: tokens_a_side.saturating_mul(tokens_a_side),
     };
     Ok(Mmproj {
         vision: vision.check()?,

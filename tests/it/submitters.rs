@@ -1,0 +1,107 @@
+//! `lapidary submit`, killed at each point of its way and started again: every job that was accepted has
+//! one result.
+
+use lapidary_schemas::worker::INSTANT;
+use lapidary_schemas::{BatchId, BatchState, Class};
+use lapidary_tests::{Broker, Redis, invariants};
+use lapidary_transport::failpoint::Failpoint;
+use lapidary_transport::{Lane, Queue as _, Results as _};
+use tempfile::TempDir;
+use tokio::task::{JoinSet, block_in_place};
+
+use crate::place::{Followed, Place, RUN_MAX};
+use crate::poison::{instant_requests, plain, submit};
+
+const DOCUMENTS: usize = 30;
+const WORKER: [&str; 4] = ["--slots", "8", "--threads", "1"];
+/// Unfinished batches of a place of one program: far fewer.
+const BATCHES_MAX: usize = 100;
+const OF_A_SUBMISSION: [Failpoint; 2] = [Failpoint::Submitting, Failpoint::Submitted];
+
+/// Kills `lapidary` with this command where it is at a point; the batches that it leaves behind.
+async fn killed(place: &Place, command: &[&str], point: Failpoint) -> Vec<BatchId> {
+    let harmed = ["--unsafe-failpoints", point.as_str()];
+    let mut program = place.lapidary(&[command, &harmed].concat());
+    // A point that is not reached fails the test.
+    block_in_place(|| program.wait_stopped());
+    program.kill();
+    let results = place.results().await;
+    results.open_batches(BATCHES_MAX).await.unwrap()
+}
+
+/// Nobody works any more: whatever is left on the queue is taken from it.
+async fn drained(place: &Place) {
+    let last = [&WORKER[..], &["--exit-when-idle", "1s"]].concat();
+    let status = block_in_place(|| place.instant(&last).wait(RUN_MAX));
+    assert_eq!(status.code(), Some(0));
+    let stores = place.open().await;
+    for class in Class::ALL {
+        let model = INSTANT.to_owned();
+        let depth = stores.queue.depth(&Lane::Jobs { model, class }).await;
+        assert_eq!(depth.unwrap(), 0, "{class:?}");
+    }
+}
+
+async fn submit_again(place: Place, point: Failpoint) {
+    let folder = TempDir::new().unwrap();
+    let requests = instant_requests(folder.path(), &plain(DOCUMENTS));
+    let command = ["submit", requests.to_str().unwrap()];
+    let left = killed(&place, &command, point).await;
+    let [left] = left.as_slice() else {
+        panic!("{point:?} left {left:?} behind");
+    };
+    let mut worker = place.instant(&WORKER);
+    let batch = submit(&place, &requests);
+    let results = place.results().await;
+    Followed::new(&results, batch).texts(DOCUMENTS).await;
+    let mut whole = vec![batch];
+    if point == Failpoint::Submitted {
+        // It is on its way, though nobody was told so.
+        Followed::new(&results, *left).texts(DOCUMENTS).await;
+        whole.push(*left);
+    } else {
+        place.ask(&["cancel", &left.to_string()]);
+        let progress = results.progress(*left).await.unwrap();
+        assert_eq!((progress.state, progress.total), (BatchState::Cancelled, 0));
+    }
+    block_in_place(|| worker.stop());
+    drained(&place).await;
+    let findings = invariants::check(&place.open().await, &whole)
+        .await
+        .unwrap();
+    assert!(findings.hold(), "{point:?}: {findings:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn submitters_that_are_killed_on_one_file_lose_and_double_nothing() {
+    let folder = TempDir::new().unwrap();
+    let mut places = (0..).map(|number: usize| {
+        let folder = folder.path().join(number.to_string());
+        std::fs::create_dir(&folder).unwrap();
+        Place::on_file(&folder)
+    });
+    let mut place = || places.next().unwrap();
+    let mut cases = JoinSet::new();
+    for point in OF_A_SUBMISSION {
+        cases.spawn(submit_again(place(), point));
+    }
+    cases.join_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn submitters_that_are_killed_on_servers_lose_and_double_nothing() {
+    let folder = TempDir::new().unwrap();
+    let (broker, redis) = (Broker::start(), Redis::start());
+    let hosts = broker.hosts(OF_A_SUBMISSION.len());
+    let mut places = hosts.iter().enumerate().map(|(number, host)| {
+        let url = format!("amqp://guest:guest@127.0.0.1:{}/{host}", broker.port());
+        let folder = folder.path().join(number.to_string());
+        Place::on_servers(url, redis.database(number), &folder)
+    });
+    let mut place = || places.next().unwrap();
+    let mut cases = JoinSet::new();
+    for point in OF_A_SUBMISSION {
+        cases.spawn(submit_again(place(), point));
+    }
+    cases.join_all().await;
+}
