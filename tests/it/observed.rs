@@ -38,8 +38,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 const POLICY: &str = r#"
 name = "hasty"
 [[detector]]
-name = "personal"
-kind = "personal"
+name = "words"
+kind = "keywords"
+keywords = ["hate"]
 stages = ["input_text", "output_text"]
 action = "flag"
 on_error = "open"
@@ -304,7 +305,7 @@ async fn jobs_fail(observed: &mut Observed) {
         api,
         ..
     } = observed;
-    let long = "a@b.example ".repeat(20_000);
+    let long = "c4t5 d0g5 ".repeat(90_000);
     let body = json!({"model": MODEL, "messages": [{"role": "user", "content": long}]}).to_string();
     told.until("LapidaryFilterFailing", async || {
         // It is longer than the model's context, too.

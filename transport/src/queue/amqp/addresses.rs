@@ -35,8 +35,13 @@ impl Addresses {
         if hosts.len() > 1 && hosts.contains(&"") {
             return Err("one of its nodes has no name".to_owned());
         }
-        let node = |host| {
+        let node = |host: &str| {
             let mut node: AMQPUri = format!("{scheme}://{user}{host}{tail}").parse()?;
+            // The library takes an address of IPv6 for none, and none for localhost.
+            if let Some((address, _)) = host.strip_prefix('[').and_then(|host| host.split_once(']'))
+            {
+                address.clone_into(&mut node.authority.host);
+            }
             node.query.heartbeat.get_or_insert(HEARTBEAT_S);
             Ok(node)
         };
@@ -48,7 +53,10 @@ impl Addresses {
 
     /// All of them without credentials, as messages show them.
     pub(super) fn shown(&self) -> String {
-        let place = |node: &AMQPUri| format!("{}:{}", node.authority.host, node.authority.port);
+        let place = |node: &AMQPUri| match (&*node.authority.host, node.authority.port) {
+            (host, port) if host.contains(':') => format!("[{host}]:{port}"),
+            (host, port) => format!("{host}:{port}"),
+        };
         let places: Vec<String> = self.nodes.iter().map(place).collect();
         let scheme = match self.nodes.first().map(|node| &node.scheme) {
             Some(AMQPScheme::AMQPS) => "amqps",
