@@ -3,11 +3,10 @@
 
 use std::time::Duration;
 
-use lapidary_schemas::BatchId;
-use lapidary_tests::{Redis, free_port, invariants};
+use lapidary_tests::{Redis, free_port};
 use tokio::task::block_in_place;
 
-use crate::place::{Followed, Place, requests};
+use crate::place::{Followed, requests};
 use crate::wired::Wired;
 
 const DOCUMENTS: usize = 1_000;
@@ -15,13 +14,6 @@ const DOCUMENTS: usize = 1_000;
 const SILENCE: Duration = Duration::from_secs(3);
 /// How long a slow store answers nothing, in milliseconds.
 const SLOW_MS: &str = "4000";
-
-async fn holds(place: &Place, batch: BatchId) {
-    let findings = invariants::check(&place.open().await, &[batch])
-        .await
-        .unwrap();
-    assert!(findings.hold(), "{findings:?}");
-}
 
 /// All others see the store through a wire that leads to whoever is the primary.
 async fn replicated() -> (Wired, Redis) {
@@ -46,7 +38,7 @@ async fn a_primary_that_dies_takes_nothing_along_that_was_confirmed() {
     let results = place.results().await;
     followed.through(&results).texts(DOCUMENTS).await;
     place.ends(&mut worker);
-    holds(&place, batch).await;
+    place.holds(&[batch]).await;
 }
 
 /// It is promoted while the old primary goes on, as a network does that comes apart: what is written there
@@ -67,7 +59,7 @@ async fn what_a_failover_loses_is_done_again() {
     let results = place.results().await;
     Followed::new(&results, batch).texts(DOCUMENTS).await;
     place.ends(&mut worker);
-    holds(&place, batch).await;
+    place.holds(&[batch]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -91,5 +83,5 @@ async fn a_store_that_is_slow_full_or_read_only_is_waited_for() {
     redis.promote();
     followed.texts(DOCUMENTS).await;
     place.ends(&mut worker);
-    holds(&place, batch).await;
+    place.holds(&[batch]).await;
 }

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use lapidary_schemas::worker::{DEMONSTRATION, INSTANT};
 use lapidary_schemas::{BatchId, BatchState, JobResult, Progress, Status};
-use lapidary_tests::{Program, own};
+use lapidary_tests::{Program, invariants, own};
 use lapidary_transport::media::AnyMedia;
 use lapidary_transport::results::AnyResults;
 use lapidary_transport::{Place as Stores, PlaceUrls, Results as _};
@@ -94,12 +94,17 @@ impl Place {
 
     /// Starts `lapidary` with this command.
     pub(crate) fn lapidary(&self, command: &[&str]) -> Program {
-        let mut program = own("lapidary");
-        program
-            .args(command)
+        Program::start(&mut self.command("lapidary", command), "lapidary")
+    }
+
+    /// A program of ours with these arguments, at this place.
+    fn command(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = own(program);
+        command
+            .args(arguments)
             .args(self.arguments())
             .envs(self.variables.iter().cloned());
-        Program::start(&mut program, "lapidary")
+        command
     }
 
     /// Starts a worker with another model.
@@ -116,12 +121,7 @@ impl Place {
 
     /// What `lapidary` says to this command.
     pub(crate) fn say(&self, command: &[&str]) -> Output {
-        let mut program = own("lapidary");
-        program
-            .args(command)
-            .args(self.arguments())
-            .envs(self.variables.iter().cloned());
-        program.output().unwrap()
+        self.command("lapidary", command).output().unwrap()
     }
 
     /// What `lapidary` prints on this command, which succeeds.
@@ -147,6 +147,13 @@ impl Place {
             lossy_allowed: false,
         };
         Stores::open(&urls).await.unwrap()
+    }
+
+    /// Asserts that every job of these batches has exactly one result, and all else is as it must be.
+    pub(crate) async fn holds(&self, batches: &[BatchId]) {
+        let findings = invariants::check(&self.open().await, batches).await;
+        let findings = findings.unwrap();
+        assert!(findings.hold(), "{findings:?}");
     }
 
     /// The results store, opened from here.
