@@ -1,11 +1,15 @@
-//! `lapidary submit`, killed at each point of its way and started again: every job that was accepted has
-//! one result.
+//! `lapidary submit` and `lapidary caption`, killed at each point of their way and started again: every job
+//! that was accepted has one result, every document one row.
+
+use std::collections::BTreeSet;
+use std::path::Path;
 
 use lapidary_schemas::worker::INSTANT;
 use lapidary_schemas::{BatchId, BatchState, Class};
 use lapidary_tests::{Broker, Redis};
 use lapidary_transport::failpoint::Failpoint;
 use lapidary_transport::{Lane, Queue as _, Results as _};
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::task::{JoinSet, block_in_place};
 
@@ -69,36 +73,76 @@ async fn submit_again(place: Place, point: Failpoint) {
     place.holds(&whole).await;
 }
 
+async fn caption_again(place: Place, point: Failpoint) {
+    let folder = TempDir::new().unwrap();
+    let documents = folder.path().join("documents");
+    std::fs::create_dir(&documents).unwrap();
+    for (number, text) in plain(DOCUMENTS).iter().enumerate() {
+        std::fs::write(documents.join(format!("{number}.txt")), text).unwrap();
+    }
+    let out = folder.path().join("rows.jsonl");
+    let (documents, rows) = (documents.to_str().unwrap(), out.to_str().unwrap());
+    let command = ["caption", documents, "--model", INSTANT, "--out", rows];
+    // Captions need a worker that serves the model. This one finishes nothing.
+    let held = ["--unsafe-failpoints", Failpoint::Received.as_str()];
+    let mut holding = place.instant(&[&WORKER[..], &held].concat());
+    let left = killed(&place, &command, point).await;
+    assert_eq!(left.len(), 1, "{point:?} left {left:?} behind");
+    holding.kill();
+    let mut worker = place.instant(&WORKER);
+    block_in_place(|| place.ask(&command));
+    assert_eq!(names(&out).len(), DOCUMENTS);
+    // Nobody would read what is left, so it goes at once, and workers need not stay for it.
+    let results = place.results().await;
+    let ended = Followed::new(&results, left[0]).ended().await;
+    assert_eq!(ended.state, BatchState::Cancelled, "{ended:?}");
+    block_in_place(|| worker.stop());
+    drained(&place).await;
+    place.holds(&left).await;
+}
+
+/// The documents of a file of rows, of which each has one, with a text.
+fn names(rows: &Path) -> BTreeSet<String> {
+    let text = std::fs::read_to_string(rows).unwrap();
+    let mut names = BTreeSet::new();
+    for line in text.lines() {
+        let row: Value = serde_json::from_str(line).unwrap();
+        assert!(row["text"].is_string(), "{row}");
+        assert!(names.insert(row["name"].to_string()), "twice: {row}");
+    }
+    names
+}
+
+/// Kills each command at each point, each at a place of its own.
+async fn all_again(mut places: impl Iterator<Item = Place>) {
+    let mut cases = JoinSet::new();
+    for point in OF_A_SUBMISSION {
+        cases.spawn(submit_again(places.next().unwrap(), point));
+        cases.spawn(caption_again(places.next().unwrap(), point));
+    }
+    cases.join_all().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn submitters_that_are_killed_on_one_file_lose_and_double_nothing() {
     let folder = TempDir::new().unwrap();
-    let mut places = (0..).map(|number: usize| {
+    all_again((0..).map(|number: usize| {
         let folder = folder.path().join(number.to_string());
         std::fs::create_dir(&folder).unwrap();
         Place::on_file(&folder)
-    });
-    let mut place = || places.next().unwrap();
-    let mut cases = JoinSet::new();
-    for point in OF_A_SUBMISSION {
-        cases.spawn(submit_again(place(), point));
-    }
-    cases.join_all().await;
+    }))
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn submitters_that_are_killed_on_servers_lose_and_double_nothing() {
     let folder = TempDir::new().unwrap();
     let (broker, redis) = (Broker::start(), Redis::start());
-    let hosts = broker.hosts(OF_A_SUBMISSION.len());
-    let mut places = hosts.iter().enumerate().map(|(number, host)| {
+    let hosts = broker.hosts(2 * OF_A_SUBMISSION.len());
+    all_again(hosts.iter().enumerate().map(|(number, host)| {
         let url = format!("amqp://guest:guest@127.0.0.1:{}/{host}", broker.port());
         let folder = folder.path().join(number.to_string());
         Place::on_servers(url, redis.database(number), &folder)
-    });
-    let mut place = || places.next().unwrap();
-    let mut cases = JoinSet::new();
-    for point in OF_A_SUBMISSION {
-        cases.spawn(submit_again(place(), point));
-    }
-    cases.join_all().await;
+    }))
+    .await;
 }

@@ -84,10 +84,9 @@ impl Output {
     /// Opens where rows go. An existing file is continued if its rows were made with the same
     /// settings, and refused otherwise, unless it may be overwritten.
     pub fn open(target: Target, settings: Settings) -> Result<Self, OutputError> {
-        let run = uuid::Uuid::now_v7().to_string();
         if target.path == Path::new("-") {
             let sink = Sink::Stream(Box::new(io::stdout()));
-            return Self::stream(sink, "standard output".to_owned(), target, run);
+            return Self::stream(sink, "standard output".to_owned(), target);
         }
         let path = target.format.rows(&target.path);
         let name = path.display().to_string();
@@ -113,7 +112,7 @@ impl Output {
         };
         let file = file.map_err(failed)?;
         if stream {
-            return Self::stream(Sink::Stream(Box::new(file)), name, target, run);
+            return Self::stream(Sink::Stream(Box::new(file)), name, target);
         }
         match file.try_lock() {
             Ok(()) => (),
@@ -124,11 +123,13 @@ impl Output {
             }
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
-        let record = if target.overwrite {
-            None
-        } else {
-            continued(path, &name, &file, &settings)?
-        };
+        let record = Record::read(path).map_err(failed)?;
+        // The name stays with the file, whatever becomes of its rows: by it the batches are found that
+        // a start left open which was killed.
+        let run = record
+            .as_ref()
+            .map_or_else(new_run, |record| record.run.clone());
+        let empty = target.overwrite || file.metadata().map_err(failed)?.len() == 0;
         let mut kept = Kept {
             file,
             path: path.to_owned(),
@@ -137,16 +138,15 @@ impl Output {
             order: Order::beside(path),
             unordered: false,
         };
-        let run = if let Some(record) = record {
-            kept.load(&name)?;
-            record.run
-        } else {
+        if empty {
             kept.file.set_len(0).map_err(failed)?;
             Record::new(run.clone(), settings)
                 .write(path)
                 .map_err(failed)?;
-            run
-        };
+        } else {
+            may_be_continued(path, &name, record, &settings)?;
+            kept.load(&name)?;
+        }
         Ok(Self {
             sink: Sink::Kept(kept),
             target,
@@ -157,7 +157,7 @@ impl Output {
     }
 
     /// Rows that go by leave nothing to make other shapes of.
-    fn stream(sink: Sink, name: String, target: Target, run: String) -> Result<Self, OutputError> {
+    fn stream(sink: Sink, name: String, target: Target) -> Result<Self, OutputError> {
         if target.format != Format::Jsonl || target.sidecar {
             return Err(OutputError::Refused(format!(
                 "{name} takes JSON lines only, and none of them can be read again"
@@ -168,7 +168,7 @@ impl Output {
             target,
             name,
             rows: 0,
-            run,
+            run: new_run(),
         })
     }
 
@@ -238,33 +238,29 @@ impl Output {
     }
 }
 
-/// The record of the run to continue; `None` if the file is empty. Everything else is refused.
-fn continued(
+fn new_run() -> String {
+    uuid::Uuid::now_v7().to_string()
+}
+
+/// Refuses a file with rows that were made otherwise, or nobody knows how.
+fn may_be_continued(
     path: &Path,
     name: &str,
-    file: &File,
+    record: Option<Record>,
     settings: &Settings,
-) -> Result<Option<Record>, OutputError> {
-    let failed = |source| OutputError::Write {
-        file: name.to_owned(),
-        source,
-        rows: 0,
-    };
-    let record = Record::read(path).map_err(failed)?;
-    let empty = file.metadata().map_err(failed)?.len() == 0;
-    match record {
-        _ if empty => Ok(None),
-        None => Err(OutputError::Refused(format!(
+) -> Result<(), OutputError> {
+    let Some(record) = record else {
+        return Err(OutputError::Refused(format!(
             "{name} exists and {} does not say how it was made, so it cannot be continued",
             Record::path(path).display()
+        )));
+    };
+    match record.settings.difference(settings) {
+        None => Ok(()),
+        Some((setting, then, now)) => Err(OutputError::Refused(format!(
+            "{name} was made with other settings, so it cannot be continued: \
+             {setting} was {then}, now it is {now}"
         ))),
-        Some(record) => match record.settings.difference(settings) {
-            None => Ok(Some(record)),
-            Some((setting, then, now)) => Err(OutputError::Refused(format!(
-                "{name} was made with other settings, so it cannot be continued: \
-                 {setting} was {then}, now it is {now}"
-            ))),
-        },
     }
 }
 
@@ -434,6 +430,26 @@ mod tests {
         };
         Output::open(overwrite, other).unwrap();
         assert_eq!(names(&path), [""; 0]);
+    }
+
+    #[test]
+    fn a_run_without_rows_keeps_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.jsonl");
+        let run = open(&path).unwrap().run().to_owned();
+        assert_eq!(open(&path).unwrap().run(), run);
+        let other = Settings::default().with("--temperature", 0);
+        let mut output = Output::open(target(&path), other.clone()).unwrap();
+        assert_eq!(output.run(), run);
+        output.write(&row("a", "ka")).unwrap();
+        drop(output);
+        // It is of the other settings now.
+        assert!(open(&path).is_err());
+        assert!(
+            Output::open(target(&path), other)
+                .unwrap()
+                .is_done("a", "ka")
+        );
     }
 
     #[test]
