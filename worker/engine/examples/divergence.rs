@@ -10,7 +10,7 @@ use std::error::Error;
 use std::path::Path;
 
 use lapidary_engine::Prompter;
-use lapidary_engine::batch::{BLOCK_TOKENS, BlockId, Forward, Span, StepBatch, TokenId};
+use lapidary_engine::batch::{BLOCK_TOKENS, BlockId, Forward, Logits, Span, StepBatch, TokenId};
 use lapidary_engine::runner::{self, GemmaRunner, LoadOptions, Quantization};
 
 const WINDOW: usize = 512;
@@ -79,7 +79,7 @@ fn chunk(
         .map(BlockId)
         .take(tokens.len().div_ceil(BLOCK_TOKENS))
         .collect();
-    let logits = runner.forward(&StepBatch {
+    let batch = StepBatch {
         tokens: tokens[start..].to_vec(),
         spans: vec![Span {
             rows: 0..rows,
@@ -89,7 +89,9 @@ fn chunk(
             images: Vec::new(),
         }],
         logit_rows: (0..rows).collect(),
-    })?;
+    };
+    let mut logits = Logits::default();
+    runner.forward(&batch, &mut logits)?;
     Ok((0..rows).map(|row| logits.row(row).to_vec()).collect())
 }
 

@@ -128,7 +128,12 @@ pub trait Forward: Send {
     /// Gives back the soft tokens of a view.
     fn forget(&mut self, contents: &Contents);
 
-    /// Stores the keys and values of every row of `batch`, and returns the logits of its
-    /// `logit_rows` as `[logit_rows.len(), vocab]`.
-    fn forward(&mut self, batch: &StepBatch) -> Result<Logits, ForwardError>;
+    /// Stores the keys and values of every row of `batch`, and replaces what is in `logits`, whose
+    /// memory is used again, by those of its `logit_rows`: `[logit_rows.len(), vocab]`.
+    fn forward(&mut self, batch: &StepBatch, logits: &mut Logits) -> Result<(), ForwardError>;
+
+    /// The threads that it computes on, for all else that a step does; `None` if it has none.
+    fn threads(&self) -> Option<&rayon::ThreadPool> {
+        None
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::batch::{Forward, ForwardError, ModelShape, TokenId};
+use crate::batch::{Forward, ForwardError, Logits, ModelShape, TokenId};
 use crate::encoded::EncodedViews;
 use crate::generation::{Generation, NextLogits, Scoring, reply_and_pending};
 use crate::grammar::{Form, Grammar, GrammarError, Grammars};
@@ -160,6 +160,7 @@ impl Engine {
             vision: VisionCounts::default(),
             suppressed: suppressed_tokens(&prompter, shape.vocab),
             next_id: 0,
+            logits: Logits::default(),
         };
         let requests_max = options.slots_max + options.waiting_max;
         let shared = Arc::new(Shared::new(&core));

@@ -72,7 +72,7 @@ impl Forward for InstantModel {
 
     fn forget(&mut self, _contents: &Contents) {}
 
-    fn forward(&mut self, batch: &StepBatch) -> Result<Logits, ForwardError> {
+    fn forward(&mut self, batch: &StepBatch, logits: &mut Logits) -> Result<(), ForwardError> {
         match self.order(&batch.tokens) {
             None => {}
             Some(Order::Abort) => std::process::abort(),
@@ -82,13 +82,16 @@ impl Forward for InstantModel {
             Some(Order::Panic) => panic!("a prompt said so"),
         }
         let vocab = self.shape.vocab;
-        let mut values = vec![0.0; batch.logit_rows.len() * vocab];
-        for (row, logits) in batch.logit_rows.iter().zip(values.chunks_exact_mut(vocab)) {
+        logits.vocab = vocab;
+        logits.values.clear();
+        logits.values.resize(batch.logit_rows.len() * vocab, 0.0);
+        let rows = logits.values.chunks_exact_mut(vocab);
+        for (row, logits) in batch.logit_rows.iter().zip(rows) {
             let answered = batch.tokens.get(*row) == Some(&self.answer);
             let next = if answered { self.end } else { self.answer };
             // Far enough above the others that every way of sampling draws it.
             logits[next as usize] = 1e4;
         }
-        Ok(Logits { vocab, values })
+        Ok(())
     }
 }

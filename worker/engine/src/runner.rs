@@ -188,11 +188,7 @@ pub fn load(source: impl Into<ModelSource>, options: &LoadOptions) -> Result<Loa
         bytes: vision.config.tokens * config.hidden * size_of::<f32>(),
         views_max: (PATCHES_MAX / vision.config.patches()).clamp(1, VIEWS_MAX),
     });
-    let cache_type = if storage == Storage::F32 {
-        CacheType::F32
-    } else {
-        CacheType::Bf16
-    };
+    let cache_type = CacheType::beside(storage);
     let models = Models { text, vision };
     Ok(Loaded {
         runner: GemmaRunner::new(models, image, config.clone(), cache_type, cpu),
@@ -299,12 +295,13 @@ impl Forward for GemmaRunner {
         self.soft.remove(contents);
     }
 
-    fn forward(&mut self, batch: &StepBatch) -> Result<Logits, ForwardError> {
+    fn forward(&mut self, batch: &StepBatch, logits: &mut Logits) -> Result<(), ForwardError> {
         let Some(cache) = &mut self.cache else {
             return Err(failed("no blocks were allocated".to_owned()));
         };
         let (model, soft, window) = (&self.models.text, &self.soft, self.shape.window);
-        let values = self.cpu.run(|| {
+        logits.vocab = self.shape.vocab;
+        let done = self.cpu.run(|| {
             let step = StepLayout::new(batch, window, cache)?;
             let soft = step.images.iter().map(|(rows, contents)| {
                 let values = soft.get(*contents).map(|soft| &**soft);
@@ -312,13 +309,14 @@ impl Forward for GemmaRunner {
             });
             let soft = soft.collect::<Result<Vec<_>, String>>()?;
             model
-                .forward(&step, &soft, cache)
+                .forward(&step, &soft, cache, &mut logits.values)
                 .map_err(|error| error.to_string())
         });
-        Ok(Logits {
-            vocab: self.shape.vocab,
-            values: values.map_err(failed)?,
-        })
+        done.map_err(failed)
+    }
+
+    fn threads(&self) -> Option<&rayon::ThreadPool> {
+        Some(self.cpu.pool())
     }
 }
 

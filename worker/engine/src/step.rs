@@ -42,6 +42,9 @@ pub struct VisionCounts {
     pub busy: Duration,
 }
 
+/// Logits whose memory is kept for the next step: some 64 rows of Gemma's vocabulary.
+const LOGITS_KEPT_MAX: usize = 1 << 24;
+
 /// Everything the engine thread owns.
 pub(crate) struct Core {
     pub(crate) forward: Box<dyn Forward>,
@@ -54,6 +57,8 @@ pub(crate) struct Core {
     /// Tokens that may not be drawn.
     pub(crate) suppressed: Vec<TokenId>,
     pub(crate) next_id: u64,
+    /// Those of the last step, for the memory's sake.
+    pub(crate) logits: Logits,
 }
 
 impl Core {
@@ -88,9 +93,10 @@ impl Core {
             }
         }
         let mut accepted_tokens = 0;
-        match self.forward.forward(&plan.batch) {
-            Ok(logits) => {
-                let scored = self.sample(&plan, logits);
+        let mut logits = std::mem::take(&mut self.logits);
+        match self.forward.forward(&plan.batch, &mut logits) {
+            Ok(()) => {
+                let scored = self.sample(&plan, &mut logits);
                 accepted_tokens = self.commit(&plan, scored, Instant::now());
             }
             Err(error) if error.fatal => return Err(error),
@@ -99,6 +105,9 @@ impl Core {
                     self.fail(part.sequence, &error);
                 }
             }
+        }
+        if logits.values.capacity() <= LOGITS_KEPT_MAX {
+            self.logits = logits;
         }
         Ok(Some(StepReport {
             sequences: plan.parts.len(),
@@ -178,7 +187,7 @@ impl Core {
     }
 
     /// Draws, or scores, from every row of logits; rows are independent of each other.
-    fn sample(&self, plan: &StepPlan, mut logits: Logits) -> Vec<Result<Scored, RowError>> {
+    fn sample(&self, plan: &StepPlan, logits: &mut Logits) -> Vec<Result<Scored, RowError>> {
         let tasks: Vec<RowTask> = plan
             .parts
             .iter()
@@ -186,7 +195,11 @@ impl Core {
             .collect();
         let suppressed = &self.suppressed;
         let rows = logits.values.par_chunks_mut(logits.vocab.max(1)).zip(tasks);
-        rows.map(|(row, task)| task.run(row, suppressed)).collect()
+        let work = || rows.map(|(row, task)| task.run(row, suppressed)).collect();
+        match self.forward.threads() {
+            Some(pool) => pool.install(work),
+            None => work(),
+        }
     }
 
     /// What to do with the logits of a sequence, row by row.

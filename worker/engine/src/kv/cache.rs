@@ -2,12 +2,14 @@
 //!
 //! A block holds [`BLOCK_TOKENS`] positions of one layer. Keys lie by dimension, `[K, H, 32]`, so
 //! that the scores of a block's positions are one vector; values by position, `[K, 32, H]`, each
-//! row padded to whole vectors. Positions not yet written are zero.
+//! row padded to whole vectors. Of bf16 two neighbours along what is summed up lie together:
+//! `[K, H / 2, 32, 2]` and `[K, 16, H, 2]`. Positions not yet written are zero.
 #![expect(unsafe_code, reason = "blocks are written from several threads")]
 
 use crate::batch::{BLOCK_TOKENS, BlockId};
 use crate::models::config::{GemmaConfig, LayerKind};
 use crate::ops::buffer::Buffer;
+use crate::ops::linear::Storage;
 use crate::ops::parallel;
 use crate::ops::simd::{Element, LANES};
 use half::bf16;
@@ -23,6 +25,15 @@ pub enum CacheType {
 }
 
 impl CacheType {
+    /// What is precise enough beside weights that are held so.
+    pub(crate) fn beside(weights: Storage) -> Self {
+        if weights == Storage::F32 {
+            Self::F32
+        } else {
+            Self::Bf16
+        }
+    }
+
     fn bytes(self) -> usize {
         match self {
             Self::F32 => size_of::<f32>(),
@@ -44,9 +55,14 @@ impl BlockShape {
         self.head_dim.next_multiple_of(LANES)
     }
 
+    /// Dimensions a head's keys are padded to: whole pairs.
+    pub(crate) fn key_width(self) -> usize {
+        self.head_dim.next_multiple_of(2)
+    }
+
     /// Elements of a block's keys.
     pub(crate) fn key_elements(self) -> usize {
-        self.kv_heads * self.head_dim * BLOCK_TOKENS
+        self.kv_heads * self.key_width() * BLOCK_TOKENS
     }
 
     /// Elements of a block's values.
@@ -190,7 +206,7 @@ impl<E: Element> LayerBlocks<E> {
         })
     }
 
-    /// A block's keys, `[K, H, 32]`; its values, `[K, 32, padded H]`, follow.
+    /// A block's keys, `[K, padded H, 32]`; its values, `[K, 32, padded H]`, follow.
     ///
     /// # Panics
     /// If there is no such block.
@@ -231,21 +247,30 @@ impl<E: Element> LayerBlocks<E> {
                 block.fill(E::default());
             }
             let (keys, values) = block.split_at_mut(shape.key_elements());
+            let (key_width, value_width) = (shape.key_width(), shape.value_width());
             for row in 0..write.rows {
                 let slot = write.slot + row;
                 let row = &qkv[(write.row + row) * width + keys_at..][..2 * kv];
                 let (row_keys, row_values) = row.split_at(kv);
-                for (key, column) in row_keys.iter().zip(keys.chunks_exact_mut(BLOCK_TOKENS)) {
-                    column[slot] = E::from_f32(*key);
+                for (head, row) in row_keys.chunks_exact(shape.head_dim).enumerate() {
+                    let keys = &mut keys[head * key_width * BLOCK_TOKENS..];
+                    for (d, key) in row.iter().enumerate() {
+                        keys[place::<E>(d, slot, BLOCK_TOKENS)] = E::from_f32(*key);
+                    }
                 }
-                let padded = shape.value_width();
                 for (head, row) in row_values.chunks_exact(shape.head_dim).enumerate() {
-                    let at = (head * BLOCK_TOKENS + slot) * padded;
-                    for (value, stored) in row.iter().zip(&mut values[at..]) {
-                        *stored = E::from_f32(*value);
+                    let values = &mut values[head * value_width * BLOCK_TOKENS..];
+                    for (d, value) in row.iter().enumerate() {
+                        values[place::<E>(slot, d, value_width)] = E::from_f32(*value);
                     }
                 }
             }
         });
     }
+}
+
+/// Where value `along` what is summed up of column `column` lies among `columns`.
+#[inline]
+fn place<E: Element>(along: usize, column: usize, columns: usize) -> usize {
+    (along / E::TOGETHER * columns + column) * E::TOGETHER + along % E::TOGETHER
 }

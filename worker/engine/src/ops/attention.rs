@@ -14,7 +14,7 @@
 use super::math::{exp, soft_cap};
 use super::parallel::{self, Shared};
 use super::rows_of;
-use super::simd::{Element, Kernel, LANES, Simd, Tier, store_part};
+use super::simd::{Element, Kernel, LANES, Simd, Tier, load_part, store_part};
 use crate::batch::{BLOCK_TOKENS, BlockId};
 use crate::kv::cache::{LayerBlocks, LayerCache};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
@@ -75,7 +75,7 @@ impl Attention<'_> {
         }
         parallel::for_each(tasks.len(), work * self.heads * head_dim * 2, |index| {
             let (span, kv_head, queries) = tasks[index].clone();
-            self.tier.run(QueryTile {
+            self.tier.run_over::<E, _>(QueryTile {
                 cache,
                 span,
                 kv_head,
@@ -127,13 +127,15 @@ struct QueryTile<'a, E> {
 }
 
 /// What a tile's queries have seen so far.
-struct Running {
+struct Running<E> {
     /// Largest score.
     max: [f32; QUERIES],
-    /// Sum of `e^(score - max)`.
-    sum: [f32; QUERIES],
-    /// `[QUERIES, 32]`: the current block's scores, then its weights.
-    weights: [[f32; BLOCK_TOKENS]; QUERIES],
+    /// Sums of `e^(score - max)`, of every sixteenth position.
+    sums: [[f32; LANES]; QUERIES],
+    /// `[QUERIES, 32]`: the current block's scores.
+    scores: [[f32; BLOCK_TOKENS]; QUERIES],
+    /// `[QUERIES, 32]`: its weights.
+    weights: [[E; BLOCK_TOKENS]; QUERIES],
     /// What earlier blocks' results are multiplied by.
     rescale: [f32; QUERIES],
     /// `[queries, padded H]`: weighted sums of values.
@@ -150,16 +152,16 @@ impl<E: Element> Kernel for QueryTile<'_, E> {
         let count = self.queries.len();
         let mut running = Running {
             max: [f32::NEG_INFINITY; QUERIES],
-            sum: [0.0; QUERIES],
-            weights: [[0.0; BLOCK_TOKENS]; QUERIES],
+            sums: [[0.0; LANES]; QUERIES],
+            scores: [[0.0; BLOCK_TOKENS]; QUERIES],
+            weights: [[E::default(); BLOCK_TOKENS]; QUERIES],
             rescale: [1.0; QUERIES],
             values: vec![0.0; count * padded],
         };
-        let queries: [*const f32; QUERIES] = std::array::from_fn(|i| self.query(i.min(count - 1)));
-        let seen = (0..count).map(|i| self.range(i));
-        let (from, to) = seen.fold((usize::MAX, 0), |(from, to), range| {
-            (from.min(range.start), to.max(range.end))
-        });
+        let queries = self.queries(s);
+        let seen: Vec<Range<usize>> = (0..count).map(|i| self.range(i).clone()).collect();
+        let from = seen.iter().map(|range| range.start).min().unwrap_or(0);
+        let to = seen.iter().map(|range| range.end).max().unwrap_or(0);
         for index in from / BLOCK_TOKENS..to.div_ceil(BLOCK_TOKENS) {
             let Some(id) = self.span.blocks[index] else {
                 unreachable!("block {index} was checked when the step was laid out");
@@ -168,7 +170,7 @@ impl<E: Element> Kernel for QueryTile<'_, E> {
             // SAFETY: the block holds its keys and then its values, head after head.
             let (keys, values) = unsafe {
                 (
-                    block.add(self.kv_head * shape.head_dim * BLOCK_TOKENS),
+                    block.add(self.kv_head * shape.key_width() * BLOCK_TOKENS),
                     block.add(shape.key_elements() + self.kv_head * BLOCK_TOKENS * padded),
                 )
             };
@@ -181,6 +183,7 @@ impl<E: Element> Kernel for QueryTile<'_, E> {
                     keys,
                     values,
                     queries: &queries,
+                    seen: &seen,
                     first,
                 };
                 match rows {
@@ -197,7 +200,9 @@ impl<E: Element> Kernel for QueryTile<'_, E> {
             }
         }
         for i in 0..count {
-            let factor = s.splat(1.0 / running.sum[i]);
+            // SAFETY: the array is a vector.
+            let sum = s.sum(unsafe { s.load(running.sums[i].as_ptr()) });
+            let factor = s.splat(1.0 / sum);
             let at = self.output(i);
             for d in (0..shape.head_dim).step_by(LANES) {
                 // SAFETY: within the query's part of the output, which this task alone writes.
@@ -233,12 +238,26 @@ impl<E: Element> QueryTile<'_, E> {
         &self.span.ranges[self.place(i).0]
     }
 
-    fn query(&self, i: usize) -> *const f32 {
-        let (row, head) = self.place(i);
+    /// `[queries, padded H]`, as keys are held.
+    #[inline(always)]
+    fn queries<S: Simd>(&self, s: S) -> Vec<E> {
         let shape = self.cache.shape;
-        let width = (self.heads + 2 * shape.kv_heads) * shape.head_dim;
-        let row = &self.qkv[(self.span.rows.start + row) * width..][..width];
-        row[head * shape.head_dim..].as_ptr()
+        let (width, padded) = (shape.head_dim, shape.value_width());
+        let row_width = (self.heads + 2 * shape.kv_heads) * width;
+        let mut queries = vec![E::default(); self.queries.len() * padded];
+        for (i, out) in queries.chunks_exact_mut(padded).enumerate() {
+            let (row, head) = self.place(i);
+            let at = (self.span.rows.start + row) * row_width + head * width;
+            let query = &self.qkv[at..at + width];
+            for from in (0..padded).step_by(LANES) {
+                // SAFETY: the rest of a query, and a vector of the padded output.
+                unsafe {
+                    let values = load_part(s, query.as_ptr().add(from), width - from);
+                    E::store(s, out.as_mut_ptr().add(from), values);
+                }
+            }
+        }
+        queries
     }
 
     fn output(&self, i: usize) -> usize {
@@ -247,7 +266,7 @@ impl<E: Element> QueryTile<'_, E> {
     }
 }
 
-impl Running {
+impl<E: Element> Running<E> {
     /// Turns query `i`'s scores into weights of keys `from .. to`, and all other weights into 0.
     #[inline(always)]
     fn weigh<S: Simd>(
@@ -261,41 +280,53 @@ impl Running {
         softcap: Option<f32>,
     ) {
         if from >= to {
-            self.weights[i] = [0.0; BLOCK_TOKENS];
+            self.weights[i] = [E::default(); BLOCK_TOKENS];
             self.rescale[i] = 1.0;
             return;
         }
-        let weights = self.weights[i].as_mut_ptr();
+        let scores = self.scores[i].as_ptr();
         // SAFETY: a block has two vectors of scores.
-        let (mut low, mut high) = unsafe { (s.load(weights), s.load(weights.add(LANES))) };
+        let (mut low, mut high) = unsafe { (s.load(scores), s.load(scores.add(LANES))) };
         if let Some(cap) = softcap {
             (low, high) = (soft_cap(s, low, cap), soft_cap(s, high, cap));
         }
-        let (nothing, zero) = (s.splat(f32::NEG_INFINITY), s.splat(0.0));
-        let high_from = from.saturating_sub(LANES);
-        let high_to = to.saturating_sub(LANES);
-        let largest = s.max_lane(s.max(
-            s.keep(low, nothing, from, to),
-            s.keep(high, nothing, high_from, high_to),
-        ));
-        let max = if largest > self.max[i] {
-            largest
-        } else {
-            self.max[i]
+        let whole = from == 0 && to == BLOCK_TOKENS;
+        let seen = |[low, high]: [S::F; 2], otherwise: f32| {
+            if whole {
+                return [low, high];
+            }
+            let otherwise = s.splat(otherwise);
+            let (high_from, high_to) = (from.saturating_sub(LANES), to.saturating_sub(LANES));
+            [
+                s.keep(low, otherwise, from, to),
+                s.keep(high, otherwise, high_from, high_to),
+            ]
         };
-        let shift = s.splat(max);
-        let low = s.keep(exp(s, s.sub(low, shift)), zero, from, to);
-        let high = s.keep(exp(s, s.sub(high, shift)), zero, high_from, high_to);
-        let mut rescale = [0.0; LANES];
-        // SAFETY: two vectors of weights, and sixteen lanes of an array.
-        unsafe {
-            s.store(weights, low);
-            s.store(weights.add(LANES), high);
-            s.store(rescale.as_mut_ptr(), exp(s, s.splat(self.max[i] - max)));
+        let [known_low, known_high] = seen([low, high], f32::NEG_INFINITY);
+        let largest = s.max_lane(s.max(known_low, known_high));
+        // Most blocks have no larger score than those before.
+        let mut rescale = 1.0;
+        if largest > self.max[i] {
+            let mut lanes = [0.0; LANES];
+            // SAFETY: sixteen lanes of an array.
+            unsafe { s.store(lanes.as_mut_ptr(), exp(s, s.splat(self.max[i] - largest))) };
+            rescale = lanes[0];
+            self.max[i] = largest;
         }
-        self.rescale[i] = rescale[0];
-        self.sum[i] = self.sum[i] * rescale[0] + s.sum(s.add(low, high));
-        self.max[i] = max;
+        let shift = s.splat(self.max[i]);
+        let weights = [exp(s, s.sub(low, shift)), exp(s, s.sub(high, shift))];
+        let [low, high] = seen(weights, 0.0);
+        let (weights, sums) = (self.weights[i].as_mut_ptr(), self.sums[i].as_mut_ptr());
+        // SAFETY: two vectors of weights, and one of sums.
+        unsafe {
+            E::store(s, weights, low);
+            E::store(s, weights.add(LANES), high);
+            s.store(
+                sums,
+                s.fma(s.load(sums), s.splat(rescale), s.add(low, high)),
+            );
+        }
+        self.rescale[i] = rescale;
     }
 }
 
@@ -304,11 +335,14 @@ struct Pass<'a, E> {
     tile: &'a QueryTile<'a, E>,
     /// Which block of the sequence.
     index: usize,
-    /// `[H, 32]`.
+    /// `[padded H, 32]`.
     keys: *const E,
     /// `[32, padded H]`.
     values: *const E,
-    queries: &'a [*const f32; QUERIES],
+    /// `[queries, padded H]`.
+    queries: &'a [E],
+    /// The positions that each query sees.
+    seen: &'a [Range<usize>],
     /// The first of the queries.
     first: usize,
 }
@@ -316,7 +350,7 @@ struct Pass<'a, E> {
 impl<E: Element> Pass<'_, E> {
     /// For queries `first .. first + R`.
     #[inline(always)]
-    fn run<S: Simd, const R: usize>(&self, s: S, running: &mut Running) {
+    fn run<S: Simd, const R: usize>(&self, s: S, running: &mut Running<E>) {
         let (_, vectors) = S::ATTENTION_TILE;
         for half in (0..BLOCK_TOKENS / LANES).step_by(vectors) {
             if vectors == 2 {
@@ -326,7 +360,7 @@ impl<E: Element> Pass<'_, E> {
             }
         }
         for i in self.first..self.first + R {
-            let range = self.tile.range(i);
+            let range = &self.seen[i];
             let start = self.index * BLOCK_TOKENS;
             let from = range.start.saturating_sub(start).min(BLOCK_TOKENS);
             let to = range.end.saturating_sub(start).min(BLOCK_TOKENS);
@@ -351,27 +385,32 @@ impl<E: Element> Pass<'_, E> {
         &self,
         s: S,
         half: usize,
-        running: &mut Running,
+        running: &mut Running<E>,
     ) {
+        let shape = self.tile.cache.shape;
         let mut sums = [[s.splat(0.0); C]; R];
-        for d in 0..self.tile.cache.shape.head_dim {
-            // SAFETY: a block's keys are `head_dim` rows of 32; a query has `head_dim` values.
+        let mut queries = [self.queries.as_ptr(); R];
+        for r in 0..R {
+            queries[r] = self.queries[(self.first + r) * shape.value_width()..].as_ptr();
+        }
+        for d in 0..shape.key_width() / E::TOGETHER {
+            // SAFETY: a block's keys are so many rows of 32, and a query is no shorter.
             unsafe {
-                let at = self.keys.add(d * BLOCK_TOKENS + half * LANES);
-                let mut columns = [E::load(s, at); C];
+                let at = (d * BLOCK_TOKENS + half * LANES) * E::TOGETHER;
+                let mut columns = [E::load(s, self.keys.add(at)); C];
                 for c in 1..C {
-                    columns[c] = E::load(s, at.add(c * LANES));
+                    columns[c] = E::load(s, self.keys.add(at + c * LANES * E::TOGETHER));
                 }
                 for r in 0..R {
-                    let query = s.splat(*self.queries[self.first + r].add(d));
+                    let query = E::splat(s, queries[r].add(d * E::TOGETHER));
                     for c in 0..C {
-                        sums[r][c] = s.fma(columns[c], query, sums[r][c]);
+                        sums[r][c] = E::fma(s, columns[c], query, sums[r][c]);
                     }
                 }
             }
         }
         for r in 0..R {
-            let out = running.weights[self.first + r].as_mut_ptr();
+            let out = running.scores[self.first + r].as_mut_ptr();
             for c in 0..C {
                 // SAFETY: 32 scores a query.
                 unsafe { s.store(out.add((half + c) * LANES), sums[r][c]) };
@@ -385,7 +424,7 @@ impl<E: Element> Pass<'_, E> {
         &self,
         s: S,
         d: usize,
-        running: &mut Running,
+        running: &mut Running<E>,
     ) {
         let padded = self.tile.cache.shape.value_width();
         let accumulated = running.values.as_mut_ptr();
@@ -399,18 +438,19 @@ impl<E: Element> Pass<'_, E> {
                 sums[r][c] = s.mul(before, rescale);
             }
         }
-        for position in 0..BLOCK_TOKENS {
+        for position in (0..BLOCK_TOKENS).step_by(E::TOGETHER) {
             // SAFETY: a block's values are 32 rows of `padded`.
             unsafe {
-                let at = self.values.add(position * padded + d);
+                let at = self.values.add(position * padded + d * E::TOGETHER);
                 let mut columns = [E::load(s, at); C];
                 for c in 1..C {
-                    columns[c] = E::load(s, at.add(c * LANES));
+                    columns[c] = E::load(s, at.add(c * LANES * E::TOGETHER));
                 }
                 for r in 0..R {
-                    let weight = s.splat(running.weights[self.first + r][position]);
+                    let weights = running.weights[self.first + r].as_ptr();
+                    let weight = E::splat(s, weights.add(position));
                     for c in 0..C {
-                        sums[r][c] = s.fma(columns[c], weight, sums[r][c]);
+                        sums[r][c] = E::fma(s, columns[c], weight, sums[r][c]);
                     }
                 }
             }

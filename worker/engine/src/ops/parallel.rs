@@ -34,11 +34,26 @@ impl<T> Shared<T> {
 /// # Safety
 /// `fill` writes all `len` values.
 pub(crate) unsafe fn filled<T: Copy>(len: usize, fill: impl FnOnce(Shared<T>)) -> Vec<T> {
-    let mut values = Vec::with_capacity(len);
+    let mut values = Vec::new();
+    // SAFETY: the caller's promise.
+    unsafe { refill(&mut values, len, fill) };
+    values
+}
+
+/// Replaces what is in `values` by `len` values, every one written by `fill`.
+///
+/// # Safety
+/// `fill` writes all `len` values.
+pub(crate) unsafe fn refill<T: Copy>(
+    values: &mut Vec<T>,
+    len: usize,
+    fill: impl FnOnce(Shared<T>),
+) {
+    values.clear();
+    values.reserve_exact(len);
     fill(Shared(values.as_mut_ptr()));
     // SAFETY: the caller's promise.
     unsafe { values.set_len(len) };
-    values
 }
 
 /// Threads of the current pool.

@@ -150,7 +150,8 @@ impl Driver {
                 .iter()
                 .map(|s| (s.start, s.start + s.rows.len())),
         );
-        let logits = self.model.forward(&plan.batch).unwrap();
+        let mut logits = Logits::default();
+        self.model.forward(&plan.batch, &mut logits).unwrap();
         self.scheduler.commit(&plan);
         for part in plan.parts.iter().filter(|part| !part.logit_rows.is_empty()) {
             self.draw(&plan, part, &logits);

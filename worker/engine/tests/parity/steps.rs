@@ -1,7 +1,7 @@
 //! Steps built by hand, without the scheduler: sequences over blocks that lie anywhere.
 
 use lapidary_engine::batch::{
-    BLOCK_TOKENS, BlockId, Forward, ForwardError, Span, StepBatch, TokenId,
+    BLOCK_TOKENS, BlockId, Forward, ForwardError, Logits, Span, StepBatch, TokenId,
 };
 use lapidary_engine::runner::GemmaRunner;
 use lapidary_engine::sequence::AtomicRange;
@@ -76,7 +76,8 @@ pub(crate) fn try_step(
         });
     }
     batch.logit_rows = (0..batch.tokens.len()).collect();
-    let logits = runner.forward(&batch)?;
+    let mut logits = Logits::default();
+    runner.forward(&batch, &mut logits)?;
     assert_eq!(logits.values.len(), batch.tokens.len() * logits.vocab);
     let rows = logits.values.chunks_exact(logits.vocab);
     Ok(rows.map(<[f32]>::to_vec).collect())

@@ -109,14 +109,15 @@ impl TextModel {
         self.embedding.n()
     }
 
-    /// Stores all rows' keys and values in `cache`; gives the logits of `logit_rows`,
-    /// `[rows, V]` f32. `soft`: the soft tokens of the step's pictures in order, `[S, D]` each.
+    /// Stores all rows' keys and values in `cache`, and the logits of `logit_rows`, `[rows, V]` f32, in
+    /// the place of what is in `logits`. `soft`: the soft tokens of the step's pictures in order, `[S, D]` each.
     pub(crate) fn forward(
         &self,
         step: &StepLayout<'_>,
         soft: &[&[f32]],
         cache: &mut KvCache,
-    ) -> Result<Vec<f32>> {
+        logits: &mut Vec<f32>,
+    ) -> Result<()> {
         let soft: Vec<SoftRows> = step
             .images
             .iter()
@@ -137,13 +138,13 @@ impl TextModel {
             .collect();
         let count = rows.len();
         let wanted = x.index_select(&Tensor::from_vec(rows, count, &Device::Cpu)?, 0)?;
-        let wanted = self.norm.forward(&wanted)?.flatten_all()?.to_vec1()?;
+        let wanted: Vec<f32> = self.norm.forward(&wanted)?.flatten_all()?.to_vec1()?;
         let head = self.head.as_ref().unwrap_or(&self.embedding);
-        let mut logits = head.product(&wanted);
+        head.product_into(&wanted, logits);
         if let Some(cap) = self.logit_softcap {
-            cap_all(&mut logits, cap, self.tier);
+            cap_all(logits, cap, self.tier);
         }
-        Ok(logits)
+        Ok(())
     }
 
     fn rope(&self, kind: LayerKind) -> &RopeTable {

@@ -38,6 +38,7 @@ pub struct VisionTower {
     norm: LayerNorm,
     soft_norm: RmsNorm,
     projection: Linear,
+    cache_type: CacheType,
     tier: Tier,
 }
 
@@ -94,6 +95,7 @@ impl VisionTower {
             soft_norm: RmsNorm::new(soft_norm, config.norm_eps, tier),
             projection: Linear::new(&[projection], storage, tier)?,
             config: config.clone(),
+            cache_type: CacheType::beside(storage),
             tier,
         })
     }
@@ -111,7 +113,7 @@ impl VisionTower {
     /// What the encoder makes of the patches of `views`: `[B P, D]`.
     pub fn hidden_states(&self, views: &[&View]) -> Result<Tensor> {
         let mut x = self.embedded(views)?;
-        let mut keys = Keys::new(&self.config, views.len())?;
+        let mut keys = Keys::new(&self.config, views.len(), self.cache_type)?;
         for layer in &self.layers {
             x = layer.forward(&x, &mut keys, self)?;
         }
@@ -220,7 +222,7 @@ struct Keys {
 }
 
 impl Keys {
-    fn new(config: &VisionConfig, views: usize) -> Result<Self> {
+    fn new(config: &VisionConfig, views: usize, cache_type: CacheType) -> Result<Self> {
         let patches = config.patches();
         let blocks = patches.div_ceil(BLOCK_TOKENS);
         let id = |view: usize, block: usize| {
@@ -243,7 +245,7 @@ impl Keys {
             head_dim: config.head_dim(),
         };
         Ok(Self {
-            cache: LayerCache::new(shape, views * blocks, CacheType::F32)?,
+            cache: LayerCache::new(shape, views * blocks, cache_type)?,
             spans: spans.collect(),
             writes: writes.collect(),
         })

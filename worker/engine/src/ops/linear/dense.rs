@@ -1,19 +1,25 @@
 //! The float product: one chain of fused multiply-adds along k for each row and column.
+//!
+//! Weights of bf16 are multiplied by activations rounded to bf16, and summed up in f32.
 #![expect(unsafe_code, reason = "vector kernel over packed memory")]
 #![expect(clippy::inline_always, reason = "kernels inline all they call")]
 
+use super::rows::rows_at_once;
 use crate::ops::buffer::Buffer;
-use crate::ops::parallel::Shared;
-use crate::ops::simd::{Element, Kernel, LANES, Simd, store_part};
+use crate::ops::parallel::{self, Shared};
+use crate::ops::simd::{Element, Kernel, LANES, Simd, Tier, load_part, store_part};
 use crate::weights::{RawTensor, WeightError, blocks};
 use rayon::prelude::*;
 use std::marker::PhantomData;
 
-/// A weight matrix `[n, k]` of f32 or bf16, in tiles of 16 columns: `[tiles, k, 16]`.
+/// A weight matrix `[n, k]` of f32 or bf16, in tiles of 16 columns: `[tiles, steps, 16, together]`.
 #[derive(Debug)]
 pub(crate) struct DenseTiles<E> {
     n: usize,
     k: usize,
+    /// Neighbours along k of all columns that are multiplied at once: `k / together`, the last filled
+    /// up with 0.
+    steps: usize,
     values: Buffer,
     element: PhantomData<E>,
 }
@@ -21,7 +27,8 @@ pub(crate) struct DenseTiles<E> {
 impl<E: Element> DenseTiles<E> {
     /// Packs a stored matrix, rounding it to `E`.
     pub(crate) fn pack(raw: &RawTensor<'_>) -> Result<Self, WeightError> {
-        let tile_bytes = raw.cols * LANES * size_of::<E>();
+        let steps = raw.cols.div_ceil(E::TOGETHER);
+        let tile_bytes = steps * E::TOGETHER * LANES * size_of::<E>();
         let mut values =
             Buffer::zeroed(raw.rows.div_ceil(LANES) * tile_bytes).map_err(|source| {
                 WeightError::Memory {
@@ -41,7 +48,7 @@ impl<E: Element> DenseTiles<E> {
                 let source = blocks::rows_f32(raw, first, rows)?;
                 for (lane, row) in source.chunks_exact(raw.cols).enumerate() {
                     for (i, x) in row.iter().enumerate() {
-                        packed[i * LANES + lane] = E::from_f32(*x);
+                        packed[place::<E>(i, lane)] = E::from_f32(*x);
                     }
                 }
                 Ok(())
@@ -49,6 +56,7 @@ impl<E: Element> DenseTiles<E> {
         Ok(Self {
             n: raw.rows,
             k: raw.cols,
+            steps,
             values,
             element: PhantomData,
         })
@@ -67,7 +75,7 @@ impl<E: Element> DenseTiles<E> {
         let (tile, lane) = (index / LANES, index % LANES);
         for (i, value) in out.iter_mut().enumerate() {
             // SAFETY: index < n and i < k.
-            *value = unsafe { *self.tile(tile).add(i * LANES + lane) }.to_f32();
+            *value = unsafe { *self.tile(tile).add(place::<E>(i, lane)) }.to_f32();
         }
     }
 
@@ -77,16 +85,69 @@ impl<E: Element> DenseTiles<E> {
     /// `tile` is below the number of tiles.
     #[inline(always)]
     unsafe fn tile(&self, tile: usize) -> *const E {
+        let values = self.steps * E::TOGETHER * LANES;
         // SAFETY: the caller's promise.
-        unsafe { self.values.as_ptr().cast::<E>().add(tile * self.k * LANES) }
+        unsafe { self.values.as_ptr().cast::<E>().add(tile * values) }
+    }
+}
+
+/// Where value `i` along k of a column lies in its tile.
+fn place<E: Element>(i: usize, lane: usize) -> usize {
+    (i / E::TOGETHER * LANES + lane) * E::TOGETHER + i % E::TOGETHER
+}
+
+/// Activations `[rows, k]` as `E`, each row filled up with 0 to whole steps.
+pub(super) fn rows_as<E: Element>(tier: Tier, x: &[f32], k: usize) -> Vec<E> {
+    let (rows, padded) = (x.len() / k, k.next_multiple_of(E::TOGETHER));
+    // SAFETY: every row's task writes the row.
+    unsafe {
+        parallel::filled(rows * padded, |out| {
+            parallel::for_each(rows, x.len(), |row| {
+                tier.run_over::<E, _>(Convert {
+                    x: &x[row * k..(row + 1) * k],
+                    out,
+                    first: row * padded,
+                    padded,
+                });
+            });
+        })
+    }
+}
+
+/// Converts one row.
+struct Convert<'a, E> {
+    x: &'a [f32],
+    out: Shared<E>,
+    /// Where the row begins.
+    first: usize,
+    /// What it is filled up to.
+    padded: usize,
+}
+
+impl<E: Element> Kernel for Convert<'_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for from in (0..self.padded).step_by(LANES) {
+            let mut converted = [E::default(); LANES];
+            let width = LANES.min(self.padded - from);
+            // SAFETY: as many values of the row as there are, and its own part of the output.
+            unsafe {
+                let values = load_part(s, self.x.as_ptr().add(from), self.x.len() - from);
+                E::store(s, converted.as_mut_ptr(), values);
+                let out = self.out.at(self.first + from);
+                out.copy_from_nonoverlapping(converted.as_ptr(), width);
+            }
+        }
     }
 }
 
 /// All rows of `x` times some tiles of `weights`.
 pub(super) struct DenseProduct<'a, E> {
     pub weights: &'a DenseTiles<E>,
-    /// `[rows, k]`.
-    pub x: &'a [f32],
+    /// `[rows, steps, together]`.
+    pub x: &'a [E],
     /// Tiles `first .. last` of `weights`.
     pub first: usize,
     pub last: usize,
@@ -102,13 +163,13 @@ impl<E: Element> Kernel for DenseProduct<'_, E> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let (rows_max, columns_max) = S::FLOAT_TILE;
-        let rows_all = self.x.len() / self.weights.k;
+        let rows_all = self.x.len() / (self.weights.steps * E::TOGETHER);
         let mut tile = self.first;
         while tile < self.last {
             let columns = columns_max.min(self.last - tile);
             let mut row = 0;
             while row < rows_all {
-                let rows = rows_max.min(rows_all - row);
+                let rows = rows_at_once(rows_all - row, rows_max);
                 match (rows, columns) {
                     (1, 1) => self.tile::<S, 1, 1>(s, row, tile),
                     (2, 1) => self.tile::<S, 2, 1>(s, row, tile),
@@ -135,7 +196,7 @@ impl<E: Element> DenseProduct<'_, E> {
     /// `R` rows by `C` tiles, all of k.
     #[inline(always)]
     fn tile<S: Simd, const R: usize, const C: usize>(&self, s: S, row: usize, tile: usize) {
-        let k = self.weights.k;
+        let steps = self.weights.steps;
         let mut sums = [[s.splat(0.0); C]; R];
         let mut columns = [self.weights.values.as_ptr().cast::<E>(); C];
         for (c, column) in columns.iter_mut().enumerate() {
@@ -145,20 +206,21 @@ impl<E: Element> DenseProduct<'_, E> {
         let mut rows = [self.x.as_ptr(); R];
         for (r, pointer) in rows.iter_mut().enumerate() {
             // SAFETY: row + r is below the number of rows.
-            *pointer = unsafe { pointer.add((row + r) * k) };
+            *pointer = unsafe { pointer.add((row + r) * steps * E::TOGETHER) };
         }
-        for i in 0..k {
-            // SAFETY: a tile holds k vectors of sixteen.
-            let mut w = [unsafe { E::load(s, columns[0].add(i * LANES)) }; C];
+        for step in 0..steps {
+            let at = step * LANES * E::TOGETHER;
+            // SAFETY: a tile holds so many steps of sixteen columns.
+            let mut w = [unsafe { E::load(s, columns[0].add(at)) }; C];
             for c in 1..C {
                 // SAFETY: as above.
-                w[c] = unsafe { E::load(s, columns[c].add(i * LANES)) };
+                w[c] = unsafe { E::load(s, columns[c].add(at)) };
             }
             for r in 0..R {
-                // SAFETY: a row holds k values.
-                let x = s.splat(unsafe { *rows[r].add(i) });
+                // SAFETY: a row holds so many steps.
+                let x = unsafe { E::splat(s, rows[r].add(step * E::TOGETHER)) };
                 for c in 0..C {
-                    sums[r][c] = s.fma(w[c], x, sums[r][c]);
+                    sums[r][c] = E::fma(s, w[c], x, sums[r][c]);
                 }
             }
         }

@@ -10,7 +10,7 @@
     reason = "register tiles are indexed alike"
 )]
 
-use super::rows::QuantRows;
+use super::rows::{QuantRows, rows_at_once};
 use crate::ops::buffer::Buffer;
 use crate::ops::parallel::Shared;
 use crate::ops::simd::{BlockInputs, GROUP, Kernel, LANES, Simd, Tier, TileBlock};
@@ -21,6 +21,8 @@ use rayon::prelude::*;
 /// Bytes of activations that are used for all tiles of a task before the next are: a part of what
 /// the nearest cache holds.
 const INPUT_CACHE_BYTES: usize = 16 << 10;
+/// What the processor fetches from memory at once.
+const CACHE_LINE: usize = 64;
 
 /// A weight matrix `[n, k]` in blocks of 8-bit quants.
 #[derive(Debug)]
@@ -263,20 +265,22 @@ impl Int8Product<'_> {
                 let tiles = tiles_max.min(self.last - tile);
                 let mut row = first;
                 while row < last {
-                    let rows = rows_max.min(last - row);
+                    let rows = rows_at_once(last - row, rows_max);
+                    // The first to pass over a tile waits for memory, unless the tile was sent for.
+                    let ahead = row == 0;
                     match (rows, tiles) {
-                        (1, 1) => self.tile::<S, 1, 1, BITS, MIN>(s, row, tile),
-                        (2, 1) => self.tile::<S, 2, 1, BITS, MIN>(s, row, tile),
-                        (3, 1) => self.tile::<S, 3, 1, BITS, MIN>(s, row, tile),
-                        (4, 1) => self.tile::<S, 4, 1, BITS, MIN>(s, row, tile),
-                        (5, 1) => self.tile::<S, 5, 1, BITS, MIN>(s, row, tile),
-                        (6, 1) => self.tile::<S, 6, 1, BITS, MIN>(s, row, tile),
-                        (1, 2) => self.tile::<S, 1, 2, BITS, MIN>(s, row, tile),
-                        (2, 2) => self.tile::<S, 2, 2, BITS, MIN>(s, row, tile),
-                        (3, 2) => self.tile::<S, 3, 2, BITS, MIN>(s, row, tile),
-                        (4, 2) => self.tile::<S, 4, 2, BITS, MIN>(s, row, tile),
-                        (5, 2) => self.tile::<S, 5, 2, BITS, MIN>(s, row, tile),
-                        (6, 2) => self.tile::<S, 6, 2, BITS, MIN>(s, row, tile),
+                        (1, 1) => self.tile::<S, 1, 1, BITS, MIN>(s, row, tile, ahead),
+                        (2, 1) => self.tile::<S, 2, 1, BITS, MIN>(s, row, tile, ahead),
+                        (3, 1) => self.tile::<S, 3, 1, BITS, MIN>(s, row, tile, ahead),
+                        (4, 1) => self.tile::<S, 4, 1, BITS, MIN>(s, row, tile, ahead),
+                        (5, 1) => self.tile::<S, 5, 1, BITS, MIN>(s, row, tile, ahead),
+                        (6, 1) => self.tile::<S, 6, 1, BITS, MIN>(s, row, tile, ahead),
+                        (1, 2) => self.tile::<S, 1, 2, BITS, MIN>(s, row, tile, ahead),
+                        (2, 2) => self.tile::<S, 2, 2, BITS, MIN>(s, row, tile, ahead),
+                        (3, 2) => self.tile::<S, 3, 2, BITS, MIN>(s, row, tile, ahead),
+                        (4, 2) => self.tile::<S, 4, 2, BITS, MIN>(s, row, tile, ahead),
+                        (5, 2) => self.tile::<S, 5, 2, BITS, MIN>(s, row, tile, ahead),
+                        (6, 2) => self.tile::<S, 6, 2, BITS, MIN>(s, row, tile, ahead),
                         other => unreachable!("no kernel for a tile of {other:?}"),
                     }
                     row += rows;
@@ -286,13 +290,14 @@ impl Int8Product<'_> {
         }
     }
 
-    /// `R` rows by `C` tiles, all of k.
+    /// `R` rows by `C` tiles, all of k. With `ahead`, sends for the `C` tiles behind them.
     #[inline(always)]
     fn tile<S: Simd, const R: usize, const C: usize, const BITS: u32, const MIN: bool>(
         &self,
         s: S,
         row: usize,
         tile: usize,
+        ahead: bool,
     ) {
         let mut sums = [[s.int8_zero(); C]; R];
         let mut weights = [self.weights.tile(tile).as_ptr(); C];
@@ -304,7 +309,15 @@ impl Int8Product<'_> {
             inputs[r] = self.x.row(row + r);
         }
         let block_bytes = self.weights.layout.bytes();
+        let tiles_bytes = C * self.weights.blocks * block_bytes;
         for _ in 0..self.weights.blocks {
+            if ahead {
+                for c in 0..C {
+                    for at in (0..block_bytes).step_by(CACHE_LINE) {
+                        s.prefetch(weights[c].wrapping_add(tiles_bytes + at));
+                    }
+                }
+            }
             // SAFETY: the tiles and rows have so many blocks, and this is their form.
             unsafe { sums = s.int8_block::<R, C, BITS, MIN>(sums, weights, inputs) };
             for weights in &mut weights {

@@ -14,7 +14,7 @@ use crate::ops::parallel;
 use crate::ops::simd::{LANES, Tier};
 use crate::weights::{RawTensor, WeightError};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
-use dense::{DenseProduct, DenseTiles};
+use dense::{DenseProduct, DenseTiles, rows_as};
 use half::bf16;
 use int8::{Int8Product, Int8Tiles};
 use rows::QuantRows;
@@ -30,7 +30,7 @@ const COLUMNS_MAX: usize = 128;
 pub enum Storage {
     /// 32-bit floats: the reference.
     F32,
-    /// bfloat16 weights, products in f32.
+    /// bfloat16 weights and activations, sums in f32.
     Bf16,
     /// Blocks of 32 weights of at most 8 bits; activations are quantised too.
     Int8,
@@ -136,16 +136,24 @@ impl Linear {
 
     /// `[T * k]` → `[T * n]`.
     pub fn product(&self, x: &[f32]) -> Vec<f32> {
+        let mut out = Vec::new();
+        self.product_into(x, &mut out);
+        out
+    }
+
+    /// `[T * k]` → `[T * n]`, in the place of what is in `out`, whose memory is used again: of a large
+    /// product, memory that is new costs as much as some of the computing.
+    pub fn product_into(&self, x: &[f32], out: &mut Vec<f32>) {
         let rows = x.len() / self.k;
-        let quantized = self
-            .parts
-            .iter()
-            .any(|part| matches!(part, Packed::Int8(_)))
+        let any = |held: fn(&Packed) -> bool| self.parts.iter().any(held);
+        let quantized = any(|part| matches!(part, Packed::Int8(_)))
             .then(|| QuantRows::new(self.tier, x, self.k));
+        let halved = any(|part| matches!(part, Packed::Bf16(_)))
+            .then(|| rows_as::<bf16>(self.tier, x, self.k));
         let tasks = self.tasks();
         // SAFETY: the tasks cover every tile of every part, and each writes its columns of all rows.
         unsafe {
-            parallel::filled(rows * self.n, |out| {
+            parallel::refill(out, rows * self.n, |out| {
                 parallel::for_each(tasks.len(), rows * self.n * self.k, |index| {
                     let Task {
                         part,
@@ -154,8 +162,8 @@ impl Linear {
                         column,
                     } = tasks[index];
                     let stride = self.n;
-                    match (&self.parts[part], &quantized) {
-                        (Packed::F32(weights), _) => self.tier.run(DenseProduct {
+                    match &self.parts[part] {
+                        Packed::F32(weights) => self.tier.run_over::<f32, _>(DenseProduct {
                             weights,
                             x,
                             first,
@@ -164,28 +172,32 @@ impl Linear {
                             stride,
                             column,
                         }),
-                        (Packed::Bf16(weights), _) => self.tier.run(DenseProduct {
+                        Packed::Bf16(weights) => self.tier.run_over::<bf16, _>(DenseProduct {
                             weights,
-                            x,
+                            x: halved.as_deref().unwrap_or_default(),
                             first,
                             last,
                             out,
                             stride,
                             column,
                         }),
-                        (Packed::Int8(weights), Some(x)) => self.tier.run(Int8Product {
-                            weights,
-                            x,
-                            first,
-                            last,
-                            out,
-                            stride,
-                            column,
-                        }),
-                        (Packed::Int8(_), None) => unreachable!("quantised above"),
+                        Packed::Int8(weights) => {
+                            let Some(x) = &quantized else {
+                                unreachable!("quantised above");
+                            };
+                            self.tier.run(Int8Product {
+                                weights,
+                                x,
+                                first,
+                                last,
+                                out,
+                                stride,
+                                column,
+                            });
+                        }
                     }
                 });
-            })
+            });
         }
     }
 

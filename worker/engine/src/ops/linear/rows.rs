@@ -9,6 +9,13 @@ use crate::ops::parallel::{self, Shared};
 use crate::ops::simd::{BlockInputs, Kernel, LANES, Simd, Tier};
 use crate::weights::blocks::BLOCK_WEIGHTS;
 
+/// How many of the `left` rows to take next, at most `most`: nearly as many each time, because a few
+/// cost nearly what `most` cost.
+#[inline(always)]
+pub(super) fn rows_at_once(left: usize, most: usize) -> usize {
+    left.div_ceil(left.div_ceil(most))
+}
+
 /// `[rows, k]` activations as signed bytes with a scale a block.
 #[derive(Debug)]
 pub(super) struct QuantRows {

@@ -5,15 +5,15 @@
     reason = "intrinsics must end in a function that has their features"
 )]
 
-use super::{BlockInputs, GROUP, GROUPS, Simd, TileBlock};
+use super::{BlockInputs, GROUP, GROUPS, LANES, Simd, TileBlock, rounded};
 use half::bf16;
 use std::arch::x86_64::{
-    __m256, __m256i, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEAREST_INT, _mm_add_ps, _mm_add_ss,
-    _mm_cvtss_f32, _mm_max_ps, _mm_max_ss, _mm_movehl_ps, _mm_packs_epi16, _mm_shuffle_ps,
-    _mm_storeu_si128, _mm256_abs_epi8, _mm256_add_epi16, _mm256_add_epi32, _mm256_add_ps,
-    _mm256_and_si256, _mm256_andnot_ps, _mm256_andnot_si256, _mm256_blendv_ps,
-    _mm256_castps256_ps128, _mm256_castsi256_ps, _mm256_castsi256_si128, _mm256_cmpgt_epi32,
-    _mm256_cvtepi32_ps, _mm256_cvtepu16_epi32, _mm256_cvtps_epi32, _mm256_div_ps,
+    __m256, __m256i, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEAREST_INT, _MM_HINT_T1, _mm_add_ps,
+    _mm_add_ss, _mm_cvtss_f32, _mm_max_ps, _mm_max_ss, _mm_movehl_ps, _mm_packs_epi16,
+    _mm_prefetch, _mm_shuffle_ps, _mm_storeu_si128, _mm256_abs_epi8, _mm256_add_epi16,
+    _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256, _mm256_andnot_ps, _mm256_andnot_si256,
+    _mm256_blendv_ps, _mm256_castps256_ps128, _mm256_castsi256_ps, _mm256_castsi256_si128,
+    _mm256_cmpgt_epi32, _mm256_cvtepi32_ps, _mm256_cvtps_epi32, _mm256_div_ps,
     _mm256_extractf128_ps, _mm256_extracti128_si256, _mm256_fmadd_ps, _mm256_loadu_ps,
     _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_max_ps, _mm256_min_ps,
     _mm256_mul_ps, _mm256_packs_epi32, _mm256_permute4x64_epi64, _mm256_round_ps, _mm256_set1_epi8,
@@ -38,6 +38,7 @@ impl Avx2 {
 // SAFETY of every block below: `self` proves the features; pointers are the caller's promise.
 impl Simd for Avx2 {
     type F = [__m256; 2];
+    type Pairs = [Self::F; 2];
     type Sums = __m256;
 
     const INT8_COLUMNS: usize = 8;
@@ -52,18 +53,6 @@ impl Simd for Avx2 {
     #[inline(always)]
     unsafe fn load(self, p: *const f32) -> Self::F {
         unsafe { [_mm256_loadu_ps(p), _mm256_loadu_ps(p.add(8))] }
-    }
-    #[inline(always)]
-    unsafe fn load_bf16(self, p: *const bf16) -> Self::F {
-        unsafe {
-            let all = _mm256_loadu_si256(p.cast());
-            let low = _mm256_cvtepu16_epi32(_mm256_castsi256_si128(all));
-            let high = _mm256_cvtepu16_epi32(_mm256_extracti128_si256::<1>(all));
-            [
-                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(low)),
-                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(high)),
-            ]
-        }
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut f32, x: Self::F) {
@@ -173,7 +162,36 @@ impl Simd for Avx2 {
             _mm_storeu_si128(p.cast(), bytes);
         }
     }
-
+    #[inline(always)]
+    unsafe fn store_bf16(self, p: *mut bf16, a: Self::F) {
+        let mut lanes = [0.0; LANES];
+        unsafe {
+            self.store(lanes.as_mut_ptr(), a);
+            p.cast::<[bf16; LANES]>()
+                .write_unaligned(lanes.map(rounded));
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_pairs(self, p: *const bf16) -> Self::Pairs {
+        unsafe {
+            pairs([
+                _mm256_loadu_si256(p.cast()),
+                _mm256_loadu_si256(p.add(LANES).cast()),
+            ])
+        }
+    }
+    #[inline(always)]
+    unsafe fn splat_pair(self, p: *const bf16) -> Self::Pairs {
+        unsafe { pairs([_mm256_set1_epi32(p.cast::<i32>().read_unaligned()); 2]) }
+    }
+    #[inline(always)]
+    fn fma_pairs(self, a: Self::Pairs, b: Self::Pairs, c: Self::F) -> Self::F {
+        self.fma(a[0], b[0], self.fma(a[1], b[1], c))
+    }
+    #[inline(always)]
+    fn prefetch(self, p: *const u8) {
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+    }
     #[inline(always)]
     fn int8_zero(self) -> Self::Sums {
         unsafe { _mm256_setzero_ps() }
@@ -329,6 +347,18 @@ unsafe fn load_four(x: *const i8) -> __m256i {
 }
 
 /// `2^n` for integral `n`.
+/// The first and the second bf16 of each of sixteen pairs.
+#[inline(always)]
+unsafe fn pairs(raw: [__m256i; 2]) -> [[__m256; 2]; 2] {
+    unsafe {
+        let upper = _mm256_set1_epi32(!0xFFFF);
+        [
+            raw.map(|raw| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(raw))),
+            raw.map(|raw| _mm256_castsi256_ps(_mm256_and_si256(raw, upper))),
+        ]
+    }
+}
+
 #[inline(always)]
 unsafe fn pow2(n: __m256) -> __m256 {
     unsafe {

@@ -1,30 +1,31 @@
-//! AVX-512 with VNNI.
+//! AVX-512 with VNNI, and with or without instructions for bf16.
 #![expect(unsafe_code, reason = "vector intrinsics and raw loads")]
 #![expect(
     clippy::inline_always,
     reason = "intrinsics must end in a function that has their features"
 )]
 
-use super::{BlockInputs, GROUP, GROUPS, LANES, Simd, TileBlock};
+use super::{BlockInputs, GROUP, GROUPS, LANES, Simd, TileBlock, rounded};
 use half::bf16;
 use std::arch::x86_64::{
-    __m512, __m512i, _MM_FROUND_TO_NEAREST_INT, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32,
-    _mm_movehl_ps, _mm_shuffle_ps, _mm_storeu_si128, _mm256_add_ps, _mm256_castps256_ps128,
-    _mm256_extractf128_ps, _mm256_loadu_si256, _mm512_abs_ps, _mm512_add_epi32, _mm512_add_ps,
+    __m256bh, __m512, __m512i, _MM_FROUND_TO_NEAREST_INT, _MM_HINT_T1, _mm_add_ps, _mm_add_ss,
+    _mm_cvtss_f32, _mm_movehl_ps, _mm_prefetch, _mm_shuffle_ps, _mm_storeu_si128, _mm256_add_ps,
+    _mm256_castps256_ps128, _mm256_extractf128_ps, _mm512_abs_ps, _mm512_add_epi32, _mm512_add_ps,
     _mm512_and_si512, _mm512_castps512_ps256, _mm512_castsi512_ps, _mm512_cvtepi32_epi8,
-    _mm512_cvtepi32_ps, _mm512_cvtepu16_epi32, _mm512_cvtps_epi32, _mm512_div_ps,
+    _mm512_cvtepi32_ps, _mm512_cvtneps_pbh, _mm512_cvtps_epi32, _mm512_div_ps, _mm512_dpbf16_ps,
     _mm512_dpbusd_epi32, _mm512_extractf32x8_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
     _mm512_loadu_si512, _mm512_mask_blend_ps, _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps,
     _mm512_reduce_max_ps, _mm512_roundscale_ps, _mm512_set1_epi8, _mm512_set1_epi32,
     _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_slli_epi32, _mm512_srli_epi16,
     _mm512_storeu_ps, _mm512_sub_ps,
 };
+use std::mem::transmute;
 
-/// Proof that the processor has avx512f, bw, vl, dq, vnni and fma.
+/// Proof that the processor has avx512f, bw, vl, dq, vnni and fma, and avx512bf16 if `BF16`.
 #[derive(Clone, Copy)]
-pub(super) struct Avx512(());
+pub(super) struct Avx512<const BF16: bool>(());
 
-impl Avx512 {
+impl<const BF16: bool> Avx512<BF16> {
     /// # Safety
     /// The processor has the features named on the type.
     #[inline(always)]
@@ -34,8 +35,9 @@ impl Avx512 {
 }
 
 // SAFETY of every block below: `self` proves the features; pointers are the caller's promise.
-impl Simd for Avx512 {
+impl<const BF16: bool> Simd for Avx512<BF16> {
     type F = __m512;
+    type Pairs = __m512i;
     type Sums = __m512;
 
     const INT8_COLUMNS: usize = LANES;
@@ -50,13 +52,6 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn load(self, p: *const f32) -> Self::F {
         unsafe { _mm512_loadu_ps(p) }
-    }
-    #[inline(always)]
-    unsafe fn load_bf16(self, p: *const bf16) -> Self::F {
-        unsafe {
-            let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast()));
-            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
-        }
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut f32, x: Self::F) {
@@ -130,7 +125,44 @@ impl Simd for Avx512 {
     unsafe fn store_i8(self, p: *mut i8, a: Self::F) {
         unsafe { _mm_storeu_si128(p.cast(), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a))) }
     }
-
+    #[inline(always)]
+    unsafe fn store_bf16(self, p: *mut bf16, a: Self::F) {
+        unsafe {
+            if BF16 {
+                p.cast::<__m256bh>().write_unaligned(_mm512_cvtneps_pbh(a));
+            } else {
+                let mut lanes = [0.0; LANES];
+                self.store(lanes.as_mut_ptr(), a);
+                p.cast::<[bf16; LANES]>()
+                    .write_unaligned(lanes.map(rounded));
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_pairs(self, p: *const bf16) -> Self::Pairs {
+        unsafe { _mm512_loadu_si512(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn splat_pair(self, p: *const bf16) -> Self::Pairs {
+        unsafe { _mm512_set1_epi32(p.cast::<i32>().read_unaligned()) }
+    }
+    #[inline(always)]
+    fn fma_pairs(self, a: Self::Pairs, b: Self::Pairs, c: Self::F) -> Self::F {
+        unsafe {
+            if BF16 {
+                // Adds the upper products first, rounding after each, as the other branch does.
+                return _mm512_dpbf16_ps(c, transmute(a), transmute(b));
+            }
+            let upper = |x| _mm512_castsi512_ps(_mm512_and_si512(x, _mm512_set1_epi32(!0xFFFF)));
+            let lower = |x| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(x));
+            let sum = _mm512_fmadd_ps(upper(a), upper(b), c);
+            _mm512_fmadd_ps(lower(a), lower(b), sum)
+        }
+    }
+    #[inline(always)]
+    fn prefetch(self, p: *const u8) {
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+    }
     #[inline(always)]
     fn int8_zero(self) -> Self::Sums {
         unsafe { _mm512_setzero_ps() }
@@ -194,7 +226,7 @@ impl Simd for Avx512 {
 }
 
 /// Bytes of four k-values of all columns of a tile.
-const GROUP_BYTES: usize = TileBlock::of::<Avx512, 8, false>().group_bytes();
+const GROUP_BYTES: usize = TileBlock::of::<Avx512<false>, 8, false>().group_bytes();
 
 /// Group `group` of a tile block: four k-values of sixteen columns.
 #[inline(always)]

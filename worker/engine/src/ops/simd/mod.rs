@@ -1,8 +1,9 @@
-//! Sixteen lanes of f32 on three instruction tiers, chosen at run time.
+//! Sixteen lanes of f32 on several instruction tiers, chosen at run time.
 //!
 //! Kernels are written once over `Simd` and run by `Tier::run`. Each operation is one IEEE
 //! operation a lane (fused multiply-add included) and reductions follow one fixed tree, so all
-//! tiers give the same bits.
+//! tiers give the same bits. The one exception is far from any value of a model: the instruction
+//! for pairs of bf16 takes numbers below 2^-126 as 0.
 #![expect(unsafe_code, reason = "vector intrinsics and raw loads")]
 #![expect(clippy::inline_always, reason = "kernels inline all they call")]
 
@@ -24,6 +25,8 @@ pub struct Tier(Level);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Level {
+    /// That, and products of pairs of bf16.
+    Avx512Bf16,
     /// AVX-512 with VNNI: 512-bit vectors, 8-bit dot products.
     Avx512Vnni,
     /// AVX2 with FMA: 256-bit vectors.
@@ -34,11 +37,7 @@ enum Level {
 
 impl std::fmt::Display for Tier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self.0 {
-            Level::Avx512Vnni => "avx512-vnni",
-            Level::Avx2Fma => "avx2-fma",
-            Level::Portable => "portable",
-        })
+        f.write_str(self.name())
     }
 }
 
@@ -63,6 +62,9 @@ impl Tier {
                 && is_x86_feature_detected!("avx512vnni")
                 && is_x86_feature_detected!("fma")
             {
+                if is_x86_feature_detected!("avx512bf16") {
+                    tiers.push(Self(Level::Avx512Bf16));
+                }
                 tiers.push(Self(Level::Avx512Vnni));
             }
             if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
@@ -76,6 +78,7 @@ impl Tier {
     /// Name as recorded in results.
     pub fn name(self) -> &'static str {
         match self.0 {
+            Level::Avx512Bf16 => "avx512-bf16",
             Level::Avx512Vnni => "avx512-vnni",
             Level::Avx2Fma => "avx2-fma",
             Level::Portable => "portable",
@@ -95,28 +98,48 @@ impl Tier {
         self.run(Columns)
     }
 
-    /// Runs a kernel compiled for this tier.
+    /// Runs a kernel compiled for this tier, which need not have the instructions for bf16.
     #[inline]
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: a `Tier` value is made by `available`, which checked these features.
-            Level::Avx512Vnni => unsafe { run_avx512(kernel) },
+            Level::Avx512Bf16 | Level::Avx512Vnni => unsafe { run_avx512(kernel) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
             Level::Avx2Fma => unsafe { run_avx2(kernel) },
             #[cfg(not(target_arch = "x86_64"))]
-            Level::Avx512Vnni | Level::Avx2Fma => unreachable!("an x86 tier on another processor"),
+            Level::Avx512Bf16 | Level::Avx512Vnni | Level::Avx2Fma => {
+                unreachable!("an x86 tier on another processor")
+            }
             Level::Portable => kernel.run(portable::Portable),
         }
     }
+
+    /// Runs a kernel over numbers held as `E`, compiled for all that this tier has for them.
+    #[inline]
+    pub(crate) fn run_over<E: Element, K: Kernel>(self, kernel: K) -> K::Output {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: a `Tier` value is made by `available`, which checked these features.
+            Level::Avx512Bf16 if E::TOGETHER > 1 => unsafe { run_avx512_bf16(kernel) },
+            _ => self.run(kernel),
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16,avx2,fma")]
+unsafe fn run_avx512_bf16<K: Kernel>(kernel: K) -> K::Output {
+    // SAFETY: this function's target features are the token's condition.
+    kernel.run(unsafe { avx512::Avx512::<true>::new() })
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma")]
 unsafe fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
     // SAFETY: this function's target features are the token's condition.
-    kernel.run(unsafe { avx512::Avx512::new() })
+    kernel.run(unsafe { avx512::Avx512::<false>::new() })
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -141,6 +164,8 @@ pub(crate) trait Kernel {
 pub(crate) trait Simd: Copy {
     /// Sixteen f32.
     type F: Copy;
+    /// Sixteen pairs of bf16.
+    type Pairs: Copy;
     /// f32 sums of the columns that the 8-bit kernel takes together.
     type Sums: Copy;
 
@@ -155,7 +180,6 @@ pub(crate) trait Simd: Copy {
 
     fn splat(self, x: f32) -> Self::F;
     unsafe fn load(self, p: *const f32) -> Self::F;
-    unsafe fn load_bf16(self, p: *const bf16) -> Self::F;
     unsafe fn store(self, p: *mut f32, x: Self::F);
     fn add(self, a: Self::F, b: Self::F) -> Self::F;
     fn sub(self, a: Self::F, b: Self::F) -> Self::F;
@@ -177,6 +201,16 @@ pub(crate) trait Simd: Copy {
     fn max_lane(self, a: Self::F) -> f32;
     /// Stores integral lanes in `-128 ..= 127` as bytes.
     unsafe fn store_i8(self, p: *mut i8, a: Self::F);
+    /// Stores lanes as [`rounded`].
+    unsafe fn store_bf16(self, p: *mut bf16, a: Self::F);
+    unsafe fn load_pairs(self, p: *const bf16) -> Self::Pairs;
+    /// The pair at `p` in every lane.
+    unsafe fn splat_pair(self, p: *const bf16) -> Self::Pairs;
+    /// `a.0 * b.0 + (a.1 * b.1 + c)`, rounded once each.
+    fn fma_pairs(self, a: Self::Pairs, b: Self::Pairs, c: Self::F) -> Self::F;
+
+    /// Sends for the memory at `p`, which need not be there, to a cache that holds some tiles.
+    fn prefetch(self, p: *const u8);
 
     fn int8_zero(self) -> Self::Sums;
     /// Adds the products of one block along k of `R` rows and `C` tiles of columns.
@@ -287,19 +321,49 @@ pub(crate) const GROUP: usize = 4;
 /// Groups of a block.
 pub(crate) const GROUPS: usize = BLOCK_WEIGHTS / GROUP;
 
-/// What a weight or a cached key is stored as.
+/// What factors of a sum of products are held as: weights, activations, cached keys and values.
+///
+/// Neighbours along the sum lie together: of a matrix whose columns are lanes, `TOGETHER` of the
+/// first column, then of the second, and so on.
 pub(crate) trait Element: Copy + Send + Sync + Default + 'static {
-    /// Sixteen values from `p`.
-    unsafe fn load<S: Simd>(simd: S, p: *const Self) -> S::F;
+    /// Neighbours that are multiplied at once.
+    const TOGETHER: usize;
+    /// Sixteen times so many values.
+    type Lanes<S: Simd>: Copy;
+    /// From `p` on.
+    unsafe fn load<S: Simd>(simd: S, p: *const Self) -> Self::Lanes<S>;
+    /// Those at `p`, in every lane.
+    unsafe fn splat<S: Simd>(simd: S, p: *const Self) -> Self::Lanes<S>;
+    /// Adds products to `c`, the last of the neighbours first.
+    fn fma<S: Simd>(simd: S, a: Self::Lanes<S>, b: Self::Lanes<S>, c: S::F) -> S::F;
+    /// Stores sixteen values.
+    unsafe fn store<S: Simd>(simd: S, p: *mut Self, values: S::F);
     fn from_f32(x: f32) -> Self;
     fn to_f32(self) -> f32;
 }
 
 impl Element for f32 {
+    const TOGETHER: usize = 1;
+    type Lanes<S: Simd> = S::F;
+
     #[inline(always)]
     unsafe fn load<S: Simd>(simd: S, p: *const Self) -> S::F {
         // SAFETY: the caller's promise.
         unsafe { simd.load(p) }
+    }
+    #[inline(always)]
+    unsafe fn splat<S: Simd>(simd: S, p: *const Self) -> S::F {
+        // SAFETY: the caller's promise.
+        simd.splat(unsafe { *p })
+    }
+    #[inline(always)]
+    fn fma<S: Simd>(simd: S, a: S::F, b: S::F, c: S::F) -> S::F {
+        simd.fma(a, b, c)
+    }
+    #[inline(always)]
+    unsafe fn store<S: Simd>(simd: S, p: *mut Self, values: S::F) {
+        // SAFETY: the caller's promise.
+        unsafe { simd.store(p, values) }
     }
     fn from_f32(x: f32) -> Self {
         x
@@ -310,16 +374,43 @@ impl Element for f32 {
 }
 
 impl Element for bf16 {
+    const TOGETHER: usize = 2;
+    type Lanes<S: Simd> = S::Pairs;
+
     #[inline(always)]
-    unsafe fn load<S: Simd>(simd: S, p: *const Self) -> S::F {
+    unsafe fn load<S: Simd>(simd: S, p: *const Self) -> S::Pairs {
         // SAFETY: the caller's promise.
-        unsafe { simd.load_bf16(p) }
+        unsafe { simd.load_pairs(p) }
+    }
+    #[inline(always)]
+    unsafe fn splat<S: Simd>(simd: S, p: *const Self) -> S::Pairs {
+        // SAFETY: the caller's promise.
+        unsafe { simd.splat_pair(p) }
+    }
+    #[inline(always)]
+    fn fma<S: Simd>(simd: S, a: S::Pairs, b: S::Pairs, c: S::F) -> S::F {
+        simd.fma_pairs(a, b, c)
+    }
+    #[inline(always)]
+    unsafe fn store<S: Simd>(simd: S, p: *mut Self, values: S::F) {
+        // SAFETY: the caller's promise.
+        unsafe { simd.store_bf16(p, values) }
     }
     fn from_f32(x: f32) -> Self {
         Self::from_f32(x)
     }
     fn to_f32(self) -> f32 {
         Self::to_f32(self)
+    }
+}
+
+/// The nearest bf16, ties to even; 0 of the same sign below 2^-126.
+#[inline(always)]
+fn rounded(x: f32) -> bf16 {
+    if x.abs() < f32::MIN_POSITIVE {
+        bf16::ZERO.copysign(bf16::from_f32(x))
+    } else {
+        bf16::from_f32(x)
     }
 }
 

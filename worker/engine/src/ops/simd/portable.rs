@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "raw loads, as the trait has them")]
 #![expect(clippy::inline_always, reason = "the trait's rule")]
 
-use super::{BlockInputs, GROUP, GROUPS, LANES, Simd, TileBlock};
+use super::{BlockInputs, GROUP, GROUPS, LANES, Simd, TileBlock, rounded};
 use crate::weights::blocks::BLOCK_WEIGHTS;
 use half::bf16;
 use std::array::from_fn;
@@ -15,6 +15,7 @@ pub(super) struct Portable;
 // SAFETY of every block below: pointers are the caller's promise.
 impl Simd for Portable {
     type F = [f32; LANES];
+    type Pairs = [Self::F; 2];
     type Sums = Self::F;
 
     const INT8_COLUMNS: usize = LANES;
@@ -29,10 +30,6 @@ impl Simd for Portable {
     #[inline(always)]
     unsafe fn load(self, p: *const f32) -> Self::F {
         unsafe { p.cast::<Self::F>().read_unaligned() }
-    }
-    #[inline(always)]
-    unsafe fn load_bf16(self, p: *const bf16) -> Self::F {
-        unsafe { p.cast::<[bf16; LANES]>().read_unaligned() }.map(bf16::to_f32)
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut f32, x: Self::F) {
@@ -105,6 +102,26 @@ impl Simd for Portable {
         unsafe { p.cast::<[i8; LANES]>().write_unaligned(bytes) }
     }
 
+    #[inline(always)]
+    unsafe fn store_bf16(self, p: *mut bf16, a: Self::F) {
+        unsafe { p.cast::<[bf16; LANES]>().write_unaligned(a.map(rounded)) }
+    }
+    #[inline(always)]
+    unsafe fn load_pairs(self, p: *const bf16) -> Self::Pairs {
+        let pairs = unsafe { p.cast::<[[bf16; 2]; LANES]>().read_unaligned() };
+        from_fn(|part| pairs.map(|pair| pair[part].to_f32()))
+    }
+    #[inline(always)]
+    unsafe fn splat_pair(self, p: *const bf16) -> Self::Pairs {
+        let pair = unsafe { p.cast::<[bf16; 2]>().read_unaligned() };
+        pair.map(|value| [value.to_f32(); LANES])
+    }
+    #[inline(always)]
+    fn fma_pairs(self, a: Self::Pairs, b: Self::Pairs, c: Self::F) -> Self::F {
+        self.fma(a[0], b[0], self.fma(a[1], b[1], c))
+    }
+    #[inline(always)]
+    fn prefetch(self, _: *const u8) {}
     #[inline(always)]
     fn int8_zero(self) -> Self::Sums {
         [0.0; LANES]

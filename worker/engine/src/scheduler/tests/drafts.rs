@@ -41,7 +41,8 @@ fn drafts_take_only_the_rows_of_free_slots() {
         for _ in 0..20 {
             let plan = driver.scheduler.plan(|_| true).unwrap();
             assert!(plan.batch.tokens.len() <= 4, "{plan:?}");
-            let logits = driver.model.forward(&plan.batch).unwrap();
+            let mut logits = Logits::default();
+            driver.model.forward(&plan.batch, &mut logits).unwrap();
             driver.scheduler.commit(&plan);
             for part in &plan.parts {
                 driver.draw(&plan, part, &logits);
