@@ -8,6 +8,7 @@ use anyhow::Context;
 use lapidary_engine::image::{self, ImageLimits};
 use lapidary_engine::{Class, EngineOptions, LoadOptions};
 use lapidary_schemas::limits::MEDIA_BYTES_MAX;
+use lapidary_schemas::result::Verdict;
 use serde_json::json;
 
 use crate::cli::{FilterCommand, FilterCompareArgs, FilterTestArgs, FilterTexts};
@@ -35,17 +36,57 @@ pub fn filter(command: &FilterCommand) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A policy that is tried.
+#[derive(Debug)]
+pub struct Trial {
+    filters: Filters,
+    compute: Compute,
+}
+
+/// What a policy makes of a text.
+#[derive(Debug)]
+pub struct Tried {
+    /// What becomes of it, in a word.
+    pub ruling: &'static str,
+    /// The text as it goes on, where something in it was replaced.
+    pub becomes: Option<String>,
+    /// Every detector's verdict, up to the one that ended it.
+    pub verdicts: Vec<Verdict>,
+}
+
+impl Trial {
+    /// Starts what looking takes.
+    pub fn start(filters: Filters) -> std::io::Result<Self> {
+        let compute = Compute::start()?;
+        Ok(Self { filters, compute })
+    }
+
+    /// Tries it on a text.
+    pub async fn of_text(&self, stage: Stage, text: String) -> Tried {
+        self.of(stage, of_text(text)).await
+    }
+
+    async fn of(&self, stage: Stage, shown: Shown) -> Tried {
+        let stage = (stage, Manner::Enforce);
+        let mut decision = self.filters.check(&self.compute, stage, shown).await;
+        Tried {
+            ruling: ruling(&decision),
+            becomes: decision.redacted.then(|| decision.texts.pop()).flatten(),
+            verdicts: decision.verdicts,
+        }
+    }
+}
+
 async fn test(args: &FilterTestArgs, out: &mut impl Write) -> anyhow::Result<()> {
     let [filters] = open([&args.policy], &args.texts)?;
-    let (compute, stage) = (Compute::start()?, (args.texts.stage, Manner::Enforce));
-    for (line, shown) in shown(&args.texts, &filters)? {
-        let mut decision = filters.check(&compute, stage, shown).await;
-        let becomes = decision.redacted.then(|| decision.texts.pop()).flatten();
+    let trial = Trial::start(filters)?;
+    for (line, shown) in shown(&args.texts, &trial.filters)? {
+        let tried = trial.of(args.texts.stage, shown).await;
         let record = json!({
             "line": line,
-            "ruling": ruling(&decision),
-            "becomes": becomes,
-            "verdicts": decision.verdicts,
+            "ruling": tried.ruling,
+            "becomes": tried.becomes,
+            "verdicts": tried.verdicts,
         });
         writeln!(out, "{record}")?;
     }
@@ -152,12 +193,16 @@ fn ruling(decision: &Decision) -> &'static str {
     }
 }
 
-/// The texts of a file, each with its line's number; or the file as a picture.
-fn shown(args: &FilterTexts, filters: &Filters) -> anyhow::Result<Vec<(usize, Shown)>> {
-    let of_text = |text: String| Shown {
+/// A text alone.
+fn of_text(text: String) -> Shown {
+    Shown {
         texts: vec![text],
         ..Shown::to(Class::Bulk)
-    };
+    }
+}
+
+/// The texts of a file, each with its line's number; or the file as a picture.
+fn shown(args: &FilterTexts, filters: &Filters) -> anyhow::Result<Vec<(usize, Shown)>> {
     let named = || format!("`{}`", args.file.display());
     let size = std::fs::metadata(&args.file).with_context(named)?.len();
     anyhow::ensure!(

@@ -42,7 +42,7 @@ mod store;
 mod straight_line;
 mod stream;
 pub mod telemetry;
-mod tools;
+pub mod tools;
 mod trace;
 mod translate;
 mod turns;

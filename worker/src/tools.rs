@@ -55,7 +55,7 @@ fn signature(function: &Function) -> String {
 }
 
 /// The calls that an answer consists of; none if it is text.
-pub(crate) fn calls(job: &Job, answer: &str) -> Vec<ToolCall> {
+pub fn calls(job: &Job, answer: &str) -> Vec<ToolCall> {
     let offered = job.request.tools_offered();
     if offered.is_empty() {
         return Vec::new();

@@ -12,39 +12,7 @@ use super::policy::Policy;
 use super::*;
 
 /// Every detector, with words that stand in many innocent ones.
-const EVERYTHING: &str = r#"
-name = "everything"
-[[detector]]
-name = "keywords"
-kind = "keywords"
-stages = ["input_text"]
-action = "redact"
-keywords = [
-    "violence", "hate", "illegal", "harmful", "kill*", "terrorist", "bomb", "shit", "ass", "hell",
-    "cunt", "penis", "cock", "tit", "rape", "sex", "cum", "child porn", "Hass", "gewalttätig",
-    "насилие", "暴力", "عنف", "हिंसा", "폭력", "ความรุนแรง", "şiddet", "violência",
-]
-[[detector]]
-name = "markup"
-kind = "markup"
-stages = ["input_text"]
-action = "redact"
-[[detector]]
-name = "secrets"
-kind = "secrets"
-stages = ["input_text"]
-action = "redact"
-[[detector]]
-name = "personal"
-kind = "personal"
-stages = ["input_text"]
-action = "redact"
-[[detector]]
-name = "injection"
-kind = "injection"
-stages = ["input_text"]
-action = "redact"
-"#;
+const EVERYTHING: &str = include_str!("everything.toml");
 
 /// Of answers.
 const QUALITY: &str = "name = \"quality\"\n[[detector]]\nname = \"quality\"\nkind = \"quality\"\n\

@@ -1,0 +1,7 @@
+//! The configuration of a folder: `config.json`, and an answer of what can be loaded.
+#![no_main]
+
+use lapidary_fuzz::{answers, model_with};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| answers(&model_with("config.json", bytes)));
