@@ -20,7 +20,7 @@ const SAY_MAX: Duration = Duration::from_mins(1);
 /// A worker from which nothing has come for this long waits for a store.
 const SILENCE: Duration = Duration::from_secs(3);
 /// How long jobs may go on once a worker is told to end, and how long handing them back may take.
-const SOFT_STOP: Duration = Duration::from_secs(1);
+const SOFT_STOP: Duration = Duration::from_millis(100);
 const HAND_BACK_MAX: Duration = Duration::from_secs(5);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -154,7 +154,7 @@ async fn a_drain_ends_in_its_time(place: &Place) {
     let jobs = long_jobs(16);
     let ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
     let results = publish(place, &jobs).await;
-    let soft_stop = format!("{}s", SOFT_STOP.as_secs());
+    let soft_stop = format!("{}ms", SOFT_STOP.as_millis());
     let mut worker = place.worker(&["--threads", "1", "--soft-stop", &soft_stop]);
     let running = |state: &JobState| matches!(state, JobState::Running { .. });
     until_all(&results, &ids, running).await;

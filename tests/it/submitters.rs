@@ -96,9 +96,10 @@ async fn caption_again(place: Place, point: Failpoint) {
     let results = place.results().await;
     let ended = Followed::new(&results, left[0]).ended().await;
     assert_eq!(ended.state, BatchState::Cancelled, "{ended:?}");
+    assert_eq!(ended.cancelled, ended.total, "{ended:?}");
     block_in_place(|| worker.stop());
     drained(&place).await;
-    place.holds(&left).await;
+    place.holds(&[]).await;
 }
 
 /// The documents of a file of rows, of which each has one, with a text.

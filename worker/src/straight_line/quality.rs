@@ -34,7 +34,7 @@ async fn result(policy: &str, job: &Job) -> JobResult {
 
 /// A job whose answer goes round in circles: the model knows no better.
 fn circling() -> Job {
-    job("What is it?", 400)
+    job("Say something.", 400)
 }
 
 #[tokio::test]
