@@ -29,7 +29,8 @@ pub fn parse_host(written: &str) -> Result<String, String> {
     let url = Url::parse(&format!("http://{written}"))
         .map_err(|error| format!("`{written}` is no host: {error}"))?;
     let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
-    let one = !written.contains('*');
+    // However it is written: in a host's name `%2A` is the same.
+    let one = !url.host_str().unwrap_or_default().contains('*');
     if !one
         || !bare
         || !url.username().is_empty()
@@ -149,6 +150,7 @@ mod tests {
         }
         for wrong in [
             "", "a b", "a/b", "a/", "user@a", "a?b", "a#b", "http://a", "a:x", "a:99999", "*.a",
+            "%2A", "%2a.a", "~a%2A",
         ] {
             assert!(parse_host(wrong).is_err(), "{wrong}");
         }
