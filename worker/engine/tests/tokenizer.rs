@@ -284,3 +284,16 @@ fn tokens_around_pictures_equal_the_reference() {
         assert_eq!(compared, 11);
     }
 }
+
+#[test]
+fn a_tokenizer_with_a_syntax_error_in_its_decoder_is_refused() {
+    for json in [
+        r#"{"version": "1.0", "decoder": {"type": "Sequence", "decoders": [{"type": "Fuse""#,
+        r#"{"version": "1.0", "decoder": {"type": "Sequence", "decoders": [{"type": \"Fuse"}]}}"#,
+    ] {
+        let error = Tokenizer::from_json(json.as_bytes()).unwrap_err();
+        let error = error.to_string();
+        assert!(error.starts_with("tokenizer is not usable: "), "{error}");
+        assert!(error.contains("line 1 column"), "{error}");
+    }
+}

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use candle_core::quantized::gguf_file::{Content, Value};
+use serde::de::IgnoredAny;
 use tokenizers::decoders::DecoderWrapper;
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::normalizers::Replace;
@@ -94,6 +95,8 @@ impl Tokenizer {
     /// Reads the bytes of a `tokenizer.json`. A leading `<bos>` is added to prompts if its post
     /// processor adds one.
     pub fn from_json(bytes: &[u8]) -> Result<Self, TokenizerError> {
+        // Its syntax first: the library panics where that of a decoder is wrong, as in a file cut short.
+        serde_json::from_slice::<IgnoredAny>(bytes).map_err(TokenizerError::invalid)?;
         let inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(TokenizerError::invalid)?;
         let control: BTreeMap<String, TokenId> = inner
             .get_added_tokens_decoder()
