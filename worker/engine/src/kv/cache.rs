@@ -11,7 +11,7 @@ use crate::models::config::{GemmaConfig, LayerKind};
 use crate::ops::buffer::Buffer;
 use crate::ops::linear::Storage;
 use crate::ops::parallel;
-use crate::ops::simd::{Element, LANES};
+use crate::ops::simd::{Element, LANES, place};
 use half::bf16;
 use std::marker::PhantomData;
 
@@ -267,10 +267,4 @@ impl<E: Element> LayerBlocks<E> {
             }
         });
     }
-}
-
-/// Where value `along` what is summed up of column `column` lies among `columns`.
-#[inline]
-fn place<E: Element>(along: usize, column: usize, columns: usize) -> usize {
-    (along / E::TOGETHER * columns + column) * E::TOGETHER + along % E::TOGETHER
 }

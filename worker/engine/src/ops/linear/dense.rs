@@ -7,7 +7,7 @@
 use super::rows::rows_at_once;
 use crate::ops::buffer::Buffer;
 use crate::ops::parallel::{self, Shared};
-use crate::ops::simd::{Element, Kernel, LANES, Simd, Tier, load_part, store_part};
+use crate::ops::simd::{Element, Kernel, LANES, Simd, Tier, load_part, place, store_part};
 use crate::weights::{RawTensor, WeightError, blocks};
 use rayon::prelude::*;
 use std::marker::PhantomData;
@@ -48,7 +48,7 @@ impl<E: Element> DenseTiles<E> {
                 let source = blocks::rows_f32(raw, first, rows)?;
                 for (lane, row) in source.chunks_exact(raw.cols).enumerate() {
                     for (i, x) in row.iter().enumerate() {
-                        packed[place::<E>(i, lane)] = E::from_f32(*x);
+                        packed[place::<E>(i, lane, LANES)] = E::from_f32(*x);
                     }
                 }
                 Ok(())
@@ -75,7 +75,7 @@ impl<E: Element> DenseTiles<E> {
         let (tile, lane) = (index / LANES, index % LANES);
         for (i, value) in out.iter_mut().enumerate() {
             // SAFETY: index < n and i < k.
-            *value = unsafe { *self.tile(tile).add(place::<E>(i, lane)) }.to_f32();
+            *value = unsafe { *self.tile(tile).add(place::<E>(i, lane, LANES)) }.to_f32();
         }
     }
 
@@ -89,11 +89,6 @@ impl<E: Element> DenseTiles<E> {
         // SAFETY: the caller's promise.
         unsafe { self.values.as_ptr().cast::<E>().add(tile * values) }
     }
-}
-
-/// Where value `i` along k of a column lies in its tile.
-fn place<E: Element>(i: usize, lane: usize) -> usize {
-    (i / E::TOGETHER * LANES + lane) * E::TOGETHER + i % E::TOGETHER
 }
 
 /// Activations `[rows, k]` as `E`, each row filled up with 0 to whole steps.

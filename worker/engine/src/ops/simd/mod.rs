@@ -404,6 +404,12 @@ impl Element for bf16 {
     }
 }
 
+/// Where value `along` the sum of column `column` lies among values of `columns` columns.
+#[inline]
+pub(crate) fn place<E: Element>(along: usize, column: usize, columns: usize) -> usize {
+    (along / E::TOGETHER * columns + column) * E::TOGETHER + along % E::TOGETHER
+}
+
 /// The nearest bf16, ties to even; 0 of the same sign below 2^-126.
 #[inline(always)]
 fn rounded(x: f32) -> bf16 {
