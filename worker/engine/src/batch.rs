@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use crate::device::Cpu;
 use crate::image::{ImageSpec, View};
 use crate::sequence::{AtomicRange, Contents};
 
@@ -132,8 +133,8 @@ pub trait Forward: Send {
     /// memory is used again, by those of its `logit_rows`: `[logit_rows.len(), vocab]`.
     fn forward(&mut self, batch: &StepBatch, logits: &mut Logits) -> Result<(), ForwardError>;
 
-    /// The threads that it computes on, for all else that a step does; `None` if it has none.
-    fn threads(&self) -> Option<&rayon::ThreadPool> {
+    /// What it computes on, for all else that a step does; `None` if it has no threads.
+    fn cpu(&self) -> Option<&Cpu> {
         None
     }
 }

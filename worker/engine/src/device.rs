@@ -34,11 +34,6 @@ impl Cpu {
         self.pool.current_num_threads()
     }
 
-    /// The threads themselves.
-    pub(crate) fn pool(&self) -> &ThreadPool {
-        &self.pool
-    }
-
     /// Runs `work` on the pool.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         self.pool.install(work)

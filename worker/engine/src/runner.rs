@@ -315,8 +315,8 @@ impl Forward for GemmaRunner {
         done.map_err(failed)
     }
 
-    fn threads(&self) -> Option<&rayon::ThreadPool> {
-        Some(self.cpu.pool())
+    fn cpu(&self) -> Option<&Cpu> {
+        Some(&self.cpu)
     }
 }
 

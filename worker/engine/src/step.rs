@@ -196,8 +196,8 @@ impl Core {
         let suppressed = &self.suppressed;
         let rows = logits.values.par_chunks_mut(logits.vocab.max(1)).zip(tasks);
         let work = || rows.map(|(row, task)| task.run(row, suppressed)).collect();
-        match self.forward.threads() {
-            Some(pool) => pool.install(work),
+        match self.forward.cpu() {
+            Some(cpu) => cpu.run(work),
             None => work(),
         }
     }

@@ -4,6 +4,7 @@
 #![expect(unsafe_code, reason = "vector kernel over packed memory")]
 #![expect(clippy::inline_always, reason = "kernels inline all they call")]
 
+use super::Columns;
 use super::rows::rows_at_once;
 use crate::ops::buffer::Buffer;
 use crate::ops::parallel::{self, Shared};
@@ -143,13 +144,7 @@ pub(super) struct DenseProduct<'a, E> {
     pub weights: &'a DenseTiles<E>,
     /// `[rows, steps, together]`.
     pub x: &'a [E],
-    /// Tiles `first .. last` of `weights`.
-    pub first: usize,
-    pub last: usize,
-    /// `[rows, stride]`; the product of `weights` begins at column `column`.
-    pub out: Shared<f32>,
-    pub stride: usize,
-    pub column: usize,
+    pub to: Columns,
 }
 
 impl<E: Element> Kernel for DenseProduct<'_, E> {
@@ -159,9 +154,9 @@ impl<E: Element> Kernel for DenseProduct<'_, E> {
     fn run<S: Simd>(self, s: S) {
         let (rows_max, columns_max) = S::FLOAT_TILE;
         let rows_all = self.x.len() / (self.weights.steps * E::TOGETHER);
-        let mut tile = self.first;
-        while tile < self.last {
-            let columns = columns_max.min(self.last - tile);
+        let mut tile = self.to.tiles.start;
+        while tile < self.to.tiles.end {
+            let columns = columns_max.min(self.to.tiles.end - tile);
             let mut row = 0;
             while row < rows_all {
                 let rows = rows_at_once(rows_all - row, rows_max);
@@ -223,9 +218,9 @@ impl<E: Element> DenseProduct<'_, E> {
             for (c, sum) in sums.iter().enumerate() {
                 let from = (tile + c) * LANES;
                 let width = LANES.min(self.weights.n - from);
-                let at = (row + r) * self.stride + self.column + from;
+                let at = (row + r) * self.to.stride + self.to.column + from;
                 // SAFETY: within row `row + r` of the output; other tasks write other tiles.
-                unsafe { store_part(s, self.out.at(at), *sum, width) };
+                unsafe { store_part(s, self.to.out.at(at), *sum, width) };
             }
         }
     }

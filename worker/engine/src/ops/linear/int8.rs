@@ -10,9 +10,9 @@
     reason = "register tiles are indexed alike"
 )]
 
+use super::Columns;
 use super::rows::{QuantRows, rows_at_once};
 use crate::ops::buffer::Buffer;
-use crate::ops::parallel::Shared;
 use crate::ops::simd::{BlockInputs, GROUP, Kernel, LANES, Simd, Tier, TileBlock};
 use crate::weights::blocks::{self, BLOCK_WEIGHTS, Block, Form};
 use crate::weights::{RawTensor, WeightError};
@@ -223,13 +223,7 @@ impl<'a> TileSource<'a> {
 pub(super) struct Int8Product<'a> {
     pub weights: &'a Int8Tiles,
     pub x: &'a QuantRows,
-    /// Tiles `first .. last` of `weights`.
-    pub first: usize,
-    pub last: usize,
-    /// `[rows, stride]`; the product of `weights` begins at column `column`.
-    pub out: Shared<f32>,
-    pub stride: usize,
-    pub column: usize,
+    pub to: Columns,
 }
 
 impl Kernel for Int8Product<'_> {
@@ -260,9 +254,9 @@ impl Int8Product<'_> {
             .next_multiple_of(rows_max);
         for first in (0..self.x.rows()).step_by(near) {
             let last = self.x.rows().min(first + near);
-            let mut tile = self.first;
-            while tile < self.last {
-                let tiles = tiles_max.min(self.last - tile);
+            let mut tile = self.to.tiles.start;
+            while tile < self.to.tiles.end {
+                let tiles = tiles_max.min(self.to.tiles.end - tile);
                 let mut row = first;
                 while row < last {
                     let rows = rows_at_once(last - row, rows_max);
@@ -331,9 +325,9 @@ impl Int8Product<'_> {
             for c in 0..C {
                 let from = (tile + c) * S::INT8_COLUMNS;
                 let width = S::INT8_COLUMNS.min(self.weights.n - from);
-                let at = (row + r) * self.stride + self.column + from;
+                let at = (row + r) * self.to.stride + self.to.column + from;
                 // SAFETY: within row `row + r` of the output; other tasks write other tiles.
-                unsafe { store_part(s, self.out.at(at), sums[r][c], width) };
+                unsafe { store_part(s, self.to.out.at(at), sums[r][c], width) };
             }
         }
     }

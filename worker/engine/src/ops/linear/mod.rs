@@ -10,7 +10,7 @@ mod rows;
 #[cfg(test)]
 mod tests;
 
-use crate::ops::parallel;
+use crate::ops::parallel::{self, Shared};
 use crate::ops::simd::{LANES, Tier};
 use crate::weights::{RawTensor, WeightError};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
@@ -18,6 +18,7 @@ use dense::{DenseProduct, DenseTiles, rows_as};
 use half::bf16;
 use int8::{Int8Product, Int8Tiles};
 use rows::QuantRows;
+use std::ops::Range;
 
 /// Tasks that a product is divided into for each thread.
 const TASKS_A_THREAD: usize = 8;
@@ -157,44 +158,28 @@ impl Linear {
                 parallel::for_each(tasks.len(), rows * self.n * self.k, |index| {
                     let Task {
                         part,
-                        first,
-                        last,
+                        tiles,
                         column,
-                    } = tasks[index];
-                    let stride = self.n;
-                    match &self.parts[part] {
-                        Packed::F32(weights) => self.tier.run_over::<f32, _>(DenseProduct {
-                            weights,
-                            x,
-                            first,
-                            last,
-                            out,
-                            stride,
-                            column,
-                        }),
-                        Packed::Bf16(weights) => self.tier.run_over::<bf16, _>(DenseProduct {
-                            weights,
-                            x: halved.as_deref().unwrap_or_default(),
-                            first,
-                            last,
-                            out,
-                            stride,
-                            column,
-                        }),
-                        Packed::Int8(weights) => {
-                            let Some(x) = &quantized else {
-                                unreachable!("quantised above");
-                            };
-                            self.tier.run(Int8Product {
-                                weights,
-                                x,
-                                first,
-                                last,
-                                out,
-                                stride,
-                                column,
-                            });
+                    } = tasks[index].clone();
+                    let to = Columns {
+                        tiles,
+                        out,
+                        stride: self.n,
+                        column,
+                    };
+                    match (&self.parts[part], &halved, &quantized) {
+                        (Packed::F32(weights), _, _) => {
+                            self.tier
+                                .run_over::<f32, _>(DenseProduct { weights, x, to });
                         }
+                        (Packed::Bf16(weights), Some(x), _) => {
+                            self.tier
+                                .run_over::<bf16, _>(DenseProduct { weights, x, to });
+                        }
+                        (Packed::Int8(weights), _, Some(x)) => {
+                            self.tier.run(Int8Product { weights, x, to });
+                        }
+                        (Packed::Bf16(_) | Packed::Int8(_), _, _) => unreachable!("made above"),
                     }
                 });
             });
@@ -223,8 +208,7 @@ impl Linear {
             for first in (0..tiles).step_by(columns / width) {
                 tasks.push(Task {
                     part,
-                    first,
-                    last: tiles.min(first + columns / width),
+                    tiles: first..tiles.min(first + columns / width),
                     column,
                 });
             }
@@ -234,12 +218,20 @@ impl Linear {
     }
 }
 
-/// Tiles `first .. last` of a part whose output begins at `column`.
-#[derive(Clone, Copy)]
+/// Tiles of a part whose output begins at `column`.
+#[derive(Clone)]
 struct Task {
     part: usize,
-    first: usize,
-    last: usize,
+    tiles: Range<usize>,
+    column: usize,
+}
+
+/// Some tiles of a matrix, and where their products go.
+struct Columns {
+    tiles: Range<usize>,
+    /// `[rows, stride]`; the product of the matrix begins at column `column`.
+    out: Shared<f32>,
+    stride: usize,
     column: usize,
 }
 

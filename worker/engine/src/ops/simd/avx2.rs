@@ -5,7 +5,7 @@
     reason = "intrinsics must end in a function that has their features"
 )]
 
-use super::{BlockInputs, GROUP, GROUPS, LANES, Simd, TileBlock, rounded};
+use super::{BlockInputs, GROUP, GROUPS, LANES, Simd, TileBlock};
 use half::bf16;
 use std::arch::x86_64::{
     __m256, __m256i, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEAREST_INT, _MM_HINT_T1, _mm_add_ps,
@@ -160,15 +160,6 @@ impl Simd for Avx2 {
                 _mm256_extracti128_si256::<1>(ordered),
             );
             _mm_storeu_si128(p.cast(), bytes);
-        }
-    }
-    #[inline(always)]
-    unsafe fn store_bf16(self, p: *mut bf16, a: Self::F) {
-        let mut lanes = [0.0; LANES];
-        unsafe {
-            self.store(lanes.as_mut_ptr(), a);
-            p.cast::<[bf16; LANES]>()
-                .write_unaligned(lanes.map(rounded));
         }
     }
     #[inline(always)]

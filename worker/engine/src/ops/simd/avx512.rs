@@ -5,7 +5,7 @@
     reason = "intrinsics must end in a function that has their features"
 )]
 
-use super::{BlockInputs, GROUP, GROUPS, LANES, Simd, TileBlock, rounded};
+use super::{BlockInputs, GROUP, GROUPS, LANES, Simd, TileBlock, store_rounded};
 use half::bf16;
 use std::arch::x86_64::{
     __m256bh, __m512, __m512bh, __m512i, _MM_FROUND_TO_NEAREST_INT, _MM_HINT_T1, _mm_add_ps,
@@ -131,10 +131,7 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
             if BF16 {
                 p.cast::<__m256bh>().write_unaligned(_mm512_cvtneps_pbh(a));
             } else {
-                let mut lanes = [0.0; LANES];
-                self.store(lanes.as_mut_ptr(), a);
-                p.cast::<[bf16; LANES]>()
-                    .write_unaligned(lanes.map(rounded));
+                store_rounded(self, p, a);
             }
         }
     }

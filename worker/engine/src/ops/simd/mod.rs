@@ -202,7 +202,11 @@ pub(crate) trait Simd: Copy {
     /// Stores integral lanes in `-128 ..= 127` as bytes.
     unsafe fn store_i8(self, p: *mut i8, a: Self::F);
     /// Stores lanes as [`rounded`].
-    unsafe fn store_bf16(self, p: *mut bf16, a: Self::F);
+    #[inline(always)]
+    unsafe fn store_bf16(self, p: *mut bf16, a: Self::F) {
+        // SAFETY: the caller's promise.
+        unsafe { store_rounded(self, p, a) }
+    }
     unsafe fn load_pairs(self, p: *const bf16) -> Self::Pairs;
     /// The pair at `p` in every lane.
     unsafe fn splat_pair(self, p: *const bf16) -> Self::Pairs;
@@ -408,6 +412,21 @@ impl Element for bf16 {
 #[inline]
 pub(crate) fn place<E: Element>(along: usize, column: usize, columns: usize) -> usize {
     (along / E::TOGETHER * columns + column) * E::TOGETHER + along % E::TOGETHER
+}
+
+/// Stores lanes as [`rounded`], with the operations that every processor has.
+///
+/// # Safety
+/// `p` is valid for sixteen values.
+#[inline(always)]
+unsafe fn store_rounded<S: Simd>(s: S, p: *mut bf16, a: S::F) {
+    let mut lanes = [0.0; LANES];
+    // SAFETY: the array is a vector; the caller's promise.
+    unsafe {
+        s.store(lanes.as_mut_ptr(), a);
+        p.cast::<[bf16; LANES]>()
+            .write_unaligned(lanes.map(rounded));
+    }
 }
 
 /// The nearest bf16, ties to even; 0 of the same sign below 2^-126.

@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "raw loads, as the trait has them")]
 #![expect(clippy::inline_always, reason = "the trait's rule")]
 
-use super::{BlockInputs, GROUP, GROUPS, LANES, Simd, TileBlock, rounded};
+use super::{BlockInputs, GROUP, GROUPS, LANES, Simd, TileBlock};
 use crate::weights::blocks::BLOCK_WEIGHTS;
 use half::bf16;
 use std::array::from_fn;
@@ -102,10 +102,6 @@ impl Simd for Portable {
         unsafe { p.cast::<[i8; LANES]>().write_unaligned(bytes) }
     }
 
-    #[inline(always)]
-    unsafe fn store_bf16(self, p: *mut bf16, a: Self::F) {
-        unsafe { p.cast::<[bf16; LANES]>().write_unaligned(a.map(rounded)) }
-    }
     #[inline(always)]
     unsafe fn load_pairs(self, p: *const bf16) -> Self::Pairs {
         let pairs = unsafe { p.cast::<[[bf16; 2]; LANES]>().read_unaligned() };
