@@ -57,6 +57,25 @@ fn ids_from_tokenizer_json_equal_the_reference() {
 }
 
 #[test]
+fn what_the_library_breaks_on_is_refused() {
+    let whole = include_str!("../../../tests/fixtures/tiny-gemma/tokenizer.json");
+    let refused = |part: &str, damaged: &str| {
+        let text = whole.replacen(part, damaged, 1);
+        assert_ne!(text, whole, "no `{part}` in the fixture");
+        Tokenizer::from_json(text.as_bytes())
+            .unwrap_err()
+            .to_string()
+    };
+    let no_json = refused("\"type\": \"ByteFallback\"", "\"type\": ?");
+    assert!(no_json.contains("expected value"), "{no_json}");
+    let no_object = refused("\"type\": \"BPE\"", "\"type\": \"none\"");
+    assert!(
+        no_object.starts_with("tokenizer is not usable: "),
+        "{no_object}"
+    );
+}
+
+#[test]
 fn both_sources_agree_on_roles_of_tokens() {
     let json = FROM_JSON.tokenizer();
     let of = |tokenizer: &Tokenizer| -> Vec<_> {

@@ -9,6 +9,7 @@
 //! out like any other text.
 
 use std::collections::{BTreeMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use candle_core::quantized::gguf_file::{Content, Value};
@@ -20,6 +21,7 @@ use tokenizers::{AddedToken, NormalizerWrapper};
 use super::gguf_vocab::{GgufVocab, KIND_CONTROL};
 use super::text_stream::TextStream;
 use crate::batch::TokenId;
+use crate::thread::panic_text;
 
 /// What stands for a space inside tokens.
 pub(super) const SPACE_MARK: char = '\u{2581}';
@@ -94,7 +96,12 @@ impl Tokenizer {
     /// Reads the bytes of a `tokenizer.json`. A leading `<bos>` is added to prompts if its post
     /// processor adds one.
     pub fn from_json(bytes: &[u8]) -> Result<Self, TokenizerError> {
-        let inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(TokenizerError::invalid)?;
+        // The library panics where some of its parts are no JSON, or not of their kind.
+        let read = catch_unwind(AssertUnwindSafe(|| {
+            tokenizers::Tokenizer::from_bytes(bytes)
+        }));
+        let read = read.map_err(|panic| TokenizerError::invalid(panic_text(&*panic)))?;
+        let inner = read.map_err(TokenizerError::invalid)?;
         let control: BTreeMap<String, TokenId> = inner
             .get_added_tokens_decoder()
             .into_iter()
