@@ -68,6 +68,11 @@ fn what_the_library_breaks_on_is_refused() {
     };
     let no_json = refused("\"type\": \"ByteFallback\"", "\"type\": ?");
     assert!(no_json.contains("expected value"), "{no_json}");
+    let no_token = refused(
+        "\"special_tokens\": {\n   \"<bos>\"",
+        "\"special_tokens\": {\n   \"<eos>\"",
+    );
+    assert!(no_token.contains("no entry found"), "{no_token}");
     let no_object = refused("\"type\": \"BPE\"", "\"type\": \"none\"");
     assert!(
         no_object.starts_with("tokenizer is not usable: "),

@@ -9,7 +9,7 @@
 //! out like any other text.
 
 use std::collections::{BTreeMap, HashSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::catch_unwind;
 use std::path::Path;
 
 use candle_core::quantized::gguf_file::{Content, Value};
@@ -96,12 +96,7 @@ impl Tokenizer {
     /// Reads the bytes of a `tokenizer.json`. A leading `<bos>` is added to prompts if its post
     /// processor adds one.
     pub fn from_json(bytes: &[u8]) -> Result<Self, TokenizerError> {
-        // The library panics where some of its parts are no JSON, or not of their kind.
-        let read = catch_unwind(AssertUnwindSafe(|| {
-            tokenizers::Tokenizer::from_bytes(bytes)
-        }));
-        let read = read.map_err(|panic| TokenizerError::invalid(panic_text(&*panic)))?;
-        let inner = read.map_err(TokenizerError::invalid)?;
+        let (inner, around) = read_json(bytes)?;
         let control: BTreeMap<String, TokenId> = inner
             .get_added_tokens_decoder()
             .into_iter()
@@ -109,8 +104,7 @@ impl Tokenizer {
             .map(|(id, token)| (token.content, id))
             .collect();
         let bos = control.get("<bos>").copied();
-        let empty = inner.encode("", true).map_err(TokenizerError::invalid)?;
-        let add_bos = bos.is_some() && empty.get_ids().first().copied() == bos;
+        let add_bos = bos.is_some() && around.first().copied() == bos;
         let eos = control.get("<eos>").copied();
         Ok(Self::new(inner, control, bos, add_bos, eos))
     }
@@ -351,6 +345,18 @@ impl Tokenizer {
     pub fn control_tokens(&self) -> impl Iterator<Item = (&str, TokenId)> {
         self.control.iter().map(|(text, id)| (text.as_str(), *id))
     }
+}
+
+/// The library's tokenizer, and the tokens that it puts around no text. The library panics where parts of the
+/// file are no JSON, are not of their kind, or name what is not there.
+fn read_json(bytes: &[u8]) -> Result<(tokenizers::Tokenizer, Vec<TokenId>), TokenizerError> {
+    let read = catch_unwind(|| {
+        let inner = tokenizers::Tokenizer::from_bytes(bytes)?;
+        let around = inner.encode("", true)?.get_ids().to_vec();
+        Ok::<_, tokenizers::Error>((inner, around))
+    });
+    let read = read.map_err(|panic| TokenizerError::invalid(panic_text(&*panic)))?;
+    read.map_err(TokenizerError::invalid)
 }
 
 /// Builds the added tokens of a GGUF: control tokens, and user-defined ones such as HTML tags.
