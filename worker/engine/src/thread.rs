@@ -172,7 +172,7 @@ pub(crate) fn run(mut core: Core, requests: &Receiver<Box<Request>>, shared: &Sh
             message: error.to_string(),
         },
         Err(panic) => Health::Failed {
-            message: format!("engine thread panicked: {}", text_of(&*panic)),
+            message: format!("engine thread panicked: {}", panic_text(&*panic)),
         },
     };
     if let Health::Failed { message } = &health {
@@ -211,7 +211,8 @@ fn serve(
     }
 }
 
-fn text_of(panic: &(dyn std::any::Any + Send)) -> &str {
+/// What a panic said.
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("no message")

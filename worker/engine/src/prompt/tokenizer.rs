@@ -9,10 +9,10 @@
 //! out like any other text.
 
 use std::collections::{BTreeMap, HashSet};
+use std::panic::catch_unwind;
 use std::path::Path;
 
 use candle_core::quantized::gguf_file::{Content, Value};
-use serde::de::IgnoredAny;
 use tokenizers::decoders::DecoderWrapper;
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::normalizers::Replace;
@@ -21,6 +21,7 @@ use tokenizers::{AddedToken, NormalizerWrapper};
 use super::gguf_vocab::{GgufVocab, KIND_CONTROL};
 use super::text_stream::TextStream;
 use crate::batch::TokenId;
+use crate::thread::panic_text;
 
 /// What stands for a space inside tokens.
 pub(super) const SPACE_MARK: char = '\u{2581}';
@@ -95,9 +96,7 @@ impl Tokenizer {
     /// Reads the bytes of a `tokenizer.json`. A leading `<bos>` is added to prompts if its post
     /// processor adds one.
     pub fn from_json(bytes: &[u8]) -> Result<Self, TokenizerError> {
-        // Its syntax first: the library panics where that of a decoder is wrong, as in a file cut short.
-        serde_json::from_slice::<IgnoredAny>(bytes).map_err(TokenizerError::invalid)?;
-        let inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(TokenizerError::invalid)?;
+        let (inner, around) = read_json(bytes)?;
         let control: BTreeMap<String, TokenId> = inner
             .get_added_tokens_decoder()
             .into_iter()
@@ -105,8 +104,7 @@ impl Tokenizer {
             .map(|(id, token)| (token.content, id))
             .collect();
         let bos = control.get("<bos>").copied();
-        let empty = inner.encode("", true).map_err(TokenizerError::invalid)?;
-        let add_bos = bos.is_some() && empty.get_ids().first().copied() == bos;
+        let add_bos = bos.is_some() && around.first().copied() == bos;
         let eos = control.get("<eos>").copied();
         Ok(Self::new(inner, control, bos, add_bos, eos))
     }
@@ -347,6 +345,18 @@ impl Tokenizer {
     pub fn control_tokens(&self) -> impl Iterator<Item = (&str, TokenId)> {
         self.control.iter().map(|(text, id)| (text.as_str(), *id))
     }
+}
+
+/// The library's tokenizer, and the tokens that it puts around no text. The library panics where parts of the
+/// file are no JSON, are not of their kind, or name what is not there.
+fn read_json(bytes: &[u8]) -> Result<(tokenizers::Tokenizer, Vec<TokenId>), TokenizerError> {
+    let read = catch_unwind(|| {
+        let inner = tokenizers::Tokenizer::from_bytes(bytes)?;
+        let around = inner.encode("", true)?.get_ids().to_vec();
+        Ok::<_, tokenizers::Error>((inner, around))
+    });
+    let read = read.map_err(|panic| TokenizerError::invalid(panic_text(&*panic)))?;
+    read.map_err(TokenizerError::invalid)
 }
 
 /// Builds the added tokens of a GGUF: control tokens, and user-defined ones such as HTML tags.
