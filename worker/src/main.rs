@@ -3,14 +3,17 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use lapidary_engine::memory::Counted;
 use lapidary_worker::cli::{Cli, Command};
 use lapidary_worker::config::Config;
 use lapidary_worker::worker::WorkerError;
 use lapidary_worker::{bench, filter_trial, score, telemetry, verify, worker};
+use mimalloc::MiMalloc;
 
-/// Jobs are made of many small pieces that one thread makes and another one drops.
+/// Jobs are made of many small pieces that one thread makes and another one drops; decoders of pictures are held
+/// to what was foretold.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Counted<MiMalloc> = Counted(MiMalloc);
 
 /// The exit status of a wrong command line; clap's own.
 const USAGE: u8 = 2;

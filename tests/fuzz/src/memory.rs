@@ -8,9 +8,9 @@ static TAKEN: AtomicUsize = AtomicUsize::new(0);
 /// The most that were.
 static MOST: AtomicUsize = AtomicUsize::new(0);
 
-/// The system's allocator, counted.
+/// The system's allocator, watched.
 #[derive(Debug)]
-pub struct Counted;
+pub struct Watched;
 
 fn take(bytes: usize) {
     let taken = TAKEN.fetch_add(bytes, Ordering::Relaxed) + bytes;
@@ -18,7 +18,7 @@ fn take(bytes: usize) {
 }
 
 // SAFETY: every call goes to the system's allocator as it comes; what is counted changes nothing.
-unsafe impl GlobalAlloc for Counted {
+unsafe impl GlobalAlloc for Watched {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         take(layout.size());
         // SAFETY: the caller's.
@@ -46,7 +46,7 @@ unsafe impl GlobalAlloc for Counted {
     }
 }
 
-/// What `work` gives, and the most bytes that it had at once, where [`Counted`] is the allocator.
+/// What `work` gives, and the most bytes that it had at once, where [`Watched`] is the allocator.
 pub fn most_of<T>(work: impl FnOnce() -> T) -> (T, usize) {
     let before = TAKEN.load(Ordering::Relaxed);
     MOST.store(before, Ordering::Relaxed);

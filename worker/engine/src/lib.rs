@@ -23,6 +23,7 @@ pub mod image;
 mod instant;
 pub mod kv;
 pub mod loops;
+pub mod memory;
 pub mod models;
 mod opened;
 pub mod ops;

@@ -1,12 +1,17 @@
 //! Pictures against the reference image processor: see `reference/make_images.py`.
 #![expect(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
 
+use std::alloc::System;
 use std::path::PathBuf;
 
 use lapidary_engine::image::{
     Image, ImageError, ImageLimits, ImageSpec, View, memory_bytes, prepare,
 };
+use lapidary_engine::memory::Counted;
 use safetensors::SafeTensors;
+
+#[global_allocator]
+static ALLOCATOR: Counted<System> = Counted(System);
 
 /// Side of the views that are compared whole.
 const SMALL: u32 = 80;
@@ -195,7 +200,13 @@ fn bombs_are_refused_from_their_headers() {
     };
     let said = memory_bytes(&read("grain.png"), &limits).unwrap_err();
     assert!(
-        matches!(said, ImageError::Memory { bytes: 305_900, .. }),
+        matches!(
+            said,
+            ImageError::Memory {
+                bytes: 4_500_204,
+                ..
+            }
+        ),
         "{said:?}"
     );
     let small = ImageLimits {
@@ -236,6 +247,68 @@ fn a_chunk_that_swells_is_bounded() {
     let _ = prepare(&png, &spec, &limits);
     let grown = peak_memory_bytes() - before;
     assert!(grown < 256 << 20, "{grown}");
+}
+
+/// A lossless WebP of one pixel, whose 65,536 groups of code tables are 67 KB each in memory and 10 bytes in the file.
+fn tables_without_end() -> Vec<u8> {
+    const GROUPS: u64 = 65_536;
+    let mut bits = Vec::new();
+    let mut push =
+        |value: u64, count: u32| bits.extend((0..count).map(|bit| value >> bit & 1 == 1));
+    push(0x2F, 8);
+    // One by one pixel, without alpha, version 0, no transform.
+    push(0, 14 + 14 + 1 + 3 + 1);
+    // A cache of 2,048 colours: their codes are in the first table.
+    push(0b1_0111, 5);
+    // Groups are chosen by blocks of four pixels; that picture has a table a channel, of one symbol each.
+    push(1, 1);
+    push(0, 3 + 1);
+    let last = GROUPS - 1;
+    for symbol in [last & 0xFF, last >> 8, 0, 0, 0] {
+        push(0b101, 3);
+        push(symbol, 8);
+    }
+    for _ in 0..GROUPS {
+        // All lengths of codes are 11: said in no bits, since there is no other length; of 15 lengths of lengths.
+        push(0, 1);
+        push(15 - 4, 4);
+        push(0, 14 * 3);
+        push(1, 3);
+        // 2,048 symbols, as a number of 12 bits.
+        push(0b1011, 4);
+        push(2_048 - 2, 12);
+        // Four tables of one symbol.
+        (0..4).for_each(|_| push(0b0001, 4));
+    }
+    let byte = |bits: &[bool]| {
+        bits.iter()
+            .rev()
+            .fold(0, |byte, bit| byte << 1 | u8::from(*bit))
+    };
+    let mut data: Vec<u8> = bits.chunks(8).map(byte).collect();
+    data.resize(data.len().next_multiple_of(2), 0);
+    let size = |bytes: usize| u32::try_from(bytes).unwrap().to_le_bytes();
+    let chunk = [b"VP8L", &size(data.len())[..], &data].concat();
+    [b"RIFF", &size(4 + chunk.len())[..], b"WEBP", &chunk].concat()
+}
+
+/// What the head of a WebP cannot foretell ends when it takes more than a picture of its size may.
+#[test]
+fn tables_without_end_are_refused() {
+    let bytes = tables_without_end();
+    assert!(bytes.len() < 1 << 20, "{}", bytes.len());
+    let foretold = memory_bytes(&bytes, &ImageLimits::default()).unwrap();
+    let before = peak_memory_bytes();
+    let error = refused(&bytes);
+    let grown = peak_memory_bytes() - before;
+    assert!(
+        matches!(error, ImageError::Memory { format: "WebP", .. }),
+        "{error:?}"
+    );
+    assert!(
+        foretold < 256 << 20 && grown < foretold,
+        "{grown} {foretold}"
+    );
 }
 
 fn peak_memory_bytes() -> u64 {

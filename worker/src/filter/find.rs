@@ -78,6 +78,8 @@ impl Findings {
 
 /// The text with each find in it replaced by the name of its rule, in brackets: something stays, so
 /// that what stood on both sides does not join to something new. Finds that overlap are one.
+///
+/// What follows the brackets does not make a link of Markdown of them: a space is put between.
 pub(super) fn redact<'a>(text: &str, finds: impl IntoIterator<Item = &'a Finding>) -> String {
     let mut finds: Vec<&Finding> = finds.into_iter().collect();
     finds.sort_by_key(|find| find.span.start);
@@ -85,15 +87,23 @@ pub(super) fn redact<'a>(text: &str, finds: impl IntoIterator<Item = &'a Finding
     let mut done = 0;
     for find in finds {
         if find.span.start >= done {
-            redacted.push_str(text.get(done..find.span.start).unwrap_or_default());
+            push_between(&mut redacted, text.get(done..find.span.start));
             redacted.push('[');
             redacted.push_str(find.rule);
             redacted.push(']');
         }
         done = done.max(find.span.end);
     }
-    redacted.push_str(text.get(done..).unwrap_or_default());
+    push_between(&mut redacted, text.get(done..));
     redacted
+}
+
+fn push_between(redacted: &mut String, text: Option<&str>) {
+    let text = text.unwrap_or_default();
+    if redacted.ends_with(']') && text.starts_with(['(', ':']) {
+        redacted.push(' ');
+    }
+    redacted.push_str(text);
 }
 
 #[cfg(test)]
@@ -110,6 +120,9 @@ mod tests {
         ];
         assert_eq!(redact(text, &finds), "[x]b [x]");
         assert_eq!(redact(text, &[]), text);
+        let finds = [Finding::new("x", 0..1, 1.0), Finding::new("x", 3..4, 1.0)];
+        assert_eq!(redact("a(b)c: [](d)", &finds), "[x] (b[x]c: [](d)");
+        assert_eq!(redact("a: b", &finds[..1]), "[x] : b");
     }
 
     #[test]

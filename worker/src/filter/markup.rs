@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::sync::LazyLock;
 
 use html5gum::emitters::callback::{CallbackEmitter, CallbackEvent};
-use html5gum::{Emitter as _, ForwardingEmitter, Span, State, Tokenizer};
+use html5gum::{Emitter as _, ForwardingEmitter, Span, State, Token, Tokenizer};
 use regex::bytes::Regex;
 
 use super::find::{Finding, Findings};
@@ -48,17 +48,47 @@ pub(super) fn look(text: &str, findings: &mut Findings) {
     scan(text, unclosed, false, findings);
 }
 
-/// Links of Markdown: `](address)`.
+/// Links of Markdown, `](address)`, and what they refer to, `]: address`. What is found is the beginning of an
+/// address, without what stands around it: a tag may end there, and another link begin.
 fn look_links(text: &str, findings: &mut Findings) {
-    for (at, opening) in text.match_indices("](") {
-        let start = at + opening.len();
-        let address = text.get(start..).unwrap_or_default();
-        if is_active(address.trim_start_matches(['<', ' ']).bytes()) {
-            let ends = |char: char| matches!(char, ')' | '\n');
+    for (at, _) in text.match_indices(']') {
+        let behind = text.get(at + 1..).unwrap_or_default();
+        let Some(address) = behind.strip_prefix(['(', ':']) else {
+            continue;
+        };
+        let blank = |char: char| matches!(char, '<' | ' ') || char.is_ascii_control();
+        let address = address.trim_start_matches(blank);
+        if is_active_link(address) {
+            let ends = |char| blank(char) || matches!(char, '>' | ')' | ']' | '"' | '\'');
+            let start = text.len() - address.len();
             let length = address.find(ends).unwrap_or(address.len());
             findings.push(Finding::new("script_url", start..start + length, 1.0));
         }
     }
+}
+
+/// Whether an address in Markdown runs something: character references stand for characters there, too, and
+/// backslashes for nothing.
+fn is_active_link(address: &str) -> bool {
+    /// Bytes that hold as many characters as a scheme is looked for in, though each be a reference.
+    const REFERENCES_BYTES_MAX: usize = 8 * SCHEME_CHARS_MAX;
+    let plain = address.bytes().filter(|byte| *byte != b'\\');
+    if is_active(plain) {
+        return true;
+    }
+    let head = &address[..address.floor_char_boundary(REFERENCES_BYTES_MAX)];
+    let head = head.split('<').next().unwrap_or_default();
+    if !head.contains('&') {
+        return false;
+    }
+    let decoded = Tokenizer::new(head)
+        .flatten()
+        .filter_map(|token| match token {
+            Token::String(text) => Some(text.value),
+            _ => None,
+        });
+    let decoded = decoded.flat_map(|text| text.0);
+    is_active(decoded.filter(|byte| *byte != b'\\'))
 }
 
 /// Looks at the text from `from` on. Returns where an unclosed script's start tag ends.

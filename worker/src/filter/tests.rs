@@ -242,6 +242,8 @@ fn hostile(size: usize) -> Vec<(&'static str, String)> {
         "h\u{338}",
         "\u{E0068}",
         "](",
+        "](javascript:a",
+        "](&#106;avascript:",
         "GB82",
         "+1",
         "文",

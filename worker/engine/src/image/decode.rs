@@ -2,9 +2,9 @@
 
 use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, RgbImage};
 
+use super::ImageError;
 use super::header::{Header, decoder, undecoded};
 use super::turn::Turn;
-use super::{ImageError, ImageLimits};
 
 /// A decoded picture, before it is turned upright.
 #[derive(Debug)]
@@ -20,19 +20,15 @@ pub(super) struct Picture {
 }
 
 /// Decodes a picture whose header was read; of an animation, the first frame.
-pub(super) fn decode(
-    bytes: &[u8],
-    header: &Header,
-    limits: &ImageLimits,
-) -> Result<Picture, ImageError> {
-    let failed = |error| undecoded(header.format, &error, limits);
+pub(super) fn decode(bytes: &[u8], header: &Header) -> Result<Picture, ImageError> {
+    let failed = |error| undecoded(header.format, &error, header.memory_bytes);
     if header.format == ImageFormat::Jpeg && !jpeg_is_whole(bytes) {
         return Err(ImageError::Broken {
             format: header.format_name(),
             message: "it ends before its pixels do".to_owned(),
         });
     }
-    let mut decoder = decoder(bytes, header.format, limits)?;
+    let mut decoder = decoder(bytes, header.format, header.memory_bytes)?;
     // A picture whose metadata is damaged is shown as it is stored.
     let turn = decoder.orientation().map_or(Turn::default(), Turn::from);
     let pixels = DynamicImage::from_decoder(decoder).map_err(failed)?;

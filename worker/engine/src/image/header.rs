@@ -1,13 +1,20 @@
 //! What a picture's first bytes say: its format, its size, and what decoding it will take.
 
-use std::io::Cursor;
-
 use image::{ImageDecoder, ImageFormat, ImageReader, Limits};
 
+use super::metered::{Metered, is_out_of_memory};
 use super::{ImageError, ImageLimits};
 
 /// Bytes of the start of a file that tell what it is.
 const MAGIC_BYTES: usize = 512;
+/// Bytes that any decoder may take beside what its picture needs: tables, metadata.
+const ASIDE_BYTES: u64 = 4 << 20;
+/// Bytes that a part of a WebP may say that it has, 24 bits; they are taken before the part is found to be shorter.
+const WEBP_PART_BYTES: u64 = 1 << 24;
+/// Bytes that code tables of a WebP take for each of the file, and at most: encoders write up to 2,600 groups of
+/// tables, of some 60 KB each.
+const WEBP_TABLES_PER_BYTE: u64 = 400;
+const WEBP_TABLES_BYTES_MAX: u64 = 160 << 20;
 
 /// What a picture's header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +45,7 @@ pub(super) fn read(bytes: &[u8], limits: &ImageLimits) -> Result<Header, ImageEr
         });
     }
     let format = sniff(bytes)?;
-    let decoder = decoder(bytes, format, limits)?;
+    let decoder = decoder(bytes, format, limits.memory_bytes_max)?;
     let (width, height) = decoder.dimensions();
     let limit = limits.side_max;
     if width > limit || height > limit {
@@ -70,35 +77,36 @@ pub(super) fn read(bytes: &[u8], limits: &ImageLimits) -> Result<Header, ImageEr
     })
 }
 
-/// A decoder that has read the header.
-pub(super) fn decoder<'a>(
-    bytes: &'a [u8],
+/// A decoder that has read the header, and takes no more memory than so much.
+pub(super) fn decoder(
+    bytes: &[u8],
     format: ImageFormat,
-    limits: &ImageLimits,
-) -> Result<impl ImageDecoder + 'a, ImageError> {
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    memory_bytes: u64,
+) -> Result<impl ImageDecoder, ImageError> {
+    let mut reader = ImageReader::with_format(Metered::new(bytes, memory_bytes), format);
     // Width and height are checked with words of our own.
     let mut inner = Limits::no_limits();
-    inner.max_alloc = Some(limits.memory_bytes_max);
+    inner.max_alloc = Some(memory_bytes);
     reader.limits(inner);
     reader
         .into_decoder()
-        .map_err(|error| undecoded(format, &error, limits))
+        .map_err(|error| undecoded(format, &error, memory_bytes))
 }
 
-/// What a decoder's error means.
+/// What the error of a decoder means that was given so much memory.
 pub(super) fn undecoded(
     format: ImageFormat,
     error: &image::ImageError,
-    limits: &ImageLimits,
+    memory_bytes: u64,
 ) -> ImageError {
-    let limit = limits.memory_bytes_max;
+    let exceeded = ImageError::Memory {
+        format: name(format),
+        bytes: memory_bytes.saturating_add(1),
+        limit: memory_bytes,
+    };
     match error {
-        image::ImageError::Limits(_) => ImageError::Memory {
-            format: name(format),
-            bytes: limit.saturating_add(1),
-            limit,
-        },
+        image::ImageError::Limits(_) => exceeded,
+        image::ImageError::IoError(error) if is_out_of_memory(error) => exceeded,
         other => ImageError::Broken {
             format: name(format),
             message: other.to_string(),
@@ -113,10 +121,15 @@ fn memory(format: ImageFormat, decoded: u64, pixels: u64, file: u64) -> u64 {
         // The file, and the coefficients of a progressive picture, two bytes a sample.
         ImageFormat::Jpeg => file + 2 * decoded,
         // A frame in the decoder's own layout.
-        ImageFormat::WebP | ImageFormat::Gif | ImageFormat::Tiff => decoded.max(4 * pixels),
+        ImageFormat::Gif | ImageFormat::Tiff => decoded.max(4 * pixels),
+        // The same, the file in parts, and the tables of what is stored without loss.
+        ImageFormat::WebP => {
+            let tables = WEBP_TABLES_BYTES_MAX.min(WEBP_TABLES_PER_BYTE * file);
+            decoded.max(4 * pixels) + 2 * file + WEBP_PART_BYTES + tables
+        }
         _ => 0,
     };
-    decoded + beside + 4 * pixels
+    decoded + beside + 4 * pixels + ASIDE_BYTES
 }
 
 /// The format of a picture, by its content.

@@ -8,6 +8,7 @@
 mod crops;
 mod decode;
 mod header;
+mod metered;
 mod resize;
 mod turn;
 mod view;
@@ -122,7 +123,7 @@ impl ImageError {
 /// which shows whatever colour lies under it.
 pub fn prepare(bytes: &[u8], spec: &ImageSpec, limits: &ImageLimits) -> Result<Image, ImageError> {
     let header = header::read(bytes, limits)?;
-    let picture = decode::decode(bytes, &header, limits)?;
+    let picture = decode::decode(bytes, &header)?;
     let (width, height) = picture.turn.turned(picture.width, picture.height);
     let whole = Area::whole(width, height);
     let crops = if spec.pan_and_scan {
