@@ -88,25 +88,24 @@ impl Kernel for Quantize<'_> {
             let inverse = s.splat(if largest > 0.0 { 127.0 / largest } else { 0.0 });
             let scale = largest / 127.0;
             let (low, high) = (s.round(s.mul(low, inverse)), s.round(s.mul(high, inverse)));
-            // Whole numbers of at most 32 * 127: exact in f32.
-            let sum = s.sum(s.add(low, high));
-            #[expect(clippy::cast_possible_truncation, reason = "a whole number below 2^13")]
-            let whole = sum as i32;
-            #[expect(clippy::cast_possible_truncation, reason = "a whole number below 2^13")]
-            let first = s.sum(low) as i32;
-            let mut block = BlockInputs {
-                quants: [0; BLOCK_WEIGHTS],
+            let mut quants = [0; BLOCK_WEIGHTS];
+            let to: *mut i8 = quants.as_mut_ptr();
+            // SAFETY: two vectors are the block's quants.
+            let (first, second) = unsafe { (s.store_i8(to, low), s.store_i8(to.add(LANES), high)) };
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "a whole number of at most 32 * 127"
+            )]
+            let whole = (first + second) as f32;
+            let block = BlockInputs {
+                quants,
                 scale,
-                minus_quants: -whole,
+                minus_quants: -first - second,
                 minus_first: -first,
-                minus_sum: -scale * sum,
+                minus_sum: -scale * whole,
             };
-            // SAFETY: two vectors are the block's quants; this task alone writes the row's blocks.
-            unsafe {
-                s.store_i8(block.quants.as_mut_ptr(), low);
-                s.store_i8(block.quants.as_mut_ptr().add(LANES), high);
-                self.blocks.at(self.first + index).write(block);
-            }
+            // SAFETY: this task alone writes the row's blocks.
+            unsafe { self.blocks.at(self.first + index).write(block) };
         }
     }
 }

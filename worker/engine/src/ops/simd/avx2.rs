@@ -8,18 +8,19 @@
 use super::{BlockInputs, GROUP, GROUPS, LANES, Simd, TileBlock};
 use half::bf16;
 use std::arch::x86_64::{
-    __m256, __m256i, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEAREST_INT, _MM_HINT_T1, _mm_add_ps,
-    _mm_add_ss, _mm_cvtss_f32, _mm_max_ps, _mm_max_ss, _mm_movehl_ps, _mm_packs_epi16,
-    _mm_prefetch, _mm_shuffle_ps, _mm_storeu_si128, _mm256_abs_epi8, _mm256_add_epi16,
-    _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256, _mm256_andnot_ps, _mm256_andnot_si256,
-    _mm256_blendv_ps, _mm256_castps256_ps128, _mm256_castsi256_ps, _mm256_castsi256_si128,
-    _mm256_cmpgt_epi32, _mm256_cvtepi32_ps, _mm256_cvtps_epi32, _mm256_div_ps,
-    _mm256_extractf128_ps, _mm256_extracti128_si256, _mm256_fmadd_ps, _mm256_loadu_ps,
-    _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_max_ps, _mm256_min_ps,
-    _mm256_mul_ps, _mm256_packs_epi32, _mm256_permute4x64_epi64, _mm256_round_ps, _mm256_set1_epi8,
-    _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32, _mm256_setzero_ps,
-    _mm256_setzero_si256, _mm256_sign_epi8, _mm256_slli_epi32, _mm256_srli_epi16, _mm256_storeu_ps,
-    _mm256_sub_ps, _mm256_xor_si256,
+    __m128i, __m256, __m256i, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEAREST_INT, _MM_HINT_T1,
+    _mm_add_ps, _mm_add_ss, _mm_cvtsi128_si32, _mm_cvtss_f32, _mm_extract_epi32, _mm_max_ps,
+    _mm_max_ss, _mm_movehl_ps, _mm_packs_epi16, _mm_prefetch, _mm_sad_epu8, _mm_set1_epi8,
+    _mm_setzero_si128, _mm_shuffle_ps, _mm_storeu_si128, _mm_xor_si128, _mm256_abs_epi8,
+    _mm256_add_epi16, _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256, _mm256_andnot_ps,
+    _mm256_andnot_si256, _mm256_blendv_ps, _mm256_castps256_ps128, _mm256_castsi256_ps,
+    _mm256_castsi256_si128, _mm256_cmpgt_epi32, _mm256_cvtepi32_ps, _mm256_cvtps_epi32,
+    _mm256_div_ps, _mm256_extractf128_ps, _mm256_extracti128_si256, _mm256_fmadd_ps,
+    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_max_ps,
+    _mm256_min_ps, _mm256_mul_ps, _mm256_packs_epi32, _mm256_permute4x64_epi64, _mm256_round_ps,
+    _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32,
+    _mm256_setzero_ps, _mm256_setzero_si256, _mm256_sign_epi8, _mm256_slli_epi32,
+    _mm256_srli_epi16, _mm256_storeu_ps, _mm256_sub_ps, _mm256_xor_si256,
 };
 
 /// Proof that the processor has avx2 and fma.
@@ -151,7 +152,7 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
-    unsafe fn store_i8(self, p: *mut i8, a: Self::F) {
+    unsafe fn store_i8(self, p: *mut i8, a: Self::F) -> i32 {
         unsafe {
             let words = _mm256_packs_epi32(_mm256_cvtps_epi32(a[0]), _mm256_cvtps_epi32(a[1]));
             let ordered = _mm256_permute4x64_epi64::<0b1101_1000>(words);
@@ -160,6 +161,7 @@ impl Simd for Avx2 {
                 _mm256_extracti128_si256::<1>(ordered),
             );
             _mm_storeu_si128(p.cast(), bytes);
+            sum_i8(bytes)
         }
     }
     #[inline(always)]
@@ -366,5 +368,19 @@ unsafe fn inside(index: __m256i, from: usize, to: usize) -> __m256 {
         let to = _mm256_set1_epi32(i32::try_from(to).unwrap_or(i32::MAX));
         let outside = _mm256_cmpgt_epi32(from, index);
         _mm256_castsi256_ps(_mm256_andnot_si256(outside, _mm256_cmpgt_epi32(to, index)))
+    }
+}
+
+/// The sum of sixteen signed bytes: raised by 128, since the processor adds unsigned ones.
+///
+/// # Safety
+/// The processor has SSE4.1.
+#[inline(always)]
+pub(super) unsafe fn sum_i8(bytes: __m128i) -> i32 {
+    const RAISED: i32 = 16 * 128;
+    unsafe {
+        let raised = _mm_xor_si128(bytes, _mm_set1_epi8(i8::MIN));
+        let halves = _mm_sad_epu8(raised, _mm_setzero_si128());
+        _mm_cvtsi128_si32(halves) + _mm_extract_epi32::<2>(halves) - RAISED
     }
 }

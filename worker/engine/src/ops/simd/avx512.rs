@@ -5,6 +5,7 @@
     reason = "intrinsics must end in a function that has their features"
 )]
 
+use super::avx2::sum_i8;
 use super::{BlockInputs, GROUP, GROUPS, LANES, Simd, TileBlock, store_rounded};
 use half::bf16;
 use std::arch::x86_64::{
@@ -122,8 +123,12 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
         unsafe { _mm512_reduce_max_ps(a) }
     }
     #[inline(always)]
-    unsafe fn store_i8(self, p: *mut i8, a: Self::F) {
-        unsafe { _mm_storeu_si128(p.cast(), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a))) }
+    unsafe fn store_i8(self, p: *mut i8, a: Self::F) -> i32 {
+        unsafe {
+            let bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a));
+            _mm_storeu_si128(p.cast(), bytes);
+            sum_i8(bytes)
+        }
     }
     #[inline(always)]
     unsafe fn store_bf16(self, p: *mut bf16, a: Self::F) {

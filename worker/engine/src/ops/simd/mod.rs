@@ -199,8 +199,8 @@ pub(crate) trait Simd: Copy {
     /// Sum by halving: lane `i` takes lane `i + 8`, then `i + 4`, `i + 2`, `i + 1`.
     fn sum(self, a: Self::F) -> f32;
     fn max_lane(self, a: Self::F) -> f32;
-    /// Stores integral lanes in `-128 ..= 127` as bytes.
-    unsafe fn store_i8(self, p: *mut i8, a: Self::F);
+    /// Stores integral lanes in `-128 ..= 127` as bytes. Returns their sum.
+    unsafe fn store_i8(self, p: *mut i8, a: Self::F) -> i32;
     /// Stores lanes as [`rounded`].
     #[inline(always)]
     unsafe fn store_bf16(self, p: *mut bf16, a: Self::F) {

@@ -96,10 +96,11 @@ impl Simd for Portable {
         a.into_iter().fold(f32::NEG_INFINITY, f32::max)
     }
     #[inline(always)]
-    unsafe fn store_i8(self, p: *mut i8, a: Self::F) {
+    unsafe fn store_i8(self, p: *mut i8, a: Self::F) -> i32 {
         #[expect(clippy::cast_possible_truncation, reason = "lanes hold -128 ..= 127")]
         let bytes = a.map(|x| x as i8);
-        unsafe { p.cast::<[i8; LANES]>().write_unaligned(bytes) }
+        unsafe { p.cast::<[i8; LANES]>().write_unaligned(bytes) };
+        bytes.map(i32::from).into_iter().sum()
     }
 
     #[inline(always)]
