@@ -7,7 +7,7 @@ use lapidary_fuzz::memory::{Counted, most_of};
 use libfuzzer_sys::fuzz_target;
 
 #[global_allocator]
-static ALLOCATOR: Counted = Counted;
+static ALLOCATOR: Counted = Counted::without_limit();
 
 const SPEC: ImageSpec = ImageSpec {
     side: 64,
