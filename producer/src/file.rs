@@ -10,6 +10,11 @@ pub const DOCUMENT_BYTES_MAX: u64 = MEDIA_BYTES_MAX as u64;
 
 /// Refuses what is no regular file, is empty or is too large; returns its size in bytes.
 pub(crate) async fn check(path: &Path, name: &str) -> Result<u64, Failure> {
+    check_size(regular(path, name).await?, name)
+}
+
+/// Refuses what is no regular file; returns its size in bytes.
+pub(crate) async fn regular(path: &Path, name: &str) -> Result<u64, Failure> {
     let about = tokio::fs::metadata(path)
         .await
         .map_err(|error| unreadable(name, &error))?;
@@ -19,7 +24,7 @@ pub(crate) async fn check(path: &Path, name: &str) -> Result<u64, Failure> {
             format!("{name} is not a regular file"),
         ));
     }
-    check_size(about.len(), name)
+    Ok(about.len())
 }
 
 /// Refuses what is empty or too large.

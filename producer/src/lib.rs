@@ -1,7 +1,8 @@
 //! The way in and out: sources become jobs, results become rows.
 //!
-//! [`sources`] finds documents, [`text`], [`picture`] and [`pdf`] read them ([`isolate`]d where a parser
-//! is at work), [`plan`] makes questions of them, [`run`] puts those on their way and follows the answers, [`rows`] writes them down. [`commands`] are what a
+//! [`sources`] finds documents, [`text`], [`picture`], [`pdf`] and [`table`] read them ([`isolate`]d where a
+//! parser is at work), [`plan`] makes questions of them, [`run`] puts those on their way and follows the
+//! answers, [`rows`] writes them down. [`commands`] are what a
 //! user can say, in the words of [`cli`]; `gateway` is what applications can, over HTTP.
 //!
 //! No inference, no tokenizer, and no validation besides `lapidary_schemas::validate`.
@@ -29,6 +30,7 @@ pub mod sources;
 pub mod split;
 mod standing;
 mod submission;
+pub mod table;
 pub mod templates;
 pub mod text;
 mod top;

@@ -132,12 +132,17 @@ impl Seen {
             .then(|| self.documents())
     }
 
-    fn count(&self, entry: &Entry) {
+    /// Counts what was found, by what a table says of itself; may wait for that.
+    fn count(&self, entry: &Entry, stop: &CancellationToken) {
         let (counter, count) = match entry {
             Entry::Document(Found {
+                name,
                 at: At::Table(path),
-                ..
-            }) => (&self.documents, parquet::rows(path).unwrap_or(1)),
+            }) => {
+                let rows = parquet::rows(path, name, stop);
+                // One that cannot be read is a failure.
+                (&self.documents, rows.unwrap_or(1))
+            }
             Entry::Document(_) | Entry::Unreadable(..) => (&self.documents, 1),
             Entry::Other => (&self.others, 1),
         };
@@ -169,7 +174,7 @@ pub fn start(
         let (roots, seen, stop) = (roots.clone(), Arc::clone(&seen), stop.clone());
         tasks.spawn_blocking(move || {
             if find(&roots, wanted, &stop, &mut |entry| {
-                seen.count(&entry);
+                seen.count(&entry, &stop);
                 true
             }) {
                 seen.complete();
@@ -182,7 +187,7 @@ pub fn start(
         move || {
             let all = find(&roots, wanted, &stop, &mut |entry| {
                 if !ahead {
-                    seen.count(&entry);
+                    seen.count(&entry, &stop);
                 }
                 found_sender.blocking_send(entry).is_ok()
             });
@@ -330,11 +335,7 @@ impl Reader {
                     }
                     At::Address(url) => Ok(Body::Pictures(vec![Shown::Address(url)])),
                     At::Together(places) => together::read(places, &name, &self.room).await,
-                    At::Table(path) => {
-                        let (room, documents) = (self.room.clone(), self.documents.clone());
-                        let table = parquet::Table { path, name, number };
-                        return parquet::read(table, room, documents).await;
-                    }
+                    At::Table(path) => return parquet::read(self, &path, name, number).await,
                 };
                 (name, body)
             }

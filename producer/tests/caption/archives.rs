@@ -1,6 +1,7 @@
 //! Pictures inside archives and tables.
 
 use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 
 use parquet::column::writer::ColumnWriter;
@@ -65,14 +66,14 @@ fn shards_of_a_webdataset() {
 
 /// A table as Hugging Face writes it: a struct of bytes and a path, and a label.
 #[expect(clippy::unwrap_used, reason = "helper of tests")]
-fn write_table(file: File, pictures: &[Vec<u8>]) {
+pub(crate) fn write_table(path: &Path, pictures: &[Vec<u8>], properties: WriterProperties) {
+    let file = File::create(path).unwrap();
     let schema = "message m {
         optional int64 label;
         optional group image { optional binary bytes; optional binary path (UTF8); }
     }";
     let schema = Arc::new(parse_message_type(schema).unwrap());
-    let properties = Arc::new(WriterProperties::builder().build());
-    let mut table = SerializedFileWriter::new(file, schema, properties).unwrap();
+    let mut table = SerializedFileWriter::new(file, schema, Arc::new(properties)).unwrap();
     let mut group = table.next_row_group().unwrap();
     let nulls = vec![0; pictures.len()];
     while let Some(mut column) = group.next_column().unwrap() {
@@ -108,8 +109,9 @@ fn rows_of_a_table_in_and_a_table_out() {
     let mut pictures: Vec<Vec<u8>> = (0..30).map(|row| png(&format!("row {row}"))).collect();
     pictures[3] = b"<html>".to_vec();
     write_table(
-        File::create(folder.path("train.parquet")).unwrap(),
+        &folder.path("train.parquet"),
         &pictures,
+        WriterProperties::default(),
     );
     folder.write("bad.parquet", "PAR1 and nothing else");
     let said = folder.caption(&["train.parquet", "bad.parquet", "--out", "out.parquet"]);

@@ -13,4 +13,5 @@ mod pictures;
 mod refusals;
 mod sinks;
 mod submissions;
+mod tables;
 mod templates;

@@ -1,4 +1,4 @@
-//! Documents, archives and tables as `lapidary caption` reads them.
+//! Documents and archives as `lapidary caption` reads them.
 
 use std::sync::OnceLock;
 

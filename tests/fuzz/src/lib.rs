@@ -1,5 +1,6 @@
 //! What the targets share: files for parsers that open them, panics that the product itself takes for
 //! an answer, documents as `lapidary caption` reads them, and models as a worker loads them.
+#![feature(alloc_error_hook)]
 
 mod documents;
 pub mod memory;

@@ -8,7 +8,7 @@ use lapidary_fuzz::memory::{Watched, most_of};
 use libfuzzer_sys::fuzz_target;
 
 #[global_allocator]
-static ALLOCATOR: Counted<Watched> = Counted(Watched);
+static ALLOCATOR: Counted<Watched> = Counted(Watched::without_limit());
 
 const SPEC: ImageSpec = ImageSpec {
     side: 64,

@@ -48,6 +48,8 @@ pub use self::policy::PolicyError;
 /// Texts that are looked at where they are: a detector takes less for so few bytes than another
 /// thread takes to wake.
 const HERE_BYTES_MAX: usize = 1024;
+/// How often a text is sanitised again in which something was replaced: once, but for one that is made for it.
+const SANITIZED_AGAIN_MAX: usize = 8;
 
 /// Where on a job's way a filter stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
@@ -366,15 +368,49 @@ impl Filters {
                 }
             }
         }
-        decision.redacted = !replaced.is_empty();
-        decision.texts = Arc::unwrap_or_clone(shown).texts;
-        for (n, text) in decision.texts.iter_mut().enumerate() {
-            let mut finds = replaced.iter().filter(|find| find.text == n).peekable();
-            if finds.peek().is_some() {
-                *text = redact(text, finds);
+        if replaced.is_empty() {
+            decision.texts = Arc::unwrap_or_clone(shown).texts;
+            return decision;
+        }
+        decision.redacted = true;
+        let replaced = replace(shown, &replaced);
+        self.sanitize(compute, stage, replaced, &mut decision).await;
+        decision
+    }
+
+    /// Replaces what replacing has brought to life: markup that was part of a tag, of which some is gone.
+    async fn sanitize(
+        &self,
+        compute: &Compute,
+        stage: Stage,
+        mut shown: Arc<Shown>,
+        decision: &mut Decision,
+    ) {
+        let detectors = self.policy.detectors.iter();
+        let sanitizers = detectors.filter(|detector| {
+            let replaces = detector.action == Action::Redact && !detector.shadow;
+            detector.kind == Kind::Markup && detector.looks_at(stage) && replaces
+        });
+        for detector in sanitizers {
+            for round in 0..=SANITIZED_AGAIN_MAX {
+                let unable = match look_at_texts(compute, detector, &shown).await {
+                    Ok(finds) if finds.is_empty() => break,
+                    Ok(finds) if round < SANITIZED_AGAIN_MAX => {
+                        shown = replace(shown, &finds);
+                        continue;
+                    }
+                    Ok(_) => Unable::Overflowed,
+                    Err(unable) => unable,
+                };
+                decision.unable.push(detector.name.clone());
+                if !detector.is_passable() {
+                    decision.ruling = Ruling::Unavailable(self.unavailable(detector, unable));
+                    return;
+                }
+                break;
             }
         }
-        decision
+        decision.texts = Arc::unwrap_or_clone(shown).texts;
     }
 
     /// The model that a detector asks, if it asks one.
@@ -469,6 +505,18 @@ async fn look_at_texts(
         in_time.await.ok_or(Unable::Late(limit))?
     };
     looked.map_err(|_| Unable::Broke)?.ok_or(Unable::Overflowed)
+}
+
+/// The same with these finds replaced.
+fn replace(shown: Arc<Shown>, finds: &[Finding]) -> Arc<Shown> {
+    let mut shown = Arc::unwrap_or_clone(shown);
+    for (n, text) in shown.texts.iter_mut().enumerate() {
+        let mut finds = finds.iter().filter(|find| find.text == n).peekable();
+        if finds.peek().is_some() {
+            *text = redact(text, finds);
+        }
+    }
+    Arc::new(shown)
 }
 
 /// Names what was shown, without telling it.

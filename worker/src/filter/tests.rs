@@ -214,6 +214,22 @@ async fn the_strict_policy_blocks_what_the_default_one_lets_pass() {
     );
 }
 
+#[tokio::test]
+async fn what_replacing_brings_to_life_is_replaced() {
+    let policy = concat!(env!("CARGO_MANIFEST_DIR"), "/src/filter/everything.toml");
+    let (filters, compute) = (Filters::open(policy).unwrap(), Compute::start().unwrap());
+    for (text, becomes) in [
+        // A tag of an odd name, and no script: until its beginning is an address that is replaced.
+        ("<s@example.org\0<script>1</script>", "<[email]\0[script]"),
+        ("<a@b.example <embed><p>", "<[email] [embed]<p>"),
+    ] {
+        let stage = (Stage::InputText, Manner::Enforce);
+        let decision = filters.check(&compute, stage, shown(text)).await;
+        assert_eq!((decision.ruling, decision.redacted), (Ruling::Pass, true));
+        assert_eq!(decision.texts, [becomes]);
+    }
+}
+
 /// Texts that could cost more than their size.
 fn hostile(size: usize) -> Vec<(&'static str, String)> {
     let patterns = [
