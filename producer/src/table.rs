@@ -2,13 +2,12 @@
 //! struct with `bytes`, or bytes itself. What is read here may be hostile, so it happens in a process of
 //! its own ([`crate::isolate`]).
 
-use std::fs::File;
 use std::io::{self, Write};
 use std::sync::Arc;
 
 use parquet::basic::Type as Physical;
 use parquet::errors::ParquetError;
-use parquet::file::reader::{FileReader as _, SerializedFileReader};
+use parquet::file::reader::{ChunkReader, FileReader as _, SerializedFileReader};
 use parquet::record::reader::RowIter;
 use parquet::record::{Field, Row};
 use parquet::schema::types::{Type, TypePtr};
@@ -34,15 +33,18 @@ pub enum TableError {
 }
 
 /// How many rows a table says that it has.
-pub fn rows(file: File) -> Result<u64, TableError> {
-    let reader = SerializedFileReader::new(file)?;
+pub fn rows(table: impl ChunkReader + 'static) -> Result<u64, TableError> {
+    let reader = SerializedFileReader::new(table)?;
     let rows = reader.metadata().file_metadata().num_rows();
     u64::try_from(rows).map_err(|_| ParquetError::General(format!("it has {rows} rows")).into())
 }
 
 /// Hands the pictures of a table on, a frame a row, each before the next one is read.
-pub fn write_pictures(file: File, out: &mut impl Write) -> Result<(), TableError> {
-    let reader = SerializedFileReader::new(file)?;
+pub fn write_pictures(
+    table: impl ChunkReader + 'static,
+    out: &mut impl Write,
+) -> Result<(), TableError> {
+    let reader = SerializedFileReader::new(table)?;
     let schema = reader.metadata().file_metadata().schema();
     let image = image_column(schema).ok_or_else(|| {
         ParquetError::General(format!(
