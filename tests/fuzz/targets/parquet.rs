@@ -6,8 +6,8 @@ use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use lapidary_fuzz::memory::{Watched, refusals_unwind};
 use bytes::{Buf, Bytes, buf};
+use lapidary_fuzz::memory::{Watched, refusals_unwind};
 use lapidary_fuzz::{Caught, catching, isolated};
 use lapidary_producer::isolate::{MEMORY_BYTES_MAX, frames};
 use lapidary_producer::table;
