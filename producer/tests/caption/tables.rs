@@ -23,6 +23,14 @@ fn a_page_each() -> WriterProperties {
         .build()
 }
 
+/// Captions `documents`, which give so many rows, of which one is this failure.
+fn all_but_one(folder: &Folder, documents: &str, rows: usize, failure: &str) {
+    let said = folder.caption(&[documents, "--out", "out.jsonl"]);
+    assert_eq!(said.code, Some(1), "{}", said.err);
+    assert_eq!(folder.rows("out.jsonl").len(), rows);
+    assert_eq!(failures(folder, "out.jsonl"), failure);
+}
+
 #[test]
 fn a_hostile_table_breaks_only_its_reader() {
     let folder = Folder::new();
@@ -35,13 +43,13 @@ fn a_hostile_table_breaks_only_its_reader() {
         &pictures,
         WriterProperties::default(),
     );
-    let said = folder.caption(&["mix", "--out", "out.jsonl"]);
-    assert_eq!(said.code, Some(1), "{}", said.err);
-    assert_eq!((folder.rows("out.jsonl").len(), worker.answered()), (5, 4));
-    assert_eq!(
-        failures(&folder, "out.jsonl"),
-        "MEDIA_INVALID: mix/a.parquet needs more than 2048 MiB of memory to be read"
+    all_but_one(
+        &folder,
+        "mix",
+        5,
+        "MEDIA_INVALID: mix/a.parquet needs more than 2048 MiB of memory to be read",
     );
+    assert_eq!(worker.answered(), 4);
 }
 
 #[test]
@@ -58,16 +66,15 @@ fn rows_before_the_damage_are_captioned() {
     // Its length, which stands before it.
     bytes[place - 4..place].fill(0xff);
     std::fs::write(&path, bytes).unwrap();
-    let said = folder.caption(&["train.parquet", "--out", "out.jsonl"]);
-    assert_eq!(said.code, Some(1), "{}", said.err);
     // The row before the damage is read together with it.
-    let rows = folder.rows("out.jsonl");
-    assert_eq!((rows.len(), worker.answered()), (20, 19));
-    assert!(rows["train.parquet#18"].text.is_some());
-    assert_eq!(
-        failures(&folder, "out.jsonl"),
-        "MEDIA_INVALID: train.parquet is damaged or not understood: EOF: Not enough bytes to decode"
+    all_but_one(
+        &folder,
+        "train.parquet",
+        20,
+        "MEDIA_INVALID: train.parquet is damaged or not understood: EOF: Not enough bytes to decode",
     );
+    assert_eq!(worker.answered(), 19);
+    assert!(folder.rows("out.jsonl")["train.parquet#18"].text.is_some());
 }
 
 #[test]
@@ -77,13 +84,13 @@ fn a_picture_over_the_limit_fails_alone() {
     let pictures = [png("first"), vec![0; (64 << 20) + 1], png("last")];
     let path = folder.path("train.parquet");
     write_table(&path, &pictures, a_page_each());
-    let said = folder.caption(&["train.parquet", "--out", "out.jsonl"]);
-    assert_eq!(said.code, Some(1), "{}", said.err);
-    assert_eq!((folder.rows("out.jsonl").len(), worker.answered()), (3, 2));
-    assert_eq!(
-        failures(&folder, "out.jsonl"),
-        "MEDIA_TOO_LARGE: train.parquet#1 is 67108865 bytes, the limit of a document is 67108864"
+    all_but_one(
+        &folder,
+        "train.parquet",
+        3,
+        "MEDIA_TOO_LARGE: train.parquet#1 is 67108865 bytes, the limit of a document is 67108864",
     );
+    assert_eq!(worker.answered(), 2);
 }
 
 /// The number behind a word in a file about a process.

@@ -203,7 +203,7 @@ fn bombs_are_refused_from_their_headers() {
         matches!(
             said,
             ImageError::Memory {
-                bytes: 4_500_204,
+                bytes: 4_693_624,
                 ..
             }
         ),

@@ -9,7 +9,7 @@ use super::{ImageError, ImageLimits};
 const MAGIC_BYTES: usize = 512;
 /// Bytes that any decoder may take beside what its picture needs: tables, metadata.
 const ASIDE_BYTES: u64 = 4 << 20;
-/// Bytes that a part of a WebP may say that it has, 24 bits; they are taken before the part is found to be shorter.
+/// Bytes that a part of a WebP may say that it has, 24 bits; they are taken before the part is found shorter.
 const WEBP_PART_BYTES: u64 = 1 << 24;
 /// Bytes that code tables of a WebP take for each of the file, and at most: encoders write up to 2,600 groups of
 /// tables, of some 60 KB each.
@@ -114,22 +114,22 @@ pub(super) fn undecoded(
     }
 }
 
-/// Bytes that decoding takes: the decoded picture, what its decoder keeps beside it, and the
-/// picture as RGB where it is decoded to something else.
+/// Bytes that decoding takes: the decoded picture, what its decoder keeps beside it, the picture as RGB where it
+/// is decoded to something else, and the file or its metadata in buffers that double as they grow.
 fn memory(format: ImageFormat, decoded: u64, pixels: u64, file: u64) -> u64 {
     let beside = match format {
-        // The file, and the coefficients of a progressive picture, two bytes a sample.
-        ImageFormat::Jpeg => file + 2 * decoded,
+        // The coefficients of a progressive picture, two bytes a sample.
+        ImageFormat::Jpeg => 2 * decoded,
         // A frame in the decoder's own layout.
         ImageFormat::Gif | ImageFormat::Tiff => decoded.max(4 * pixels),
-        // The same, the file in parts, and the tables of what is stored without loss.
+        // The same, a part that is shorter than it says, and the tables of what is stored without loss.
         ImageFormat::WebP => {
             let tables = WEBP_TABLES_BYTES_MAX.min(WEBP_TABLES_PER_BYTE * file);
-            decoded.max(4 * pixels) + 2 * file + WEBP_PART_BYTES + tables
+            decoded.max(4 * pixels) + WEBP_PART_BYTES + tables
         }
         _ => 0,
     };
-    decoded + beside + 4 * pixels + ASIDE_BYTES
+    decoded + beside + 4 * pixels + 2 * file + ASIDE_BYTES
 }
 
 /// The format of a picture, by its content.
