@@ -162,17 +162,18 @@ impl<E: Element> Kernel for QueryTile<'_, E> {
         let seen: Vec<Range<usize>> = (0..count).map(|i| self.range(i).clone()).collect();
         let from = seen.iter().map(|range| range.start).min().unwrap_or(0);
         let to = seen.iter().map(|range| range.end).max().unwrap_or(0);
+        let keys_at = self.kv_head * shape.key_width() * BLOCK_TOKENS;
+        let values_at = shape.key_elements() + self.kv_head * BLOCK_TOKENS * padded;
         for index in from / BLOCK_TOKENS..to.div_ceil(BLOCK_TOKENS) {
             let Some(id) = self.span.blocks[index] else {
                 unreachable!("block {index} was checked when the step was laid out");
             };
             let block = self.cache.block(id);
             // SAFETY: the block holds its keys and then its values, head after head.
-            let (keys, values) = unsafe {
-                (
-                    block.add(self.kv_head * shape.key_width() * BLOCK_TOKENS),
-                    block.add(shape.key_elements() + self.kv_head * BLOCK_TOKENS * padded),
-                )
+            let (keys, values) = unsafe { (block.add(keys_at), block.add(values_at)) };
+            let next = match self.span.blocks.get(index + 1) {
+                Some(Some(id)) => self.cache.block(*id).wrapping_add(keys_at),
+                _ => keys,
             };
             let mut first = 0;
             while first < count {
@@ -182,6 +183,7 @@ impl<E: Element> Kernel for QueryTile<'_, E> {
                     index,
                     keys,
                     values,
+                    next,
                     queries: &queries,
                     seen: &seen,
                     first,
@@ -339,6 +341,8 @@ struct Pass<'a, E> {
     keys: *const E,
     /// `[32, padded H]`.
     values: *const E,
+    /// The keys that are read next.
+    next: *const E,
     /// `[queries, padded H]`.
     queries: &'a [E],
     /// The positions that each query sees.
@@ -379,6 +383,18 @@ impl<E: Element> Pass<'_, E> {
         }
     }
 
+    /// Sends for `C` vectors of what is read next. The first pass over a block does, so that a decoding
+    /// step, which reads each block once, does not wait for memory.
+    #[inline(always)]
+    fn send_for<S: Simd, const C: usize>(&self, s: S, from: *const E, at: usize) {
+        if self.first == 0 {
+            for c in 0..C {
+                let line = from.wrapping_add(at + c * LANES * E::TOGETHER);
+                s.prefetch(line.cast());
+            }
+        }
+    }
+
     /// Scores of `R` queries with `16 C` keys of the block, from vector `half` on.
     #[inline(always)]
     fn scores<S: Simd, const R: usize, const C: usize>(
@@ -397,6 +413,7 @@ impl<E: Element> Pass<'_, E> {
             // SAFETY: a block's keys are so many rows of 32, and a query is no shorter.
             unsafe {
                 let at = (d * BLOCK_TOKENS + half * LANES) * E::TOGETHER;
+                self.send_for::<S, C>(s, self.values, at);
                 let mut columns = [E::load(s, self.keys.add(at)); C];
                 for c in 1..C {
                     columns[c] = E::load(s, self.keys.add(at + c * LANES * E::TOGETHER));
@@ -442,6 +459,7 @@ impl<E: Element> Pass<'_, E> {
             // SAFETY: a block's values are 32 rows of `padded`.
             unsafe {
                 let at = self.values.add(position * padded + d * E::TOGETHER);
+                self.send_for::<S, C>(s, self.next, (d + position) * BLOCK_TOKENS);
                 let mut columns = [E::load(s, at); C];
                 for c in 1..C {
                     columns[c] = E::load(s, at.add(c * LANES * E::TOGETHER));

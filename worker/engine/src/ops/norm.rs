@@ -111,9 +111,14 @@ impl Kernel for NormRow<'_> {
         // SAFETY: the output has this row, and this task alone writes it.
         unsafe { normalize(s, self.x, self.weight, self.eps, self.out.at(self.at)) };
         if let Some(residual) = self.residual {
-            for (i, residual) in residual.iter().enumerate() {
-                // SAFETY: as above.
-                unsafe { *self.out.at(self.at + i) += residual };
+            for at in (0..residual.len()).step_by(LANES) {
+                let width = residual.len() - at;
+                // SAFETY: as above; the residual is as long as the row.
+                unsafe {
+                    let out = self.out.at(self.at + at);
+                    let residual = load_part(s, residual.as_ptr().add(at), width);
+                    store_part(s, out, s.add(load_part(s, out, width), residual), width);
+                }
             }
         }
     }

@@ -7,7 +7,7 @@
 
 use super::norm::normalize;
 use super::parallel::{self, Shared};
-use super::simd::{Kernel, Simd, Tier};
+use super::simd::{Kernel, LANES, Simd, Tier, load_part, store_part};
 use super::{rows_of, rows_shape};
 use crate::models::config::RopeConfig;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
@@ -183,13 +183,24 @@ impl Kernel for HeadsOfRow<'_> {
                     .for_each(|(out, weight)| *out *= weight),
             }
             let (low, high) = out.split_at_mut(head_dim / 2);
-            for ((low, high), (cos, sin)) in
-                low.iter_mut().zip(high.iter_mut()).zip(cos.iter().zip(sin))
-            {
-                let (a, b) = (*low, *high);
-                *low = a * cos - b * sin;
-                *high = b * cos + a * sin;
-            }
+            rotate(s, low, high, cos, sin);
+        }
+    }
+}
+
+/// Turns each pair of a value in `low` and its partner in `high`. All four are of one length.
+#[inline(always)]
+fn rotate<S: Simd>(s: S, low: &mut [f32], high: &mut [f32], cos: &[f32], sin: &[f32]) {
+    for at in (0..low.len()).step_by(LANES) {
+        let width = low.len() - at;
+        // SAFETY: at most the rest of each is read and written.
+        unsafe {
+            let load = |values: &[f32]| load_part(s, values.as_ptr().add(at), width);
+            let (a, b, cos, sin) = (load(low), load(high), load(cos), load(sin));
+            let turned_low = s.sub(s.mul(a, cos), s.mul(b, sin));
+            let turned_high = s.add(s.mul(b, cos), s.mul(a, sin));
+            store_part(s, low.as_mut_ptr().add(at), turned_low, width);
+            store_part(s, high.as_mut_ptr().add(at), turned_high, width);
         }
     }
 }

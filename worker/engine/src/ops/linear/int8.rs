@@ -226,6 +226,15 @@ pub(super) struct Int8Product<'a> {
     pub to: Columns,
 }
 
+/// Memory that a pass over tiles sends for.
+#[derive(Clone, Copy)]
+struct Ahead {
+    /// Where it begins; it may lie behind the last tile.
+    next: *const u8,
+    /// Cache lines with each block.
+    lines: usize,
+}
+
 impl Kernel for Int8Product<'_> {
     type Output = ();
 
@@ -257,11 +266,24 @@ impl Int8Product<'_> {
             let mut tile = self.to.tiles.start;
             while tile < self.to.tiles.end {
                 let tiles = tiles_max.min(self.to.tiles.end - tile);
+                // Only the first rows' passes over tiles wait for memory; each sends for a share of
+                // the tiles that come next.
+                let passes = last.div_ceil(rows_max);
+                let bytes = tiles * self.weights.blocks * self.weights.layout.bytes();
+                let share = if first == 0 {
+                    bytes.div_ceil(CACHE_LINE * self.weights.blocks * passes)
+                } else {
+                    0
+                };
+                let mut next = self.weights.tile(tile).as_ptr().wrapping_add(bytes);
                 let mut row = first;
                 while row < last {
                     let rows = rows_at_once(last - row, rows_max);
-                    // The first to pass over a tile waits for memory, unless the tile was sent for.
-                    let ahead = row == 0;
+                    let ahead = Ahead {
+                        next,
+                        lines: share,
+                    };
+                    next = next.wrapping_add(share * self.weights.blocks * CACHE_LINE);
                     match (rows, tiles) {
                         (1, 1) => self.tile::<S, 1, 1, BITS, MIN>(s, row, tile, ahead),
                         (2, 1) => self.tile::<S, 2, 1, BITS, MIN>(s, row, tile, ahead),
@@ -284,14 +306,14 @@ impl Int8Product<'_> {
         }
     }
 
-    /// `R` rows by `C` tiles, all of k. With `ahead`, sends for the `C` tiles behind them.
+    /// `R` rows by `C` tiles, all of k.
     #[inline(always)]
     fn tile<S: Simd, const R: usize, const C: usize, const BITS: u32, const MIN: bool>(
         &self,
         s: S,
         row: usize,
         tile: usize,
-        ahead: bool,
+        mut ahead: Ahead,
     ) {
         let mut sums = [[s.int8_zero(); C]; R];
         let mut weights = [self.weights.tile(tile).as_ptr(); C];
@@ -303,14 +325,10 @@ impl Int8Product<'_> {
             inputs[r] = self.x.row(row + r);
         }
         let block_bytes = self.weights.layout.bytes();
-        let tiles_bytes = C * self.weights.blocks * block_bytes;
         for _ in 0..self.weights.blocks {
-            if ahead {
-                for c in 0..C {
-                    for at in (0..block_bytes).step_by(CACHE_LINE) {
-                        s.prefetch(weights[c].wrapping_add(tiles_bytes + at));
-                    }
-                }
+            for _ in 0..ahead.lines {
+                s.prefetch(ahead.next);
+                ahead.next = ahead.next.wrapping_add(CACHE_LINE);
             }
             // SAFETY: the tiles and rows have so many blocks, and this is their form.
             unsafe { sums = s.int8_block::<R, C, BITS, MIN>(sums, weights, inputs) };

@@ -6,7 +6,7 @@
 #![expect(clippy::inline_always, reason = "kernels inline all they call")]
 
 use crate::ops::parallel::{self, Shared};
-use crate::ops::simd::{BlockInputs, Kernel, LANES, Simd, Tier};
+use crate::ops::simd::{BlockInputs, Kernel, LANES, Simd, Tier, load_part};
 use crate::weights::blocks::BLOCK_WEIGHTS;
 
 /// How many of the `left` rows to take next, at most `most`: nearly as many each time, because a few
@@ -75,15 +75,10 @@ impl Kernel for Quantize<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         for (index, values) in self.x.chunks(BLOCK_WEIGHTS).enumerate() {
-            let mut padded = [0.0_f32; BLOCK_WEIGHTS];
-            let from = if values.len() == BLOCK_WEIGHTS {
-                values.as_ptr()
-            } else {
-                padded[..values.len()].copy_from_slice(values);
-                padded.as_ptr()
-            };
-            // SAFETY: `from` points at 32 values.
-            let (low, high) = unsafe { (s.load(from), s.load(from.add(LANES))) };
+            let (from, rest) = (values.as_ptr(), values.len().saturating_sub(LANES));
+            // SAFETY: no more than the block's values are read.
+            let low = unsafe { load_part(s, from, values.len()) };
+            let high = unsafe { load_part(s, from.wrapping_add(LANES), rest) };
             let largest = s.max_lane(s.max(s.abs(low), s.abs(high)));
             let inverse = s.splat(if largest > 0.0 { 127.0 / largest } else { 0.0 });
             let scale = largest / 127.0;
