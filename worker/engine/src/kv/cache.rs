@@ -5,13 +5,14 @@
 //! row padded to whole vectors. Of bf16 two neighbours along what is summed up lie together:
 //! `[K, H / 2, 32, 2]` and `[K, 16, H, 2]`. Positions not yet written are zero.
 #![expect(unsafe_code, reason = "blocks are written from several threads")]
+#![expect(clippy::inline_always, reason = "kernels inline all they call")]
 
 use crate::batch::{BLOCK_TOKENS, BlockId};
 use crate::models::config::{GemmaConfig, LayerKind};
 use crate::ops::buffer::Buffer;
 use crate::ops::linear::Storage;
 use crate::ops::parallel;
-use crate::ops::simd::{Element, LANES, place};
+use crate::ops::simd::{Element, Kernel, LANES, Simd, Tier, load_part, place};
 use half::bf16;
 use std::marker::PhantomData;
 
@@ -165,8 +166,15 @@ impl KvCache {
     ///
     /// `qkv` is `[T, width]`; keys, then values, are its last columns. No two writes name the
     /// same block.
-    pub(crate) fn store(&mut self, index: usize, qkv: &[f32], width: usize, writes: &[BlockWrite]) {
-        self.layers[index].store(qkv, width, writes);
+    pub(crate) fn store(
+        &mut self,
+        index: usize,
+        qkv: &[f32],
+        width: usize,
+        writes: &[BlockWrite],
+        tier: Tier,
+    ) {
+        self.layers[index].store(qkv, width, writes, tier);
     }
 }
 
@@ -184,10 +192,10 @@ impl LayerCache {
     }
 
     /// As [`KvCache::store`].
-    pub(crate) fn store(&mut self, qkv: &[f32], width: usize, writes: &[BlockWrite]) {
+    pub(crate) fn store(&mut self, qkv: &[f32], width: usize, writes: &[BlockWrite], tier: Tier) {
         match self {
-            Self::F32(blocks) => blocks.store(qkv, width, writes),
-            Self::Bf16(blocks) => blocks.store(qkv, width, writes),
+            Self::F32(blocks) => blocks.store(qkv, width, writes, tier),
+            Self::Bf16(blocks) => blocks.store(qkv, width, writes, tier),
         }
     }
 }
@@ -222,7 +230,7 @@ impl<E: Element> LayerBlocks<E> {
         }
     }
 
-    fn store(&mut self, qkv: &[f32], width: usize, writes: &[BlockWrite]) {
+    fn store(&mut self, qkv: &[f32], width: usize, writes: &[BlockWrite], tier: Tier) {
         let rows: usize = writes.iter().map(|write| write.rows).sum();
         let (shape, blocks) = (self.shape, self.blocks);
         let kv = shape.kv_heads * shape.head_dim;
@@ -247,24 +255,66 @@ impl<E: Element> LayerBlocks<E> {
                 block.fill(E::default());
             }
             let (keys, values) = block.split_at_mut(shape.key_elements());
-            let (key_width, value_width) = (shape.key_width(), shape.value_width());
             for row in 0..write.rows {
-                let slot = write.slot + row;
-                let row = &qkv[(write.row + row) * width + keys_at..][..2 * kv];
-                let (row_keys, row_values) = row.split_at(kv);
-                for (head, row) in row_keys.chunks_exact(shape.head_dim).enumerate() {
-                    let keys = &mut keys[head * key_width * BLOCK_TOKENS..];
-                    for (d, key) in row.iter().enumerate() {
-                        keys[place::<E>(d, slot, BLOCK_TOKENS)] = E::from_f32(*key);
-                    }
-                }
-                for (head, row) in row_values.chunks_exact(shape.head_dim).enumerate() {
-                    let values = &mut values[head * value_width * BLOCK_TOKENS..];
-                    for (d, value) in row.iter().enumerate() {
-                        values[place::<E>(slot, d, value_width)] = E::from_f32(*value);
-                    }
-                }
+                let row_values = &qkv[(write.row + row) * width + keys_at..][..2 * kv];
+                tier.run_over::<E, _>(StoreRow {
+                    shape,
+                    row: row_values,
+                    slot: write.slot + row,
+                    keys: &mut *keys,
+                    values: &mut *values,
+                });
             }
         });
+    }
+}
+
+/// Stores one position's keys and values in its block.
+struct StoreRow<'a, E> {
+    shape: BlockShape,
+    /// `[2, K, H]`: keys, then values.
+    row: &'a [f32],
+    slot: usize,
+    keys: &'a mut [E],
+    values: &'a mut [E],
+}
+
+impl<E: Element> Kernel for StoreRow<'_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let (head_dim, slot) = (self.shape.head_dim, self.slot);
+        let (key_width, value_width) = (self.shape.key_width(), self.shape.value_width());
+        let (row_keys, row_values) = self.row.split_at(self.shape.kv_heads * head_dim);
+        for (head, row) in row_keys.chunks_exact(head_dim).enumerate() {
+            let keys = &mut self.keys[head * key_width * BLOCK_TOKENS..];
+            scatter(s, row, |d, key| {
+                keys[place::<E>(d, slot, BLOCK_TOKENS)] = key;
+            });
+        }
+        for (head, row) in row_values.chunks_exact(head_dim).enumerate() {
+            let values = &mut self.values[head * value_width * BLOCK_TOKENS..];
+            scatter(s, row, |d, value| {
+                values[place::<E>(slot, d, value_width)] = value;
+            });
+        }
+    }
+}
+
+/// Hands over each value as it is held, with its index.
+#[inline(always)]
+fn scatter<E: Element, S: Simd>(s: S, row: &[f32], mut put: impl FnMut(usize, E)) {
+    for from in (0..row.len()).step_by(LANES) {
+        let width = row.len() - from;
+        let mut lanes = [E::default(); LANES];
+        // SAFETY: at most the rest of the row is read; the array is a vector.
+        unsafe {
+            let values = load_part(s, row.as_ptr().add(from), width);
+            E::store(s, lanes.as_mut_ptr(), values);
+        }
+        for (lane, value) in lanes.iter().take(width).enumerate() {
+            put(from + lane, *value);
+        }
     }
 }

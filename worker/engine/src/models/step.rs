@@ -4,6 +4,7 @@ use crate::batch::{BLOCK_TOKENS, BlockId, Span, StepBatch, TokenId};
 use crate::kv::cache::{BlockWrite, KvCache};
 use crate::models::config::LayerKind;
 use crate::ops::attention::SpanKeys;
+use crate::ops::simd::Tier;
 use crate::sequence::{AtomicRange, Contents};
 use candle_core::{Result, Tensor};
 use std::collections::HashSet;
@@ -87,6 +88,7 @@ impl<'a> StepLayout<'a> {
         layer: usize,
         kind: LayerKind,
         qkv: &Tensor,
+        tier: Tier,
     ) -> Result<()> {
         let (storage, layout) = qkv.storage_and_layout();
         let candle_core::Storage::Cpu(storage) = &*storage else {
@@ -94,7 +96,7 @@ impl<'a> StepLayout<'a> {
         };
         let (_, width) = layout.shape().dims2()?;
         let values = crate::ops::rows_of(storage, layout, width)?;
-        cache.store(layer, values, width, &self.pool(kind).writes);
+        cache.store(layer, values, width, &self.pool(kind).writes, tier);
         Ok(())
     }
 

@@ -196,7 +196,7 @@ impl Layer {
     fn forward(&self, x: &Tensor, keys: &mut Keys, tower: &VisionTower) -> Result<Tensor> {
         let qkv = self.qkv.forward(&self.attention_norm.forward(x)?)?; // [B P, 3 D]
         let qkv = self.qkv_bias.forward(&qkv)?;
-        keys.store(&qkv)?;
+        keys.store(&qkv, tower.tier)?;
         let attended = Attention {
             softcap: None,
             cache: &keys.cache,
@@ -252,14 +252,14 @@ impl Keys {
     }
 
     /// Replaces what is stored by the last columns of `qkv` `[B P, 3 D]`.
-    fn store(&mut self, qkv: &Tensor) -> Result<()> {
+    fn store(&mut self, qkv: &Tensor, tier: Tier) -> Result<()> {
         let (_, width) = qkv.dims2()?;
         let (storage, layout) = qkv.storage_and_layout();
         let candle_core::Storage::Cpu(storage) = &*storage else {
             candle_core::bail!("keys and values lie on another device than the tower");
         };
         let values = crate::ops::rows_of(storage, layout, width)?;
-        self.cache.store(values, width, &self.writes);
+        self.cache.store(values, width, &self.writes, tier);
         Ok(())
     }
 }

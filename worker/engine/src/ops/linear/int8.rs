@@ -279,10 +279,7 @@ impl Int8Product<'_> {
                 let mut row = first;
                 while row < last {
                     let rows = rows_at_once(last - row, rows_max);
-                    let ahead = Ahead {
-                        next,
-                        lines: share,
-                    };
+                    let ahead = Ahead { next, lines: share };
                     next = next.wrapping_add(share * self.weights.blocks * CACHE_LINE);
                     match (rows, tiles) {
                         (1, 1) => self.tile::<S, 1, 1, BITS, MIN>(s, row, tile, ahead),
