@@ -7,7 +7,7 @@
 use rayon::prelude::*;
 
 /// Multiply-adds below which starting other threads costs more than it gains.
-const SERIAL_WORK_MAX: usize = 1 << 14;
+const SERIAL_WORK_MAX: usize = 1 << 12;
 
 /// A pointer to a buffer whose parts different tasks own.
 #[derive(Clone, Copy)]
