@@ -181,6 +181,7 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
         let parts = const { TileBlock::of::<Self, BITS, MIN>().form.scales() };
         let part_groups = GROUPS / parts;
         unsafe {
+            let mut scaled = [[_mm512_setzero_ps(); C]; R];
             for part in 0..parts {
                 let mut dots = [[_mm512_setzero_si512(); C]; R];
                 if !MIN {
@@ -204,10 +205,19 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
                 for c in 0..C {
                     let scales = _mm512_loadu_ps(weights[c].add(layout.scales_of(part)).cast());
                     for r in 0..R {
-                        let scale = _mm512_mul_ps(scales, _mm512_set1_ps((*inputs[r]).scale));
                         let dot = _mm512_cvtepi32_ps(dots[r][c]);
-                        sums[r][c] = _mm512_fmadd_ps(dot, scale, sums[r][c]);
+                        scaled[r][c] = if part == 0 {
+                            _mm512_mul_ps(dot, scales)
+                        } else {
+                            _mm512_fmadd_ps(dot, scales, scaled[r][c])
+                        };
                     }
+                }
+            }
+            for r in 0..R {
+                let scale = _mm512_set1_ps((*inputs[r]).scale);
+                for c in 0..C {
+                    sums[r][c] = _mm512_fmadd_ps(scaled[r][c], scale, sums[r][c]);
                 }
             }
             if MIN {

@@ -219,8 +219,9 @@ pub(crate) trait Simd: Copy {
     fn int8_zero(self) -> Self::Sums;
     /// Adds the products of one block along k of `R` rows and `C` tiles of columns.
     ///
-    /// The integer dot product is exact; then `sum = fma(dot, weight scale * input scale, sum)`, for
-    /// each part of the block that has its own scale, and, with `MIN`, `sum = fma(min, minus_sum, sum)`.
+    /// The integer dot product is exact; then `sum = fma(dot * weight scale, input scale, sum)`, where a
+    /// second part of the block that has its own scale is `fma(dot, weight scale, the first part)`; and,
+    /// with `MIN`, `sum = fma(min, minus_sum, sum)`.
     ///
     /// # Safety
     /// The pointers are valid for a block, weights laid out as [`TileBlock::of`] the tier says.
