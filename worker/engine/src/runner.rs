@@ -272,7 +272,8 @@ impl Forward for GemmaRunner {
     fn allocate(&mut self, global_blocks: usize, local_blocks: usize) -> Result<(), ForwardError> {
         // What was allocated before goes first: the two need not fit together.
         self.cache = None;
-        let cache = KvCache::new(&self.config, self.cache_type, global_blocks, local_blocks);
+        let (cache_type, tier) = (self.cache_type, self.cpu.tier());
+        let cache = KvCache::new(&self.config, cache_type, tier, global_blocks, local_blocks);
         self.cache = Some(cache.map_err(|error| ForwardError {
             message: format!("no memory for {global_blocks} and {local_blocks} blocks: {error}"),
             fatal: true,

@@ -92,6 +92,7 @@ pub(crate) struct BlockWrite {
 pub(crate) struct LayerBlocks<E> {
     pub shape: BlockShape,
     blocks: usize,
+    tier: Tier,
     memory: Buffer,
     element: PhantomData<E>,
 }
@@ -116,6 +117,7 @@ impl KvCache {
     pub fn new(
         config: &GemmaConfig,
         cache_type: CacheType,
+        tier: Tier,
         global_blocks: usize,
         local_blocks: usize,
     ) -> std::io::Result<Self> {
@@ -128,7 +130,7 @@ impl KvCache {
                 LayerKind::Global => global_blocks,
                 LayerKind::Local => local_blocks,
             };
-            LayerCache::new(shape, blocks, cache_type)
+            LayerCache::new(shape, blocks, cache_type, tier)
         });
         let layers = layers.collect::<std::io::Result<_>>()?;
         Ok(Self {
@@ -166,15 +168,8 @@ impl KvCache {
     ///
     /// `qkv` is `[T, width]`; keys, then values, are its last columns. No two writes name the
     /// same block.
-    pub(crate) fn store(
-        &mut self,
-        index: usize,
-        qkv: &[f32],
-        width: usize,
-        writes: &[BlockWrite],
-        tier: Tier,
-    ) {
-        self.layers[index].store(qkv, width, writes, tier);
+    pub(crate) fn store(&mut self, index: usize, qkv: &[f32], width: usize, writes: &[BlockWrite]) {
+        self.layers[index].store(qkv, width, writes);
     }
 }
 
@@ -184,24 +179,25 @@ impl LayerCache {
         shape: BlockShape,
         blocks: usize,
         cache_type: CacheType,
+        tier: Tier,
     ) -> std::io::Result<Self> {
         Ok(match cache_type {
-            CacheType::F32 => Self::F32(LayerBlocks::new(shape, blocks)?),
-            CacheType::Bf16 => Self::Bf16(LayerBlocks::new(shape, blocks)?),
+            CacheType::F32 => Self::F32(LayerBlocks::new(shape, blocks, tier)?),
+            CacheType::Bf16 => Self::Bf16(LayerBlocks::new(shape, blocks, tier)?),
         })
     }
 
     /// As [`KvCache::store`].
-    pub(crate) fn store(&mut self, qkv: &[f32], width: usize, writes: &[BlockWrite], tier: Tier) {
+    pub(crate) fn store(&mut self, qkv: &[f32], width: usize, writes: &[BlockWrite]) {
         match self {
-            Self::F32(blocks) => blocks.store(qkv, width, writes, tier),
-            Self::Bf16(blocks) => blocks.store(qkv, width, writes, tier),
+            Self::F32(blocks) => blocks.store(qkv, width, writes),
+            Self::Bf16(blocks) => blocks.store(qkv, width, writes),
         }
     }
 }
 
 impl<E: Element> LayerBlocks<E> {
-    fn new(shape: BlockShape, blocks: usize) -> std::io::Result<Self> {
+    fn new(shape: BlockShape, blocks: usize, tier: Tier) -> std::io::Result<Self> {
         let bytes = shape
             .elements()
             .checked_mul(blocks * size_of::<E>())
@@ -209,6 +205,7 @@ impl<E: Element> LayerBlocks<E> {
         Ok(Self {
             shape,
             blocks,
+            tier,
             memory: Buffer::zeroed(bytes)?,
             element: PhantomData,
         })
@@ -230,9 +227,9 @@ impl<E: Element> LayerBlocks<E> {
         }
     }
 
-    fn store(&mut self, qkv: &[f32], width: usize, writes: &[BlockWrite], tier: Tier) {
+    fn store(&mut self, qkv: &[f32], width: usize, writes: &[BlockWrite]) {
         let rows: usize = writes.iter().map(|write| write.rows).sum();
-        let (shape, blocks) = (self.shape, self.blocks);
+        let (shape, blocks, tier) = (self.shape, self.blocks, self.tier);
         let kv = shape.kv_heads * shape.head_dim;
         let keys_at = width - 2 * kv;
         let memory = parallel::shared_at(self.memory.as_mut_ptr().cast::<E>());

@@ -4,7 +4,6 @@ use crate::batch::{BLOCK_TOKENS, BlockId, Span, StepBatch, TokenId};
 use crate::kv::cache::{BlockWrite, KvCache};
 use crate::models::config::LayerKind;
 use crate::ops::attention::SpanKeys;
-use crate::ops::simd::Tier;
 use crate::sequence::{AtomicRange, Contents};
 use candle_core::{Result, Tensor};
 use std::collections::HashSet;
@@ -88,7 +87,6 @@ impl<'a> StepLayout<'a> {
         layer: usize,
         kind: LayerKind,
         qkv: &Tensor,
-        tier: Tier,
     ) -> Result<()> {
         let (storage, layout) = qkv.storage_and_layout();
         let candle_core::Storage::Cpu(storage) = &*storage else {
@@ -96,7 +94,7 @@ impl<'a> StepLayout<'a> {
         };
         let (_, width) = layout.shape().dims2()?;
         let values = crate::ops::rows_of(storage, layout, width)?;
-        cache.store(layer, values, width, &self.pool(kind).writes, tier);
+        cache.store(layer, values, width, &self.pool(kind).writes);
         Ok(())
     }
 

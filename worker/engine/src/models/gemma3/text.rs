@@ -168,7 +168,7 @@ impl Layer {
         let qkv = self
             .head_norms
             .forward(&qkv, &step.positions, model.rope(self.kind))?;
-        step.store(cache, self.index, self.kind, &qkv, model.tier)?;
+        step.store(cache, self.index, self.kind, &qkv)?;
         let attended = Attention {
             cache: cache.layer(self.index),
             spans: step.spans(self.kind),

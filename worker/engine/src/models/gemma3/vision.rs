@@ -113,7 +113,7 @@ impl VisionTower {
     /// What the encoder makes of the patches of `views`: `[B P, D]`.
     pub fn hidden_states(&self, views: &[&View]) -> Result<Tensor> {
         let mut x = self.embedded(views)?;
-        let mut keys = Keys::new(&self.config, views.len(), self.cache_type)?;
+        let mut keys = Keys::new(&self.config, views.len(), self.cache_type, self.tier)?;
         for layer in &self.layers {
             x = layer.forward(&x, &mut keys, self)?;
         }
@@ -196,7 +196,7 @@ impl Layer {
     fn forward(&self, x: &Tensor, keys: &mut Keys, tower: &VisionTower) -> Result<Tensor> {
         let qkv = self.qkv.forward(&self.attention_norm.forward(x)?)?; // [B P, 3 D]
         let qkv = self.qkv_bias.forward(&qkv)?;
-        keys.store(&qkv, tower.tier)?;
+        keys.store(&qkv)?;
         let attended = Attention {
             softcap: None,
             cache: &keys.cache,
@@ -222,7 +222,7 @@ struct Keys {
 }
 
 impl Keys {
-    fn new(config: &VisionConfig, views: usize, cache_type: CacheType) -> Result<Self> {
+    fn new(config: &VisionConfig, views: usize, cache_type: CacheType, tier: Tier) -> Result<Self> {
         let patches = config.patches();
         let blocks = patches.div_ceil(BLOCK_TOKENS);
         let id = |view: usize, block: usize| {
@@ -245,21 +245,21 @@ impl Keys {
             head_dim: config.head_dim(),
         };
         Ok(Self {
-            cache: LayerCache::new(shape, views * blocks, cache_type)?,
+            cache: LayerCache::new(shape, views * blocks, cache_type, tier)?,
             spans: spans.collect(),
             writes: writes.collect(),
         })
     }
 
     /// Replaces what is stored by the last columns of `qkv` `[B P, 3 D]`.
-    fn store(&mut self, qkv: &Tensor, tier: Tier) -> Result<()> {
+    fn store(&mut self, qkv: &Tensor) -> Result<()> {
         let (_, width) = qkv.dims2()?;
         let (storage, layout) = qkv.storage_and_layout();
         let candle_core::Storage::Cpu(storage) = &*storage else {
             candle_core::bail!("keys and values lie on another device than the tower");
         };
         let values = crate::ops::rows_of(storage, layout, width)?;
-        self.cache.store(values, width, &self.writes, tier);
+        self.cache.store(values, width, &self.writes);
         Ok(())
     }
 }

@@ -198,7 +198,7 @@ impl Simd for Avx2 {
     ) -> [[Self::Sums; C]; R] {
         let layout = const { TileBlock::of::<Self, BITS, MIN>() };
         unsafe {
-            let mut scaled = [[_mm256_setzero_ps(); C]; R];
+            let mut products = [[_mm256_setzero_ps(); C]; R];
             for part in 0..layout.form.scales() {
                 let dots = if BITS == 8 {
                     dots_8(weights, inputs)
@@ -209,10 +209,10 @@ impl Simd for Avx2 {
                     let scales = _mm256_loadu_ps(weights[c].add(layout.scales_of(part)).cast());
                     for r in 0..R {
                         let dot = _mm256_cvtepi32_ps(dots[r][c]);
-                        scaled[r][c] = if part == 0 {
+                        products[r][c] = if part == 0 {
                             _mm256_mul_ps(dot, scales)
                         } else {
-                            _mm256_fmadd_ps(dot, scales, scaled[r][c])
+                            _mm256_fmadd_ps(dot, scales, products[r][c])
                         };
                     }
                 }
@@ -220,7 +220,7 @@ impl Simd for Avx2 {
             for r in 0..R {
                 let scale = _mm256_set1_ps((*inputs[r]).scale);
                 for c in 0..C {
-                    sums[r][c] = _mm256_fmadd_ps(scaled[r][c], scale, sums[r][c]);
+                    sums[r][c] = _mm256_fmadd_ps(products[r][c], scale, sums[r][c]);
                 }
             }
             if MIN {

@@ -181,7 +181,7 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
         let parts = const { TileBlock::of::<Self, BITS, MIN>().form.scales() };
         let part_groups = GROUPS / parts;
         unsafe {
-            let mut scaled = [[_mm512_setzero_ps(); C]; R];
+            let mut products = [[_mm512_setzero_ps(); C]; R];
             for part in 0..parts {
                 let mut dots = [[_mm512_setzero_si512(); C]; R];
                 if !MIN {
@@ -206,10 +206,10 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
                     let scales = _mm512_loadu_ps(weights[c].add(layout.scales_of(part)).cast());
                     for r in 0..R {
                         let dot = _mm512_cvtepi32_ps(dots[r][c]);
-                        scaled[r][c] = if part == 0 {
+                        products[r][c] = if part == 0 {
                             _mm512_mul_ps(dot, scales)
                         } else {
-                            _mm512_fmadd_ps(dot, scales, scaled[r][c])
+                            _mm512_fmadd_ps(dot, scales, products[r][c])
                         };
                     }
                 }
@@ -217,7 +217,7 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
             for r in 0..R {
                 let scale = _mm512_set1_ps((*inputs[r]).scale);
                 for c in 0..C {
-                    sums[r][c] = _mm512_fmadd_ps(scaled[r][c], scale, sums[r][c]);
+                    sums[r][c] = _mm512_fmadd_ps(products[r][c], scale, sums[r][c]);
                 }
             }
             if MIN {

@@ -136,7 +136,7 @@ impl Simd for Portable {
         for (sums, x) in sums.iter_mut().zip(inputs) {
             let x = unsafe { &*x };
             for (sums, block) in sums.iter_mut().zip(weights) {
-                let mut scaled = [0.0; LANES];
+                let mut products = [0.0; LANES];
                 for part in 0..parts {
                     let scales = unsafe { self.load(block.add(layout.scales_of(part)).cast()) };
                     let within = part * part_values..(part + 1) * part_values;
@@ -145,21 +145,21 @@ impl Simd for Portable {
                     } else {
                         x.minus_part(part, parts) << (BITS - 1)
                     };
-                    for (lane, scaled) in scaled.iter_mut().enumerate() {
+                    for (lane, products) in products.iter_mut().enumerate() {
                         let dot = unsafe { dot::<BITS>(block, &x.quants, within.clone(), lane) };
                         #[expect(
                             clippy::cast_precision_loss,
                             reason = "sums of 32 products stay below 2^24"
                         )]
                         let dot = (dot + raised) as f32;
-                        *scaled = if part == 0 {
+                        *products = if part == 0 {
                             dot * scales[lane]
                         } else {
-                            dot.mul_add(scales[lane], *scaled)
+                            dot.mul_add(scales[lane], *products)
                         };
                     }
                 }
-                *sums = self.fma(scaled, self.splat(x.scale), *sums);
+                *sums = self.fma(products, self.splat(x.scale), *sums);
                 if MIN {
                     let mins = unsafe { self.load(block.add(layout.mins()).cast()) };
                     *sums = self.fma(mins, self.splat(x.minus_sum), *sums);
