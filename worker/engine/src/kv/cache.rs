@@ -253,10 +253,9 @@ impl<E: Element> LayerBlocks<E> {
             }
             let (keys, values) = block.split_at_mut(shape.key_elements());
             for row in 0..write.rows {
-                let row_values = &qkv[(write.row + row) * width + keys_at..][..2 * kv];
                 tier.run_over::<E, _>(StoreRow {
                     shape,
-                    row: row_values,
+                    row: &qkv[(write.row + row) * width + keys_at..][..2 * kv],
                     slot: write.slot + row,
                     keys: &mut *keys,
                     values: &mut *values,

@@ -227,7 +227,6 @@ pub(super) struct Int8Product<'a> {
 }
 
 /// Memory that a pass over tiles sends for.
-#[derive(Clone, Copy)]
 struct Ahead {
     /// Where it begins; it may lie behind the last tile.
     next: *const u8,

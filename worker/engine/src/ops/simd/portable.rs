@@ -145,17 +145,17 @@ impl Simd for Portable {
                     } else {
                         x.minus_part(part, parts) << (BITS - 1)
                     };
-                    for (lane, products) in products.iter_mut().enumerate() {
+                    for (lane, product) in products.iter_mut().enumerate() {
                         let dot = unsafe { dot::<BITS>(block, &x.quants, within.clone(), lane) };
                         #[expect(
                             clippy::cast_precision_loss,
                             reason = "sums of 32 products stay below 2^24"
                         )]
                         let dot = (dot + raised) as f32;
-                        *products = if part == 0 {
+                        *product = if part == 0 {
                             dot * scales[lane]
                         } else {
-                            dot.mul_add(scales[lane], *products)
+                            dot.mul_add(scales[lane], *product)
                         };
                     }
                 }
