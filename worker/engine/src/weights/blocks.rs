@@ -10,6 +10,8 @@ use half::{bf16, f16};
 
 /// Weights that share a scale.
 pub(crate) const BLOCK_WEIGHTS: usize = 32;
+/// Blocks that share what their scales are multiples of, where a [`Form`] has such.
+pub(crate) const SUPER_BLOCK: usize = 8;
 
 /// How the blocks of a matrix are to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +20,8 @@ pub(crate) struct Form {
     pub bits: u32,
     /// Whether blocks have minima; where they have none, half of `2^bits` stands for zero.
     pub min: bool,
+    /// Whether scales and minima are 8-bit multiples of those of their super-block of eight blocks.
+    pub multiples: bool,
 }
 
 impl Form {
@@ -25,22 +29,33 @@ impl Form {
     pub(crate) const EIGHT_BIT: Self = Self {
         bits: 8,
         min: false,
+        multiples: false,
     };
     /// What values are rounded to by [`quantize_block_4`].
-    pub(crate) const FOUR_BIT: Self = Self { bits: 4, min: true };
+    pub(crate) const FOUR_BIT: Self = Self {
+        bits: 4,
+        min: true,
+        multiples: false,
+    };
 
     /// The form that holds a stored format exactly, if there is one.
     pub(crate) fn exact(dtype: GgmlDType) -> Option<Self> {
-        let (bits, min) = match dtype {
-            GgmlDType::Q8_0 => (8, false),
-            GgmlDType::Q6K => (6, false),
-            GgmlDType::Q5_0 => (5, false),
-            GgmlDType::Q5_1 | GgmlDType::Q5K => (5, true),
-            GgmlDType::Q4_0 => (4, false),
-            GgmlDType::Q4_1 | GgmlDType::Q4K => (4, true),
+        let (bits, min, multiples) = match dtype {
+            GgmlDType::Q8_0 => (8, false, false),
+            GgmlDType::Q6K => (6, false, true),
+            GgmlDType::Q5_0 => (5, false, false),
+            GgmlDType::Q5_1 => (5, true, false),
+            GgmlDType::Q5K => (5, true, true),
+            GgmlDType::Q4_0 => (4, false, false),
+            GgmlDType::Q4_1 => (4, true, false),
+            GgmlDType::Q4K => (4, true, true),
             _ => return None,
         };
-        Some(Self { bits, min })
+        Some(Self {
+            bits,
+            min,
+            multiples,
+        })
     }
 
     /// Scales of a block: one, or one for each half.
@@ -59,7 +74,8 @@ impl Form {
     }
 }
 
-/// 32 weights of a row; `min` counts if the [`Form`] has minima.
+/// 32 weights of a row; `min` counts if the [`Form`] has minima. Scales and minima are to be multiplied
+/// by those of the super-block ([`common`]) if the form has such.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Block {
     pub quants: [u8; BLOCK_WEIGHTS],
@@ -78,9 +94,22 @@ pub(crate) fn exact_block(dtype: GgmlDType, row: &[u8], index: usize) -> Block {
         GgmlDType::Q4_1 => legacy(part(size, index), &LEGACY_Q4_1),
         GgmlDType::Q5_0 => legacy(part(size, index), &LEGACY_Q5_0),
         GgmlDType::Q5_1 => legacy(part(size, index), &LEGACY_Q5_1),
-        GgmlDType::Q6K => q6_k(part(size, index / 8), index % 8),
-        GgmlDType::Q4K | GgmlDType::Q5K => k_quant(dtype, part(size, index / 8), index % 8),
+        GgmlDType::Q6K => q6_k(part(size, index / SUPER_BLOCK), index % SUPER_BLOCK),
+        GgmlDType::Q4K | GgmlDType::Q5K => {
+            k_quant(dtype, part(size, index / SUPER_BLOCK), index % SUPER_BLOCK)
+        }
         other => unreachable!("{other:?} is not an exact format"),
+    }
+}
+
+/// Scale and minimum of the super-block of block `index` of a row, in a format that has such.
+pub(crate) fn common(dtype: GgmlDType, row: &[u8], index: usize) -> [f16; 2] {
+    let size = dtype.type_size();
+    let block = &row[index / SUPER_BLOCK * size..][..size];
+    if dtype == GgmlDType::Q6K {
+        [half_at(block, size - 2), f16::ZERO]
+    } else {
+        [half_at(block, 0), half_at(block, 2)]
     }
 }
 
@@ -167,8 +196,8 @@ fn unsigned(signed: i8) -> u8 {
     signed.cast_unsigned() ^ 0x80
 }
 
-fn half_at(bytes: &[u8], at: usize) -> f32 {
-    f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32()
+fn half_at(bytes: &[u8], at: usize) -> f16 {
+    f16::from_le_bytes([bytes[at], bytes[at + 1]])
 }
 
 fn q8_0(block: &[u8]) -> Block {
@@ -178,7 +207,7 @@ fn q8_0(block: &[u8]) -> Block {
     }
     Block {
         quants,
-        scales: [half_at(block, 0); 2],
+        scales: [half_at(block, 0).to_f32(); 2],
         min: 0.0,
     }
 }
@@ -210,7 +239,7 @@ fn legacy(block: &[u8], format: &Legacy) -> Block {
     let mut at = 2;
     let min = if format.min {
         at += 2;
-        -half_at(block, 2)
+        -half_at(block, 2).to_f32()
     } else {
         0.0
     };
@@ -227,7 +256,7 @@ fn legacy(block: &[u8], format: &Legacy) -> Block {
     }
     Block {
         quants,
-        scales: [half_at(block, 0); 2],
+        scales: [half_at(block, 0).to_f32(); 2],
         min,
     }
 }
@@ -257,8 +286,8 @@ fn k_quant(dtype: GgmlDType, block: &[u8], index: usize) -> Block {
     }
     Block {
         quants,
-        scales: [half_at(block, 0) * f32::from(scale); 2],
-        min: half_at(block, 2) * f32::from(min),
+        scales: [f32::from(scale); 2],
+        min: f32::from(min),
     }
 }
 
@@ -267,7 +296,7 @@ fn k_quant(dtype: GgmlDType, block: &[u8], index: usize) -> Block {
 fn q6_k(block: &[u8], index: usize) -> Block {
     let (low, rest) = block.split_at(128);
     let (high, rest) = rest.split_at(64);
-    let (scales, common) = rest.split_at(16);
+    let scales = &rest[..16];
     let (half, quarter) = (index / 4, index % 4);
     let low = &low[half * 64 + quarter % 2 * 32..][..BLOCK_WEIGHTS];
     let high = &high[half * 32..][..BLOCK_WEIGHTS];
@@ -278,7 +307,7 @@ fn q6_k(block: &[u8], index: usize) -> Block {
     let scale = |which: usize| f32::from(scales[index * 2 + which].cast_signed());
     Block {
         quants,
-        scales: [0, 1].map(|which| half_at(common, 0) * scale(which)),
+        scales: [scale(0), scale(1)],
         min: 0.0,
     }
 }
@@ -316,9 +345,14 @@ mod tests {
                 let stored = &bytes[row * raw.row_bytes()..][..raw.row_bytes()];
                 for index in 0..cols / BLOCK_WEIGHTS {
                     let block = exact_block(dtype, stored, index);
+                    let [scale, min] = if form.multiples {
+                        common(dtype, stored, index).map(f16::to_f32)
+                    } else {
+                        [1.0; 2]
+                    };
                     for (j, quant) in block.quants.iter().enumerate() {
-                        let scale = block.scales[j * 2 / BLOCK_WEIGHTS];
-                        let value = form.value(*quant, scale, block.min);
+                        let scale = scale * block.scales[j * 2 / BLOCK_WEIGHTS];
+                        let value = form.value(*quant, scale, min * block.min);
                         let at = row * cols + index * BLOCK_WEIGHTS + j;
                         assert_eq!(value.to_bits(), expected[at].to_bits(), "{dtype:?} {at}");
                     }

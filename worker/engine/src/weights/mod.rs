@@ -150,6 +150,11 @@ impl RawTensor<'_> {
     pub(crate) fn row_bytes(&self) -> usize {
         self.cols / self.dtype.block_size() * self.dtype.type_size()
     }
+
+    /// The bytes of row `index`.
+    pub(crate) fn row(&self, index: usize) -> &[u8] {
+        &self.bytes[index * self.row_bytes()..][..self.row_bytes()]
+    }
 }
 
 /// Where a tensor lies.

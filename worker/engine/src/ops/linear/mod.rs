@@ -9,6 +9,7 @@ mod int8;
 mod rows;
 #[cfg(test)]
 mod tests;
+mod tiles;
 
 use crate::ops::parallel::{self, Shared};
 use crate::ops::simd::{LANES, Tier};
@@ -16,9 +17,10 @@ use crate::weights::{RawTensor, WeightError};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use dense::{DenseProduct, DenseTiles, rows_as};
 use half::bf16;
-use int8::{Int8Product, Int8Tiles};
+use int8::Int8Product;
 use rows::QuantRows;
 use std::ops::Range;
+use tiles::Int8Tiles;
 
 /// Tasks that a product is divided into for each thread.
 const TASKS_A_THREAD: usize = 8;
@@ -73,7 +75,7 @@ impl Packed {
     fn tile_columns(&self) -> usize {
         match self {
             Self::F32(_) | Self::Bf16(_) => LANES,
-            Self::Int8(tiles) => tiles.columns(),
+            Self::Int8(tiles) => tiles.layout().columns,
         }
     }
 

@@ -5,22 +5,24 @@
     reason = "intrinsics must end in a function that has their features"
 )]
 
-use super::{BlockInputs, GROUP, GROUPS, LANES, Simd, TileBlock};
-use half::bf16;
+use super::tile::FIFTH;
+use super::{BlockInputs, BlockWeights, GROUP, GROUPS, LANES, Simd, TileLayout};
+use half::{bf16, f16};
 use std::arch::x86_64::{
     __m128i, __m256, __m256i, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEAREST_INT, _MM_HINT_T1,
-    _mm_add_ps, _mm_add_ss, _mm_cvtsi128_si32, _mm_cvtss_f32, _mm_extract_epi32, _mm_max_ps,
-    _mm_max_ss, _mm_movehl_ps, _mm_packs_epi16, _mm_prefetch, _mm_sad_epu8, _mm_set1_epi8,
-    _mm_setzero_si128, _mm_shuffle_ps, _mm_storeu_si128, _mm_xor_si128, _mm256_abs_epi8,
-    _mm256_add_epi16, _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256, _mm256_andnot_ps,
-    _mm256_andnot_si256, _mm256_blendv_ps, _mm256_castps256_ps128, _mm256_castsi256_ps,
-    _mm256_castsi256_si128, _mm256_cmpgt_epi32, _mm256_cvtepi32_ps, _mm256_cvtps_epi32,
-    _mm256_div_ps, _mm256_extractf128_ps, _mm256_extracti128_si256, _mm256_fmadd_ps,
-    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_max_ps,
-    _mm256_min_ps, _mm256_mul_ps, _mm256_packs_epi32, _mm256_permute4x64_epi64, _mm256_round_ps,
+    _mm_add_ps, _mm_add_ss, _mm_cvtsi32_si128, _mm_cvtsi128_si32, _mm_cvtss_f32, _mm_extract_epi32,
+    _mm_loadl_epi64, _mm_loadu_si128, _mm_max_ps, _mm_max_ss, _mm_movehl_ps, _mm_packs_epi16,
+    _mm_prefetch, _mm_sad_epu8, _mm_set1_epi8, _mm_setzero_si128, _mm_shuffle_ps, _mm_storeu_si128,
+    _mm_xor_si128, _mm256_abs_epi8, _mm256_add_epi16, _mm256_add_epi32, _mm256_add_ps,
+    _mm256_and_si256, _mm256_andnot_ps, _mm256_andnot_si256, _mm256_blendv_ps,
+    _mm256_castps256_ps128, _mm256_castsi256_ps, _mm256_castsi256_si128, _mm256_cmpgt_epi32,
+    _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtph_ps, _mm256_cvtps_epi32, _mm256_div_ps,
+    _mm256_extractf128_ps, _mm256_extracti128_si256, _mm256_fmadd_ps, _mm256_loadu_ps,
+    _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_max_ps, _mm256_min_ps,
+    _mm256_mul_ps, _mm256_or_si256, _mm256_packs_epi32, _mm256_permute4x64_epi64, _mm256_round_ps,
     _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32,
-    _mm256_setzero_ps, _mm256_setzero_si256, _mm256_sign_epi8, _mm256_slli_epi32,
-    _mm256_srli_epi16, _mm256_storeu_ps, _mm256_sub_ps, _mm256_xor_si256,
+    _mm256_setzero_ps, _mm256_setzero_si256, _mm256_sign_epi8, _mm256_sll_epi16, _mm256_slli_epi32,
+    _mm256_srl_epi16, _mm256_srli_epi16, _mm256_storeu_ps, _mm256_sub_ps, _mm256_xor_si256,
 };
 
 /// Proof that the processor has avx2 and fma.
@@ -190,23 +192,38 @@ impl Simd for Avx2 {
         unsafe { _mm256_setzero_ps() }
     }
     #[inline(always)]
-    unsafe fn int8_block<const R: usize, const C: usize, const BITS: u32, const MIN: bool>(
+    unsafe fn int8_common(self, p: *const f16) -> Self::Sums {
+        unsafe { _mm256_cvtph_ps(_mm_loadu_si128(p.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn int8_block<
+        const R: usize,
+        const C: usize,
+        const BITS: u32,
+        const MIN: bool,
+        const MULTIPLES: bool,
+    >(
         self,
         mut sums: [[Self::Sums; C]; R],
-        weights: [*const u8; C],
+        weights: [BlockWeights<Self::Sums>; C],
         inputs: [*const BlockInputs; R],
     ) -> [[Self::Sums; C]; R] {
-        let layout = const { TileBlock::of::<Self, BITS, MIN>() };
+        let layout = const { TileLayout::of::<Self, BITS, MIN, MULTIPLES>() };
+        let mut quants = [weights[0].quants; C];
+        for c in 1..C {
+            quants[c] = weights[c].quants;
+        }
         unsafe {
             let mut products = [[_mm256_setzero_ps(); C]; R];
             for part in 0..layout.form.scales() {
                 let dots = if BITS == 8 {
-                    dots_8(weights, inputs)
+                    dots_8(quants, inputs)
                 } else {
-                    dots_below_8::<R, C, BITS, MIN>(weights, inputs, part)
+                    dots_below_8::<R, C, BITS, MIN, MULTIPLES>(quants, inputs, part)
                 };
                 for c in 0..C {
-                    let scales = _mm256_loadu_ps(weights[c].add(layout.scales_of(part)).cast());
+                    let scales = weights[c].factors.add(layout.scales_of(part));
+                    let scales = load_factors::<MULTIPLES>(scales, weights[c].common[0]);
                     for r in 0..R {
                         let dot = _mm256_cvtepi32_ps(dots[r][c]);
                         products[r][c] = if part == 0 {
@@ -225,7 +242,8 @@ impl Simd for Avx2 {
             }
             if MIN {
                 for c in 0..C {
-                    let mins = _mm256_loadu_ps(weights[c].add(layout.mins()).cast());
+                    let mins = weights[c].factors.add(layout.mins());
+                    let mins = load_factors::<MULTIPLES>(mins, weights[c].common[1]);
                     for r in 0..R {
                         let sum = _mm256_set1_ps((*inputs[r]).minus_sum);
                         sums[r][c] = _mm256_fmadd_ps(mins, sum, sums[r][c]);
@@ -274,12 +292,18 @@ unsafe fn dots_8<const R: usize, const C: usize>(
 
 /// Dot products of part `part` of quants of less than 8 bits, several groups of which sum up in 16 bits.
 #[inline(always)]
-unsafe fn dots_below_8<const R: usize, const C: usize, const BITS: u32, const MIN: bool>(
+unsafe fn dots_below_8<
+    const R: usize,
+    const C: usize,
+    const BITS: u32,
+    const MIN: bool,
+    const MULTIPLES: bool,
+>(
     weights: [*const u8; C],
     inputs: [*const BlockInputs; R],
     part: usize,
 ) -> [[__m256i; C]; R] {
-    let parts = const { TileBlock::of::<Avx2, BITS, MIN>().form.scales() };
+    let parts = const { TileLayout::of::<Avx2, BITS, MIN, MULTIPLES>().form.scales() };
     let part_groups = GROUPS / parts;
     // 2 * 2 * 63 * 127, 4 * 2 * 31 * 127 and 8 * 2 * 15 * 127 are below 2^15.
     let groups = match BITS {
@@ -300,7 +324,7 @@ unsafe fn dots_below_8<const R: usize, const C: usize, const BITS: u32, const MI
             for group in first..first + groups {
                 let mut quants = [_mm256_setzero_si256(); C];
                 for c in 0..C {
-                    quants[c] = load_group::<BITS>(weights[c], group);
+                    quants[c] = load_group::<BITS, MULTIPLES>(weights[c], group);
                 }
                 for r in 0..R {
                     let four = load_four((*inputs[r]).quants.as_ptr().add(group * GROUP));
@@ -322,23 +346,89 @@ unsafe fn dots_below_8<const R: usize, const C: usize, const BITS: u32, const MI
 }
 
 /// Bytes of four k-values of all columns of a tile.
-const GROUP_BYTES: usize = TileBlock::of::<Avx2, 8, false>().group_bytes();
+const GROUP_BYTES: usize = TileLayout::of::<Avx2, 8, false, false>().group_bytes();
 
-/// Group `group` of a tile block: four k-values of eight columns.
+/// Group `group` of a block: four k-values of each column. Shifts are of pairs of bytes: what comes from
+/// the neighbour is not kept.
 #[inline(always)]
-unsafe fn load_group<const BITS: u32>(quants: *const u8, group: usize) -> __m256i {
+unsafe fn load_group<const BITS: u32, const MULTIPLES: bool>(
+    quants: *const u8,
+    group: usize,
+) -> __m256i {
+    unsafe {
+        match (BITS, MULTIPLES) {
+            (4, _) => load_low(quants, group),
+            (5, true) => {
+                let fifth = load(quants, GROUPS / 2);
+                let fifth = if group < GROUPS / 2 {
+                    _mm256_sll_epi16(fifth, _mm_cvtsi32_si128(4 - FIFTH[group]))
+                } else {
+                    _mm256_srl_epi16(fifth, _mm_cvtsi32_si128(FIFTH[group] - 4))
+                };
+                let fifth = _mm256_and_si256(fifth, _mm256_set1_epi8(0x10));
+                _mm256_or_si256(load_low(quants, group), fifth)
+            }
+            (6, _) => load_six(quants, group),
+            _ => load(quants, group),
+        }
+    }
+}
+
+/// Stored group `group`.
+#[inline(always)]
+unsafe fn load(quants: *const u8, group: usize) -> __m256i {
+    unsafe { _mm256_loadu_si256(quants.wrapping_add(group * GROUP_BYTES).cast()) }
+}
+
+/// The four low bits of group `group`, of which two are stored together.
+#[inline(always)]
+unsafe fn load_low(quants: *const u8, group: usize) -> __m256i {
     const HALF: usize = GROUPS / 2;
     unsafe {
-        if BITS == 4 {
-            let pairs = _mm256_loadu_si256(quants.add(group % HALF * GROUP_BYTES).cast());
-            let shifted = if group >= HALF {
-                _mm256_srli_epi16::<4>(pairs)
-            } else {
-                pairs
-            };
-            _mm256_and_si256(shifted, _mm256_set1_epi8(0xF))
+        let pairs = load(quants, group % HALF);
+        let shifted = if group >= HALF {
+            _mm256_srli_epi16::<4>(pairs)
         } else {
-            _mm256_loadu_si256(quants.add(group * GROUP_BYTES).cast())
+            pairs
+        };
+        _mm256_and_si256(shifted, _mm256_set1_epi8(0xF))
+    }
+}
+
+/// Group `group` of quants of six bits, four of which are stored as three.
+#[inline(always)]
+unsafe fn load_six(quants: *const u8, group: usize) -> __m256i {
+    unsafe {
+        let first = group / 4 * 3;
+        if group % 4 < 3 {
+            let bytes = load(quants, first + group % 4);
+            return _mm256_and_si256(bytes, _mm256_set1_epi8(0x3F));
+        }
+        let upper = _mm256_and_si256(
+            _mm256_srli_epi16::<2>(load(quants, first)),
+            _mm256_set1_epi8(0x30),
+        );
+        let middle = _mm256_and_si256(
+            _mm256_srli_epi16::<4>(load(quants, first + 1)),
+            _mm256_set1_epi8(0xC),
+        );
+        let lower = _mm256_and_si256(
+            _mm256_srli_epi16::<6>(load(quants, first + 2)),
+            _mm256_set1_epi8(3),
+        );
+        _mm256_or_si256(_mm256_or_si256(upper, middle), lower)
+    }
+}
+
+/// A factor of each column.
+#[inline(always)]
+unsafe fn load_factors<const MULTIPLES: bool>(p: *const u8, common: __m256) -> __m256 {
+    unsafe {
+        if MULTIPLES {
+            let factors = _mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast()));
+            _mm256_mul_ps(_mm256_cvtepi32_ps(factors), common)
+        } else {
+            _mm256_loadu_ps(p.cast())
         }
     }
 }

@@ -6,19 +6,21 @@
 )]
 
 use super::avx2::sum_i8;
-use super::{BlockInputs, GROUP, GROUPS, LANES, Simd, TileBlock, store_rounded};
-use half::bf16;
+use super::tile::FIFTH;
+use super::{BlockInputs, BlockWeights, GROUP, GROUPS, LANES, Simd, TileLayout, store_rounded};
+use half::{bf16, f16};
 use std::arch::x86_64::{
     __m256bh, __m512, __m512bh, __m512i, _MM_FROUND_TO_NEAREST_INT, _MM_HINT_T1, _mm_add_ps,
-    _mm_add_ss, _mm_cvtss_f32, _mm_movehl_ps, _mm_prefetch, _mm_shuffle_ps, _mm_storeu_si128,
-    _mm256_add_ps, _mm256_castps256_ps128, _mm256_extractf128_ps, _mm512_abs_ps, _mm512_add_epi32,
-    _mm512_add_ps, _mm512_and_si512, _mm512_castps512_ps256, _mm512_castsi512_ps,
-    _mm512_cvtepi32_epi8, _mm512_cvtepi32_ps, _mm512_cvtneps_pbh, _mm512_cvtps_epi32,
-    _mm512_div_ps, _mm512_dpbf16_ps, _mm512_dpbusd_epi32, _mm512_extractf32x8_ps, _mm512_fmadd_ps,
+    _mm_add_ss, _mm_cvtsi32_si128, _mm_cvtss_f32, _mm_loadu_si128, _mm_movehl_ps, _mm_prefetch,
+    _mm_shuffle_ps, _mm_storeu_si128, _mm256_add_ps, _mm256_castps256_ps128, _mm256_extractf128_ps,
+    _mm256_loadu_si256, _mm512_abs_ps, _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512,
+    _mm512_castps512_ps256, _mm512_castsi512_ps, _mm512_cvtepi8_epi32, _mm512_cvtepi32_epi8,
+    _mm512_cvtepi32_ps, _mm512_cvtneps_pbh, _mm512_cvtph_ps, _mm512_cvtps_epi32, _mm512_div_ps,
+    _mm512_dpbf16_ps, _mm512_dpbusd_epi32, _mm512_extractf32x8_ps, _mm512_fmadd_ps,
     _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_blend_ps, _mm512_max_ps, _mm512_min_ps,
-    _mm512_mul_ps, _mm512_reduce_max_ps, _mm512_roundscale_ps, _mm512_set1_epi8, _mm512_set1_epi32,
-    _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_slli_epi32, _mm512_srli_epi16,
-    _mm512_storeu_ps, _mm512_sub_ps,
+    _mm512_mul_ps, _mm512_or_si512, _mm512_reduce_max_ps, _mm512_roundscale_ps, _mm512_set1_epi8,
+    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_sll_epi16,
+    _mm512_slli_epi32, _mm512_srl_epi16, _mm512_srli_epi16, _mm512_storeu_ps, _mm512_sub_ps,
 };
 use std::mem::transmute;
 
@@ -171,46 +173,41 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
         unsafe { _mm512_setzero_ps() }
     }
     #[inline(always)]
-    unsafe fn int8_block<const R: usize, const C: usize, const BITS: u32, const MIN: bool>(
+    unsafe fn int8_common(self, p: *const f16) -> Self::Sums {
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(p.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn int8_block<
+        const R: usize,
+        const C: usize,
+        const BITS: u32,
+        const MIN: bool,
+        const MULTIPLES: bool,
+    >(
         self,
         mut sums: [[Self::Sums; C]; R],
-        weights: [*const u8; C],
+        weights: [BlockWeights<Self::Sums>; C],
         inputs: [*const BlockInputs; R],
     ) -> [[Self::Sums; C]; R] {
-        let layout = const { TileBlock::of::<Self, BITS, MIN>() };
-        let parts = const { TileBlock::of::<Self, BITS, MIN>().form.scales() };
-        let part_groups = GROUPS / parts;
+        let layout = const { TileLayout::of::<Self, BITS, MIN, MULTIPLES>() };
         unsafe {
             let mut products = [[_mm512_setzero_ps(); C]; R];
-            for part in 0..parts {
-                let mut dots = [[_mm512_setzero_si512(); C]; R];
-                if !MIN {
-                    for r in 0..R {
-                        let raised = (*inputs[r]).minus_part(part, parts) << (BITS - 1);
-                        dots[r] = [_mm512_set1_epi32(raised); C];
-                    }
+            let dots = part_dots::<0, R, C, BITS, MIN, MULTIPLES>(weights, inputs);
+            for c in 0..C {
+                let scales = weights[c].factors.wrapping_add(layout.scales_of(0));
+                let scales = load_factors::<MULTIPLES>(scales, weights[c].common[0]);
+                for r in 0..R {
+                    products[r][c] = _mm512_mul_ps(_mm512_cvtepi32_ps(dots[r][c]), scales);
                 }
-                for group in part * part_groups..(part + 1) * part_groups {
-                    let mut quants = [_mm512_setzero_si512(); C];
-                    for c in 0..C {
-                        quants[c] = load_group::<BITS>(weights[c], group);
-                    }
-                    for r in 0..R {
-                        let four = load_four((*inputs[r]).quants.as_ptr().add(group * GROUP));
-                        for c in 0..C {
-                            dots[r][c] = _mm512_dpbusd_epi32(dots[r][c], quants[c], four);
-                        }
-                    }
-                }
+            }
+            if layout.form.scales() > 1 {
+                let dots = part_dots::<1, R, C, BITS, MIN, MULTIPLES>(weights, inputs);
                 for c in 0..C {
-                    let scales = _mm512_loadu_ps(weights[c].add(layout.scales_of(part)).cast());
+                    let scales = weights[c].factors.wrapping_add(layout.scales_of(1));
+                    let scales = load_factors::<MULTIPLES>(scales, weights[c].common[0]);
                     for r in 0..R {
                         let dot = _mm512_cvtepi32_ps(dots[r][c]);
-                        products[r][c] = if part == 0 {
-                            _mm512_mul_ps(dot, scales)
-                        } else {
-                            _mm512_fmadd_ps(dot, scales, products[r][c])
-                        };
+                        products[r][c] = _mm512_fmadd_ps(dot, scales, products[r][c]);
                     }
                 }
             }
@@ -222,7 +219,8 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
             }
             if MIN {
                 for c in 0..C {
-                    let mins = _mm512_loadu_ps(weights[c].add(layout.mins()).cast());
+                    let mins = weights[c].factors.wrapping_add(layout.mins());
+                    let mins = load_factors::<MULTIPLES>(mins, weights[c].common[1]);
                     for r in 0..R {
                         let sum = _mm512_set1_ps((*inputs[r]).minus_sum);
                         sums[r][c] = _mm512_fmadd_ps(mins, sum, sums[r][c]);
@@ -238,24 +236,161 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
     }
 }
 
-/// Bytes of four k-values of all columns of a tile.
-const GROUP_BYTES: usize = TileBlock::of::<Avx512<false>, 8, false>().group_bytes();
-
-/// Group `group` of a tile block: four k-values of sixteen columns.
+/// Dot products of part `PART` of a block, whose groups are named one by one: each is another shift.
 #[inline(always)]
-unsafe fn load_group<const BITS: u32>(quants: *const u8, group: usize) -> __m512i {
+unsafe fn part_dots<
+    const PART: usize,
+    const R: usize,
+    const C: usize,
+    const BITS: u32,
+    const MIN: bool,
+    const MULTIPLES: bool,
+>(
+    weights: [BlockWeights<__m512>; C],
+    inputs: [*const BlockInputs; R],
+) -> [[__m512i; C]; R] {
+    let parts = const {
+        TileLayout::of::<Avx512<false>, BITS, MIN, MULTIPLES>()
+            .form
+            .scales()
+    };
+    unsafe {
+        let mut dots = [[_mm512_setzero_si512(); C]; R];
+        if !MIN {
+            for r in 0..R {
+                let raised = (*inputs[r]).minus_part(PART, parts) << (BITS - 1);
+                dots[r] = [_mm512_set1_epi32(raised); C];
+            }
+        }
+        if PART == 0 {
+            dots = add_group::<0, R, C, BITS, MULTIPLES>(dots, weights, inputs);
+            dots = add_group::<1, R, C, BITS, MULTIPLES>(dots, weights, inputs);
+            dots = add_group::<2, R, C, BITS, MULTIPLES>(dots, weights, inputs);
+            dots = add_group::<3, R, C, BITS, MULTIPLES>(dots, weights, inputs);
+        }
+        if PART + 1 == parts {
+            dots = add_group::<4, R, C, BITS, MULTIPLES>(dots, weights, inputs);
+            dots = add_group::<5, R, C, BITS, MULTIPLES>(dots, weights, inputs);
+            dots = add_group::<6, R, C, BITS, MULTIPLES>(dots, weights, inputs);
+            dots = add_group::<7, R, C, BITS, MULTIPLES>(dots, weights, inputs);
+        }
+        dots
+    }
+}
+
+/// Adds the products of a group.
+#[inline(always)]
+unsafe fn add_group<
+    const AT: usize,
+    const R: usize,
+    const C: usize,
+    const BITS: u32,
+    const MULTIPLES: bool,
+>(
+    mut dots: [[__m512i; C]; R],
+    weights: [BlockWeights<__m512>; C],
+    inputs: [*const BlockInputs; R],
+) -> [[__m512i; C]; R] {
+    unsafe {
+        let mut quants = [_mm512_setzero_si512(); C];
+        for c in 0..C {
+            quants[c] = load_group::<BITS, MULTIPLES>(weights[c].quants, AT);
+        }
+        for r in 0..R {
+            let quants_at = (*inputs[r]).quants.as_ptr().wrapping_add(AT * GROUP);
+            let four = load_four(quants_at);
+            for c in 0..C {
+                dots[r][c] = _mm512_dpbusd_epi32(dots[r][c], quants[c], four);
+            }
+        }
+        dots
+    }
+}
+
+/// Bytes of four k-values of all columns of a tile.
+const GROUP_BYTES: usize = TileLayout::of::<Avx512<false>, 8, false, false>().group_bytes();
+
+/// Group `group` of a block: four k-values of each column. Shifts are of pairs of bytes: what comes from
+/// the neighbour is not kept.
+#[inline(always)]
+unsafe fn load_group<const BITS: u32, const MULTIPLES: bool>(
+    quants: *const u8,
+    group: usize,
+) -> __m512i {
+    unsafe {
+        match (BITS, MULTIPLES) {
+            (4, _) => load_low(quants, group),
+            (5, true) => {
+                let fifth = load(quants, GROUPS / 2);
+                let fifth = if group < GROUPS / 2 {
+                    _mm512_sll_epi16(fifth, _mm_cvtsi32_si128(4 - FIFTH[group]))
+                } else {
+                    _mm512_srl_epi16(fifth, _mm_cvtsi32_si128(FIFTH[group] - 4))
+                };
+                let fifth = _mm512_and_si512(fifth, _mm512_set1_epi8(0x10));
+                _mm512_or_si512(load_low(quants, group), fifth)
+            }
+            (6, _) => load_six(quants, group),
+            _ => load(quants, group),
+        }
+    }
+}
+
+/// Stored group `group`.
+#[inline(always)]
+unsafe fn load(quants: *const u8, group: usize) -> __m512i {
+    unsafe { _mm512_loadu_si512(quants.wrapping_add(group * GROUP_BYTES).cast()) }
+}
+
+/// The four low bits of group `group`, of which two are stored together.
+#[inline(always)]
+unsafe fn load_low(quants: *const u8, group: usize) -> __m512i {
     const HALF: usize = GROUPS / 2;
     unsafe {
-        if BITS == 4 {
-            let pairs = _mm512_loadu_si512(quants.add(group % HALF * GROUP_BYTES).cast());
-            let shifted = if group >= HALF {
-                _mm512_srli_epi16::<4>(pairs)
-            } else {
-                pairs
-            };
-            _mm512_and_si512(shifted, _mm512_set1_epi8(0xF))
+        let pairs = load(quants, group % HALF);
+        let shifted = if group >= HALF {
+            _mm512_srli_epi16::<4>(pairs)
         } else {
-            _mm512_loadu_si512(quants.add(group * GROUP_BYTES).cast())
+            pairs
+        };
+        _mm512_and_si512(shifted, _mm512_set1_epi8(0xF))
+    }
+}
+
+/// Group `group` of quants of six bits, four of which are stored as three.
+#[inline(always)]
+unsafe fn load_six(quants: *const u8, group: usize) -> __m512i {
+    unsafe {
+        let first = group / 4 * 3;
+        if group % 4 < 3 {
+            let bytes = load(quants, first + group % 4);
+            return _mm512_and_si512(bytes, _mm512_set1_epi8(0x3F));
+        }
+        let upper = _mm512_and_si512(
+            _mm512_srli_epi16::<2>(load(quants, first)),
+            _mm512_set1_epi8(0x30),
+        );
+        let middle = _mm512_and_si512(
+            _mm512_srli_epi16::<4>(load(quants, first + 1)),
+            _mm512_set1_epi8(0xC),
+        );
+        let lower = _mm512_and_si512(
+            _mm512_srli_epi16::<6>(load(quants, first + 2)),
+            _mm512_set1_epi8(3),
+        );
+        _mm512_or_si512(_mm512_or_si512(upper, middle), lower)
+    }
+}
+
+/// A factor of each column.
+#[inline(always)]
+unsafe fn load_factors<const MULTIPLES: bool>(p: *const u8, common: __m512) -> __m512 {
+    unsafe {
+        if MULTIPLES {
+            let factors = _mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast()));
+            _mm512_mul_ps(_mm512_cvtepi32_ps(factors), common)
+        } else {
+            _mm512_loadu_ps(p.cast())
         }
     }
 }

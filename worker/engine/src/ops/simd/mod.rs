@@ -12,9 +12,12 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod portable;
+mod tile;
 
-use crate::weights::blocks::{BLOCK_WEIGHTS, Form};
-use half::bf16;
+use crate::weights::blocks::BLOCK_WEIGHTS;
+use half::{bf16, f16};
+
+pub(crate) use tile::{BlockWeights, GROUP, GROUPS, TileLayout};
 
 /// Lanes of a vector.
 pub(crate) const LANES: usize = 16;
@@ -67,7 +70,10 @@ impl Tier {
                 }
                 tiers.push(Self(Level::Avx512Vnni));
             }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            if is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("f16c")
+            {
                 tiers.push(Self(Level::Avx2Fma));
             }
         }
@@ -143,7 +149,7 @@ unsafe fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
+#[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
     // SAFETY: this function's target features are the token's condition.
     kernel.run(unsafe { avx2::Avx2::new() })
@@ -217,82 +223,30 @@ pub(crate) trait Simd: Copy {
     fn prefetch(self, p: *const u8);
 
     fn int8_zero(self) -> Self::Sums;
+    /// What the scales or minima of a super-block are multiples of, exactly.
+    unsafe fn int8_common(self, p: *const f16) -> Self::Sums;
     /// Adds the products of one block along k of `R` rows and `C` tiles of columns.
     ///
     /// The integer dot product is exact; then `sum = fma(dot * weight scale, input scale, sum)`, where a
     /// second part of the block that has its own scale is `fma(dot, weight scale, the first part)`; and,
-    /// with `MIN`, `sum = fma(min, minus_sum, sum)`.
+    /// with `MIN`, `sum = fma(min, minus_sum, sum)`. With `MULTIPLES`, scale and minimum are products
+    /// with those in common, which are exact.
     ///
     /// # Safety
-    /// The pointers are valid for a block, weights laid out as [`TileBlock::of`] the tier says.
-    unsafe fn int8_block<const R: usize, const C: usize, const BITS: u32, const MIN: bool>(
+    /// The pointers are valid for a block, weights laid out as [`TileLayout::of`] the tier says.
+    unsafe fn int8_block<
+        const R: usize,
+        const C: usize,
+        const BITS: u32,
+        const MIN: bool,
+        const MULTIPLES: bool,
+    >(
         self,
         sums: [[Self::Sums; C]; R],
-        weights: [*const u8; C],
+        weights: [BlockWeights<Self::Sums>; C],
         inputs: [*const BlockInputs; R],
     ) -> [[Self::Sums; C]; R];
     unsafe fn int8_store(self, p: *mut f32, sums: Self::Sums);
-}
-
-/// How the bytes of one block of a tile of columns lie: quants, then the columns' scales (f32; those of
-/// the second halves after those of the first), then their minima if there are any.
-///
-/// Quants of 8, 6 or 5 bits, a byte each, are eight groups along k, of four k-values a column. Quants of
-/// 4 bits are four groups, and the upper halves of group `i` are group `i + 4`. What a quant means is
-/// the [`Form`]'s; 8 and 6 bits never have minima.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct TileBlock {
-    pub columns: usize,
-    pub form: Form,
-}
-
-impl TileBlock {
-    /// The layout that a tier's kernel reads.
-    #[inline(always)]
-    pub(crate) const fn of<S: Simd, const BITS: u32, const MIN: bool>() -> Self {
-        let form = Form {
-            bits: BITS,
-            min: MIN,
-        };
-        Self {
-            columns: S::INT8_COLUMNS,
-            form,
-        }
-    }
-
-    #[inline(always)]
-    pub(crate) const fn group_bytes(self) -> usize {
-        self.columns * GROUP
-    }
-
-    /// Where the scales begin.
-    #[inline(always)]
-    pub(crate) const fn scales(self) -> usize {
-        let groups = if self.form.bits == 4 {
-            GROUPS / 2
-        } else {
-            GROUPS
-        };
-        groups * self.group_bytes()
-    }
-
-    /// Where the scales of part `part` of the blocks begin.
-    #[inline(always)]
-    pub(crate) const fn scales_of(self, part: usize) -> usize {
-        self.scales() + part * self.columns * size_of::<f32>()
-    }
-
-    /// Where the minima begin.
-    #[inline(always)]
-    pub(crate) const fn mins(self) -> usize {
-        self.scales_of(self.form.scales())
-    }
-
-    #[inline(always)]
-    pub(crate) const fn bytes(self) -> usize {
-        let mins = if self.form.min { self.columns } else { 0 };
-        self.mins() + mins * size_of::<f32>()
-    }
 }
 
 /// 32 activations of a row.
@@ -316,15 +270,10 @@ impl BlockInputs {
         match (part, parts) {
             (_, 1) => self.minus_quants,
             (0, _) => self.minus_first,
-            _ => self.minus_quants - self.minus_first,
+            _ => self.minus_quants.wrapping_sub(self.minus_first),
         }
     }
 }
-
-/// K-values a group holds of each column.
-pub(crate) const GROUP: usize = 4;
-/// Groups of a block.
-pub(crate) const GROUPS: usize = BLOCK_WEIGHTS / GROUP;
 
 /// What factors of a sum of products are held as: weights, activations, cached keys and values.
 ///

@@ -2,11 +2,10 @@
 #![expect(unsafe_code, reason = "raw loads, as the trait has them")]
 #![expect(clippy::inline_always, reason = "the trait's rule")]
 
-use super::{BlockInputs, GROUP, GROUPS, LANES, Simd, TileBlock};
+use super::{BlockInputs, BlockWeights, LANES, Simd, TileLayout};
 use crate::weights::blocks::BLOCK_WEIGHTS;
-use half::bf16;
+use half::{bf16, f16};
 use std::array::from_fn;
-use std::ops::Range;
 
 /// Runs everywhere.
 #[derive(Clone, Copy)]
@@ -124,21 +123,43 @@ impl Simd for Portable {
         [0.0; LANES]
     }
     #[inline(always)]
-    unsafe fn int8_block<const R: usize, const C: usize, const BITS: u32, const MIN: bool>(
+    unsafe fn int8_common(self, p: *const f16) -> Self::Sums {
+        let halves = unsafe { p.cast::<[f16; LANES]>().read_unaligned() };
+        halves.map(f16::to_f32)
+    }
+    #[inline(always)]
+    unsafe fn int8_block<
+        const R: usize,
+        const C: usize,
+        const BITS: u32,
+        const MIN: bool,
+        const MULTIPLES: bool,
+    >(
         self,
         mut sums: [[Self::Sums; C]; R],
-        weights: [*const u8; C],
+        weights: [BlockWeights<Self::Sums>; C],
         inputs: [*const BlockInputs; R],
     ) -> [[Self::Sums; C]; R] {
-        let layout = const { TileBlock::of::<Self, BITS, MIN>() };
+        let layout = const { TileLayout::of::<Self, BITS, MIN, MULTIPLES>() };
         let parts = layout.form.scales();
         let part_values = BLOCK_WEIGHTS / parts;
         for (sums, x) in sums.iter_mut().zip(inputs) {
             let x = unsafe { &*x };
             for (sums, block) in sums.iter_mut().zip(weights) {
+                let bytes = |p, count| unsafe { std::slice::from_raw_parts(p, count) };
+                let quants: &[u8] = bytes(block.quants, layout.quant_bytes());
+                let factors: &[u8] = bytes(block.factors, layout.factors_bytes());
+                let factors = |at: usize, common: Self::F| {
+                    let factors = from_fn(|lane| layout.factor(factors, at, lane));
+                    if MULTIPLES {
+                        self.mul(factors, common)
+                    } else {
+                        factors
+                    }
+                };
                 let mut products = [0.0; LANES];
                 for part in 0..parts {
-                    let scales = unsafe { self.load(block.add(layout.scales_of(part)).cast()) };
+                    let scales = factors(layout.scales_of(part), block.common[0]);
                     let within = part * part_values..(part + 1) * part_values;
                     let raised = if MIN {
                         0
@@ -146,7 +167,11 @@ impl Simd for Portable {
                         x.minus_part(part, parts) << (BITS - 1)
                     };
                     for (lane, product) in products.iter_mut().enumerate() {
-                        let dot = unsafe { dot::<BITS>(block, &x.quants, within.clone(), lane) };
+                        let quant = |i: usize| i32::from(layout.quant(quants, lane, i));
+                        let dot: i32 = within
+                            .clone()
+                            .map(|i| quant(i) * i32::from(x.quants[i]))
+                            .sum();
                         #[expect(
                             clippy::cast_precision_loss,
                             reason = "sums of 32 products stay below 2^24"
@@ -161,7 +186,7 @@ impl Simd for Portable {
                 }
                 *sums = self.fma(products, self.splat(x.scale), *sums);
                 if MIN {
-                    let mins = unsafe { self.load(block.add(layout.mins()).cast()) };
+                    let mins = factors(layout.mins(), block.common[1]);
                     *sums = self.fma(mins, self.splat(x.minus_sum), *sums);
                 }
             }
@@ -172,38 +197,6 @@ impl Simd for Portable {
     unsafe fn int8_store(self, p: *mut f32, sums: Self::Sums) {
         unsafe { self.store(p, sums) }
     }
-}
-
-/// The dot product of the values `within` of a block of one column.
-///
-/// # Safety
-/// `quants` is valid for a tile block of `BITS`.
-#[inline(always)]
-unsafe fn dot<const BITS: u32>(
-    quants: *const u8,
-    x: &[i8],
-    within: Range<usize>,
-    lane: usize,
-) -> i32 {
-    let mut sum = 0;
-    for i in within {
-        let x = x[i];
-        let (group, within) = (i / GROUP, i % GROUP);
-        let stored = if BITS == 4 {
-            group % (GROUPS / 2)
-        } else {
-            group
-        };
-        // SAFETY: the caller's promise.
-        let byte = unsafe { *quants.add((stored * LANES + lane) * GROUP + within) };
-        let quant = match (BITS, group == stored) {
-            (4, true) => byte & 0xF,
-            (4, false) => byte >> 4,
-            _ => byte,
-        };
-        sum += i32::from(quant) * i32::from(x);
-    }
-    sum
 }
 
 /// An integral value in the range of a shift.
