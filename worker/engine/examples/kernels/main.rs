@@ -1,6 +1,6 @@
 //! How much of the processor's integer peak the packed matrix products reach.
 //!
-//! `cargo run --release --workspace --example kernels`
+//! `cargo run --release --example kernels`
 #![expect(clippy::print_stdout, reason = "its figures are its output")]
 #![expect(clippy::cast_precision_loss, reason = "figures to be read")]
 
