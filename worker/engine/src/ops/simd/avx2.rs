@@ -439,7 +439,6 @@ unsafe fn load_four(x: *const i8) -> __m256i {
     unsafe { _mm256_set1_epi32(x.cast::<i32>().read_unaligned()) }
 }
 
-/// `2^n` for integral `n`.
 /// The first and the second bf16 of each of sixteen pairs.
 #[inline(always)]
 unsafe fn pairs(raw: [__m256i; 2]) -> [[__m256; 2]; 2] {
@@ -452,6 +451,7 @@ unsafe fn pairs(raw: [__m256i; 2]) -> [[__m256; 2]; 2] {
     }
 }
 
+/// `2^n` for integral `n`.
 #[inline(always)]
 unsafe fn pow2(n: __m256) -> __m256 {
     unsafe {
