@@ -5,7 +5,7 @@
     reason = "intrinsics must end in a function that has their features"
 )]
 
-use super::tile::FIFTH;
+use super::unpack::load_group;
 use super::{BlockInputs, BlockWeights, GROUP, GROUPS, LANES, Simd, TileLayout};
 use half::{bf16, f16};
 use std::arch::x86_64::{
@@ -22,7 +22,7 @@ use std::arch::x86_64::{
     _mm256_mul_ps, _mm256_or_si256, _mm256_packs_epi32, _mm256_permute4x64_epi64, _mm256_round_ps,
     _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32,
     _mm256_setzero_ps, _mm256_setzero_si256, _mm256_sign_epi8, _mm256_sll_epi16, _mm256_slli_epi32,
-    _mm256_srl_epi16, _mm256_srli_epi16, _mm256_storeu_ps, _mm256_sub_ps, _mm256_xor_si256,
+    _mm256_srl_epi16, _mm256_storeu_ps, _mm256_storeu_si256, _mm256_sub_ps, _mm256_xor_si256,
 };
 
 /// Proof that the processor has avx2 and fma.
@@ -43,6 +43,7 @@ impl Simd for Avx2 {
     type F = [__m256; 2];
     type Pairs = [Self::F; 2];
     type Sums = __m256;
+    type Bytes = __m256i;
 
     const INT8_COLUMNS: usize = 8;
     const INT8_TILE: (usize, usize) = (3, 2);
@@ -188,12 +189,51 @@ impl Simd for Avx2 {
         unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
     #[inline(always)]
+    unsafe fn bytes_load(self, p: *const u8) -> Self::Bytes {
+        unsafe { _mm256_loadu_si256(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn bytes_store(self, p: *mut u8, a: Self::Bytes) {
+        unsafe { _mm256_storeu_si256(p.cast(), a) }
+    }
+    #[inline(always)]
+    fn bytes_or(self, a: Self::Bytes, b: Self::Bytes) -> Self::Bytes {
+        unsafe { _mm256_or_si256(a, b) }
+    }
+    #[inline(always)]
+    fn bytes_bits(self, a: Self::Bytes, left: i32, mask: u8) -> Self::Bytes {
+        unsafe {
+            // Of pairs of bytes: the mask keeps nothing of the neighbour.
+            let shifted = if left < 0 {
+                _mm256_srl_epi16(a, _mm_cvtsi32_si128(-left))
+            } else {
+                _mm256_sll_epi16(a, _mm_cvtsi32_si128(left))
+            };
+            _mm256_and_si256(shifted, _mm256_set1_epi8(mask.cast_signed()))
+        }
+    }
+    #[inline(always)]
     fn int8_zero(self) -> Self::Sums {
         unsafe { _mm256_setzero_ps() }
     }
     #[inline(always)]
     unsafe fn int8_common(self, p: *const f16) -> Self::Sums {
         unsafe { _mm256_cvtph_ps(_mm_loadu_si128(p.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn int8_factors<const MULTIPLES: bool>(
+        self,
+        p: *const u8,
+        common: Self::Sums,
+    ) -> Self::Sums {
+        unsafe {
+            if MULTIPLES {
+                let factors = _mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast()));
+                _mm256_mul_ps(_mm256_cvtepi32_ps(factors), common)
+            } else {
+                _mm256_loadu_ps(p.cast())
+            }
+        }
     }
     #[inline(always)]
     unsafe fn int8_block<
@@ -219,11 +259,11 @@ impl Simd for Avx2 {
                 let dots = if BITS == 8 {
                     dots_8(quants, inputs)
                 } else {
-                    dots_below_8::<R, C, BITS, MIN, MULTIPLES>(quants, inputs, part)
+                    dots_below_8::<R, C, BITS, MIN, MULTIPLES>(self, quants, inputs, part)
                 };
                 for c in 0..C {
                     let scales = weights[c].factors.add(layout.scales_of(part));
-                    let scales = load_factors::<MULTIPLES>(scales, weights[c].common[0]);
+                    let scales = self.int8_factors::<MULTIPLES>(scales, weights[c].common[0]);
                     for r in 0..R {
                         let dot = _mm256_cvtepi32_ps(dots[r][c]);
                         products[r][c] = if part == 0 {
@@ -243,7 +283,7 @@ impl Simd for Avx2 {
             if MIN {
                 for c in 0..C {
                     let mins = weights[c].factors.add(layout.mins());
-                    let mins = load_factors::<MULTIPLES>(mins, weights[c].common[1]);
+                    let mins = self.int8_factors::<MULTIPLES>(mins, weights[c].common[1]);
                     for r in 0..R {
                         let sum = _mm256_set1_ps((*inputs[r]).minus_sum);
                         sums[r][c] = _mm256_fmadd_ps(mins, sum, sums[r][c]);
@@ -299,6 +339,7 @@ unsafe fn dots_below_8<
     const MIN: bool,
     const MULTIPLES: bool,
 >(
+    s: Avx2,
     weights: [*const u8; C],
     inputs: [*const BlockInputs; R],
     part: usize,
@@ -324,7 +365,7 @@ unsafe fn dots_below_8<
             for group in first..first + groups {
                 let mut quants = [_mm256_setzero_si256(); C];
                 for c in 0..C {
-                    quants[c] = load_group::<BITS, MULTIPLES>(weights[c], group);
+                    quants[c] = load_group::<_, BITS, MULTIPLES>(s, weights[c], group);
                 }
                 for r in 0..R {
                     let four = load_four((*inputs[r]).quants.as_ptr().add(group * GROUP));
@@ -347,91 +388,6 @@ unsafe fn dots_below_8<
 
 /// Bytes of four k-values of all columns of a tile.
 const GROUP_BYTES: usize = TileLayout::of::<Avx2, 8, false, false>().group_bytes();
-
-/// Group `group` of a block: four k-values of each column. Shifts are of pairs of bytes: what comes from
-/// the neighbour is not kept.
-#[inline(always)]
-unsafe fn load_group<const BITS: u32, const MULTIPLES: bool>(
-    quants: *const u8,
-    group: usize,
-) -> __m256i {
-    unsafe {
-        match (BITS, MULTIPLES) {
-            (4, _) => load_low(quants, group),
-            (5, true) => {
-                let fifth = load(quants, GROUPS / 2);
-                let fifth = if group < GROUPS / 2 {
-                    _mm256_sll_epi16(fifth, _mm_cvtsi32_si128(4 - FIFTH[group]))
-                } else {
-                    _mm256_srl_epi16(fifth, _mm_cvtsi32_si128(FIFTH[group] - 4))
-                };
-                let fifth = _mm256_and_si256(fifth, _mm256_set1_epi8(0x10));
-                _mm256_or_si256(load_low(quants, group), fifth)
-            }
-            (6, _) => load_six(quants, group),
-            _ => load(quants, group),
-        }
-    }
-}
-
-/// Stored group `group`.
-#[inline(always)]
-unsafe fn load(quants: *const u8, group: usize) -> __m256i {
-    unsafe { _mm256_loadu_si256(quants.wrapping_add(group * GROUP_BYTES).cast()) }
-}
-
-/// The four low bits of group `group`, of which two are stored together.
-#[inline(always)]
-unsafe fn load_low(quants: *const u8, group: usize) -> __m256i {
-    const HALF: usize = GROUPS / 2;
-    unsafe {
-        let pairs = load(quants, group % HALF);
-        let shifted = if group >= HALF {
-            _mm256_srli_epi16::<4>(pairs)
-        } else {
-            pairs
-        };
-        _mm256_and_si256(shifted, _mm256_set1_epi8(0xF))
-    }
-}
-
-/// Group `group` of quants of six bits, four of which are stored as three.
-#[inline(always)]
-unsafe fn load_six(quants: *const u8, group: usize) -> __m256i {
-    unsafe {
-        let first = group / 4 * 3;
-        if group % 4 < 3 {
-            let bytes = load(quants, first + group % 4);
-            return _mm256_and_si256(bytes, _mm256_set1_epi8(0x3F));
-        }
-        let upper = _mm256_and_si256(
-            _mm256_srli_epi16::<2>(load(quants, first)),
-            _mm256_set1_epi8(0x30),
-        );
-        let middle = _mm256_and_si256(
-            _mm256_srli_epi16::<4>(load(quants, first + 1)),
-            _mm256_set1_epi8(0xC),
-        );
-        let lower = _mm256_and_si256(
-            _mm256_srli_epi16::<6>(load(quants, first + 2)),
-            _mm256_set1_epi8(3),
-        );
-        _mm256_or_si256(_mm256_or_si256(upper, middle), lower)
-    }
-}
-
-/// A factor of each column.
-#[inline(always)]
-unsafe fn load_factors<const MULTIPLES: bool>(p: *const u8, common: __m256) -> __m256 {
-    unsafe {
-        if MULTIPLES {
-            let factors = _mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast()));
-            _mm256_mul_ps(_mm256_cvtepi32_ps(factors), common)
-        } else {
-            _mm256_loadu_ps(p.cast())
-        }
-    }
-}
 
 /// Four activations, for every column.
 #[inline(always)]

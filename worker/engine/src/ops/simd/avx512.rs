@@ -6,8 +6,8 @@
 )]
 
 use super::avx2::sum_i8;
-use super::tile::FIFTH;
-use super::{BlockInputs, BlockWeights, GROUP, GROUPS, LANES, Simd, TileLayout, store_rounded};
+use super::unpack::load_group;
+use super::{BlockInputs, BlockWeights, GROUP, LANES, Simd, TileLayout, store_rounded};
 use half::{bf16, f16};
 use std::arch::x86_64::{
     __m256bh, __m512, __m512bh, __m512i, _MM_FROUND_TO_NEAREST_INT, _MM_HINT_T1, _mm_add_ps,
@@ -20,7 +20,7 @@ use std::arch::x86_64::{
     _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_blend_ps, _mm512_max_ps, _mm512_min_ps,
     _mm512_mul_ps, _mm512_or_si512, _mm512_reduce_max_ps, _mm512_roundscale_ps, _mm512_set1_epi8,
     _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_sll_epi16,
-    _mm512_slli_epi32, _mm512_srl_epi16, _mm512_srli_epi16, _mm512_storeu_ps, _mm512_sub_ps,
+    _mm512_slli_epi32, _mm512_srl_epi16, _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_ps,
 };
 use std::mem::transmute;
 
@@ -42,6 +42,7 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
     type F = __m512;
     type Pairs = __m512i;
     type Sums = __m512;
+    type Bytes = __m512i;
 
     const INT8_COLUMNS: usize = LANES;
     const INT8_TILE: (usize, usize) = (6, 2);
@@ -169,12 +170,51 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
         unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
     #[inline(always)]
+    unsafe fn bytes_load(self, p: *const u8) -> Self::Bytes {
+        unsafe { _mm512_loadu_si512(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn bytes_store(self, p: *mut u8, a: Self::Bytes) {
+        unsafe { _mm512_storeu_si512(p.cast(), a) }
+    }
+    #[inline(always)]
+    fn bytes_or(self, a: Self::Bytes, b: Self::Bytes) -> Self::Bytes {
+        unsafe { _mm512_or_si512(a, b) }
+    }
+    #[inline(always)]
+    fn bytes_bits(self, a: Self::Bytes, left: i32, mask: u8) -> Self::Bytes {
+        unsafe {
+            // Of pairs of bytes: the mask keeps nothing of the neighbour.
+            let shifted = if left < 0 {
+                _mm512_srl_epi16(a, _mm_cvtsi32_si128(-left))
+            } else {
+                _mm512_sll_epi16(a, _mm_cvtsi32_si128(left))
+            };
+            _mm512_and_si512(shifted, _mm512_set1_epi8(mask.cast_signed()))
+        }
+    }
+    #[inline(always)]
     fn int8_zero(self) -> Self::Sums {
         unsafe { _mm512_setzero_ps() }
     }
     #[inline(always)]
     unsafe fn int8_common(self, p: *const f16) -> Self::Sums {
         unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(p.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn int8_factors<const MULTIPLES: bool>(
+        self,
+        p: *const u8,
+        common: Self::Sums,
+    ) -> Self::Sums {
+        unsafe {
+            if MULTIPLES {
+                let factors = _mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast()));
+                _mm512_mul_ps(_mm512_cvtepi32_ps(factors), common)
+            } else {
+                _mm512_loadu_ps(p.cast())
+            }
+        }
     }
     #[inline(always)]
     unsafe fn int8_block<
@@ -192,19 +232,19 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
         let layout = const { TileLayout::of::<Self, BITS, MIN, MULTIPLES>() };
         unsafe {
             let mut products = [[_mm512_setzero_ps(); C]; R];
-            let dots = part_dots::<0, R, C, BITS, MIN, MULTIPLES>(weights, inputs);
+            let dots = self.part_dots::<0, R, C, BITS, MIN, MULTIPLES>(weights, inputs);
             for c in 0..C {
                 let scales = weights[c].factors.wrapping_add(layout.scales_of(0));
-                let scales = load_factors::<MULTIPLES>(scales, weights[c].common[0]);
+                let scales = self.int8_factors::<MULTIPLES>(scales, weights[c].common[0]);
                 for r in 0..R {
                     products[r][c] = _mm512_mul_ps(_mm512_cvtepi32_ps(dots[r][c]), scales);
                 }
             }
             if layout.form.scales() > 1 {
-                let dots = part_dots::<1, R, C, BITS, MIN, MULTIPLES>(weights, inputs);
+                let dots = self.part_dots::<1, R, C, BITS, MIN, MULTIPLES>(weights, inputs);
                 for c in 0..C {
                     let scales = weights[c].factors.wrapping_add(layout.scales_of(1));
-                    let scales = load_factors::<MULTIPLES>(scales, weights[c].common[0]);
+                    let scales = self.int8_factors::<MULTIPLES>(scales, weights[c].common[0]);
                     for r in 0..R {
                         let dot = _mm512_cvtepi32_ps(dots[r][c]);
                         products[r][c] = _mm512_fmadd_ps(dot, scales, products[r][c]);
@@ -220,7 +260,7 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
             if MIN {
                 for c in 0..C {
                     let mins = weights[c].factors.wrapping_add(layout.mins());
-                    let mins = load_factors::<MULTIPLES>(mins, weights[c].common[1]);
+                    let mins = self.int8_factors::<MULTIPLES>(mins, weights[c].common[1]);
                     for r in 0..R {
                         let sum = _mm512_set1_ps((*inputs[r]).minus_sum);
                         sums[r][c] = _mm512_fmadd_ps(mins, sum, sums[r][c]);
@@ -236,161 +276,73 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
     }
 }
 
-/// Dot products of part `PART` of a block, whose groups are named one by one: each is another shift.
-#[inline(always)]
-unsafe fn part_dots<
-    const PART: usize,
-    const R: usize,
-    const C: usize,
-    const BITS: u32,
-    const MIN: bool,
-    const MULTIPLES: bool,
->(
-    weights: [BlockWeights<__m512>; C],
-    inputs: [*const BlockInputs; R],
-) -> [[__m512i; C]; R] {
-    let parts = const {
-        TileLayout::of::<Avx512<false>, BITS, MIN, MULTIPLES>()
-            .form
-            .scales()
-    };
-    unsafe {
-        let mut dots = [[_mm512_setzero_si512(); C]; R];
-        if !MIN {
-            for r in 0..R {
-                let raised = (*inputs[r]).minus_part(PART, parts) << (BITS - 1);
-                dots[r] = [_mm512_set1_epi32(raised); C];
+impl<const BF16: bool> Avx512<BF16> {
+    /// Dot products of part `PART` of a block, whose groups are named one by one: each is another shift.
+    #[inline(always)]
+    unsafe fn part_dots<
+        const PART: usize,
+        const R: usize,
+        const C: usize,
+        const BITS: u32,
+        const MIN: bool,
+        const MULTIPLES: bool,
+    >(
+        self,
+        weights: [BlockWeights<__m512>; C],
+        inputs: [*const BlockInputs; R],
+    ) -> [[__m512i; C]; R] {
+        let parts = const { TileLayout::of::<Self, BITS, MIN, MULTIPLES>().form.scales() };
+        unsafe {
+            let mut dots = [[_mm512_setzero_si512(); C]; R];
+            if !MIN {
+                for r in 0..R {
+                    let raised = (*inputs[r]).minus_part(PART, parts) << (BITS - 1);
+                    dots[r] = [_mm512_set1_epi32(raised); C];
+                }
             }
+            if PART == 0 {
+                dots = self.add_group::<0, R, C, BITS, MULTIPLES>(dots, weights, inputs);
+                dots = self.add_group::<1, R, C, BITS, MULTIPLES>(dots, weights, inputs);
+                dots = self.add_group::<2, R, C, BITS, MULTIPLES>(dots, weights, inputs);
+                dots = self.add_group::<3, R, C, BITS, MULTIPLES>(dots, weights, inputs);
+            }
+            if PART + 1 == parts {
+                dots = self.add_group::<4, R, C, BITS, MULTIPLES>(dots, weights, inputs);
+                dots = self.add_group::<5, R, C, BITS, MULTIPLES>(dots, weights, inputs);
+                dots = self.add_group::<6, R, C, BITS, MULTIPLES>(dots, weights, inputs);
+                dots = self.add_group::<7, R, C, BITS, MULTIPLES>(dots, weights, inputs);
+            }
+            dots
         }
-        if PART == 0 {
-            dots = add_group::<0, R, C, BITS, MULTIPLES>(dots, weights, inputs);
-            dots = add_group::<1, R, C, BITS, MULTIPLES>(dots, weights, inputs);
-            dots = add_group::<2, R, C, BITS, MULTIPLES>(dots, weights, inputs);
-            dots = add_group::<3, R, C, BITS, MULTIPLES>(dots, weights, inputs);
-        }
-        if PART + 1 == parts {
-            dots = add_group::<4, R, C, BITS, MULTIPLES>(dots, weights, inputs);
-            dots = add_group::<5, R, C, BITS, MULTIPLES>(dots, weights, inputs);
-            dots = add_group::<6, R, C, BITS, MULTIPLES>(dots, weights, inputs);
-            dots = add_group::<7, R, C, BITS, MULTIPLES>(dots, weights, inputs);
-        }
-        dots
     }
-}
 
-/// Adds the products of a group.
-#[inline(always)]
-unsafe fn add_group<
-    const AT: usize,
-    const R: usize,
-    const C: usize,
-    const BITS: u32,
-    const MULTIPLES: bool,
->(
-    mut dots: [[__m512i; C]; R],
-    weights: [BlockWeights<__m512>; C],
-    inputs: [*const BlockInputs; R],
-) -> [[__m512i; C]; R] {
-    unsafe {
-        let mut quants = [_mm512_setzero_si512(); C];
-        for c in 0..C {
-            quants[c] = load_group::<BITS, MULTIPLES>(weights[c].quants, AT);
-        }
-        for r in 0..R {
-            let quants_at = (*inputs[r]).quants.as_ptr().wrapping_add(AT * GROUP);
-            let four = load_four(quants_at);
+    /// Adds the products of a group.
+    #[inline(always)]
+    unsafe fn add_group<
+        const AT: usize,
+        const R: usize,
+        const C: usize,
+        const BITS: u32,
+        const MULTIPLES: bool,
+    >(
+        self,
+        mut dots: [[__m512i; C]; R],
+        weights: [BlockWeights<__m512>; C],
+        inputs: [*const BlockInputs; R],
+    ) -> [[__m512i; C]; R] {
+        unsafe {
+            let mut quants = [_mm512_setzero_si512(); C];
             for c in 0..C {
-                dots[r][c] = _mm512_dpbusd_epi32(dots[r][c], quants[c], four);
+                quants[c] = load_group::<_, BITS, MULTIPLES>(self, weights[c].quants, AT);
             }
-        }
-        dots
-    }
-}
-
-/// Bytes of four k-values of all columns of a tile.
-const GROUP_BYTES: usize = TileLayout::of::<Avx512<false>, 8, false, false>().group_bytes();
-
-/// Group `group` of a block: four k-values of each column. Shifts are of pairs of bytes: what comes from
-/// the neighbour is not kept.
-#[inline(always)]
-unsafe fn load_group<const BITS: u32, const MULTIPLES: bool>(
-    quants: *const u8,
-    group: usize,
-) -> __m512i {
-    unsafe {
-        match (BITS, MULTIPLES) {
-            (4, _) => load_low(quants, group),
-            (5, true) => {
-                let fifth = load(quants, GROUPS / 2);
-                let fifth = if group < GROUPS / 2 {
-                    _mm512_sll_epi16(fifth, _mm_cvtsi32_si128(4 - FIFTH[group]))
-                } else {
-                    _mm512_srl_epi16(fifth, _mm_cvtsi32_si128(FIFTH[group] - 4))
-                };
-                let fifth = _mm512_and_si512(fifth, _mm512_set1_epi8(0x10));
-                _mm512_or_si512(load_low(quants, group), fifth)
+            for r in 0..R {
+                let quants_at = (*inputs[r]).quants.as_ptr().wrapping_add(AT * GROUP);
+                let four = load_four(quants_at);
+                for c in 0..C {
+                    dots[r][c] = _mm512_dpbusd_epi32(dots[r][c], quants[c], four);
+                }
             }
-            (6, _) => load_six(quants, group),
-            _ => load(quants, group),
-        }
-    }
-}
-
-/// Stored group `group`.
-#[inline(always)]
-unsafe fn load(quants: *const u8, group: usize) -> __m512i {
-    unsafe { _mm512_loadu_si512(quants.wrapping_add(group * GROUP_BYTES).cast()) }
-}
-
-/// The four low bits of group `group`, of which two are stored together.
-#[inline(always)]
-unsafe fn load_low(quants: *const u8, group: usize) -> __m512i {
-    const HALF: usize = GROUPS / 2;
-    unsafe {
-        let pairs = load(quants, group % HALF);
-        let shifted = if group >= HALF {
-            _mm512_srli_epi16::<4>(pairs)
-        } else {
-            pairs
-        };
-        _mm512_and_si512(shifted, _mm512_set1_epi8(0xF))
-    }
-}
-
-/// Group `group` of quants of six bits, four of which are stored as three.
-#[inline(always)]
-unsafe fn load_six(quants: *const u8, group: usize) -> __m512i {
-    unsafe {
-        let first = group / 4 * 3;
-        if group % 4 < 3 {
-            let bytes = load(quants, first + group % 4);
-            return _mm512_and_si512(bytes, _mm512_set1_epi8(0x3F));
-        }
-        let upper = _mm512_and_si512(
-            _mm512_srli_epi16::<2>(load(quants, first)),
-            _mm512_set1_epi8(0x30),
-        );
-        let middle = _mm512_and_si512(
-            _mm512_srli_epi16::<4>(load(quants, first + 1)),
-            _mm512_set1_epi8(0xC),
-        );
-        let lower = _mm512_and_si512(
-            _mm512_srli_epi16::<6>(load(quants, first + 2)),
-            _mm512_set1_epi8(3),
-        );
-        _mm512_or_si512(_mm512_or_si512(upper, middle), lower)
-    }
-}
-
-/// A factor of each column.
-#[inline(always)]
-unsafe fn load_factors<const MULTIPLES: bool>(p: *const u8, common: __m512) -> __m512 {
-    unsafe {
-        if MULTIPLES {
-            let factors = _mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast()));
-            _mm512_mul_ps(_mm512_cvtepi32_ps(factors), common)
-        } else {
-            _mm512_loadu_ps(p.cast())
+            dots
         }
     }
 }

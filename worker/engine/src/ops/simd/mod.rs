@@ -13,11 +13,13 @@ mod avx2;
 mod avx512;
 mod portable;
 mod tile;
+mod unpack;
 
 use crate::weights::blocks::BLOCK_WEIGHTS;
 use half::{bf16, f16};
 
 pub(crate) use tile::{BlockWeights, GROUP, GROUPS, TileLayout};
+pub(crate) use unpack::expand;
 
 /// Lanes of a vector.
 pub(crate) const LANES: usize = 16;
@@ -174,6 +176,8 @@ pub(crate) trait Simd: Copy {
     type Pairs: Copy;
     /// f32 sums of the columns that the 8-bit kernel takes together.
     type Sums: Copy;
+    /// Four bytes of each of those columns.
+    type Bytes: Copy;
 
     /// Columns of `Sums`, and of a tile of 8-bit weights.
     const INT8_COLUMNS: usize;
@@ -222,9 +226,22 @@ pub(crate) trait Simd: Copy {
     /// Sends for the memory at `p`, which need not be there, to a cache that holds some tiles.
     fn prefetch(self, p: *const u8);
 
+    unsafe fn bytes_load(self, p: *const u8) -> Self::Bytes;
+    unsafe fn bytes_store(self, p: *mut u8, a: Self::Bytes);
+    fn bytes_or(self, a: Self::Bytes, b: Self::Bytes) -> Self::Bytes;
+    /// The bits of each byte that are in `mask`, after a shift of each byte by `left`, or by `-left` to
+    /// the right: at most 7, and what is shifted in must not be in the mask.
+    fn bytes_bits(self, a: Self::Bytes, left: i32, mask: u8) -> Self::Bytes;
+
     fn int8_zero(self) -> Self::Sums;
     /// What the scales or minima of a super-block are multiples of, exactly.
     unsafe fn int8_common(self, p: *const f16) -> Self::Sums;
+    /// A factor of each column: an f32, or with `MULTIPLES` a signed byte times what is in common.
+    unsafe fn int8_factors<const MULTIPLES: bool>(
+        self,
+        p: *const u8,
+        common: Self::Sums,
+    ) -> Self::Sums;
     /// Adds the products of one block along k of `R` rows and `C` tiles of columns.
     ///
     /// The integer dot product is exact; then `sum = fma(dot * weight scale, input scale, sum)`, where a

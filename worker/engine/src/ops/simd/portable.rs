@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "raw loads, as the trait has them")]
 #![expect(clippy::inline_always, reason = "the trait's rule")]
 
-use super::{BlockInputs, BlockWeights, LANES, Simd, TileLayout};
+use super::{BlockInputs, BlockWeights, GROUP, LANES, Simd, TileLayout};
 use crate::weights::blocks::BLOCK_WEIGHTS;
 use half::{bf16, f16};
 use std::array::from_fn;
@@ -16,6 +16,7 @@ impl Simd for Portable {
     type F = [f32; LANES];
     type Pairs = [Self::F; 2];
     type Sums = Self::F;
+    type Bytes = [u8; LANES * GROUP];
 
     const INT8_COLUMNS: usize = LANES;
     const INT8_TILE: (usize, usize) = (2, 1);
@@ -119,6 +120,22 @@ impl Simd for Portable {
     #[inline(always)]
     fn prefetch(self, _: *const u8) {}
     #[inline(always)]
+    unsafe fn bytes_load(self, p: *const u8) -> Self::Bytes {
+        unsafe { p.cast::<Self::Bytes>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn bytes_store(self, p: *mut u8, a: Self::Bytes) {
+        unsafe { p.cast::<Self::Bytes>().write_unaligned(a) }
+    }
+    #[inline(always)]
+    fn bytes_or(self, a: Self::Bytes, b: Self::Bytes) -> Self::Bytes {
+        from_fn(|i| a[i] | b[i])
+    }
+    #[inline(always)]
+    fn bytes_bits(self, a: Self::Bytes, left: i32, mask: u8) -> Self::Bytes {
+        a.map(|byte| if left < 0 { byte >> -left } else { byte << left } & mask)
+    }
+    #[inline(always)]
     fn int8_zero(self) -> Self::Sums {
         [0.0; LANES]
     }
@@ -126,6 +143,19 @@ impl Simd for Portable {
     unsafe fn int8_common(self, p: *const f16) -> Self::Sums {
         let halves = unsafe { p.cast::<[f16; LANES]>().read_unaligned() };
         halves.map(f16::to_f32)
+    }
+    #[inline(always)]
+    unsafe fn int8_factors<const MULTIPLES: bool>(
+        self,
+        p: *const u8,
+        common: Self::Sums,
+    ) -> Self::Sums {
+        if MULTIPLES {
+            let factors = unsafe { p.cast::<[i8; LANES]>().read_unaligned() };
+            self.mul(factors.map(f32::from), common)
+        } else {
+            unsafe { self.load(p.cast()) }
+        }
     }
     #[inline(always)]
     unsafe fn int8_block<
@@ -148,14 +178,8 @@ impl Simd for Portable {
             for (sums, block) in sums.iter_mut().zip(weights) {
                 let bytes = |p, count| unsafe { std::slice::from_raw_parts(p, count) };
                 let quants: &[u8] = bytes(block.quants, layout.quant_bytes());
-                let factors: &[u8] = bytes(block.factors, layout.factors_bytes());
-                let factors = |at: usize, common: Self::F| {
-                    let factors = from_fn(|lane| layout.factor(factors, at, lane));
-                    if MULTIPLES {
-                        self.mul(factors, common)
-                    } else {
-                        factors
-                    }
+                let factors = |at, common| unsafe {
+                    self.int8_factors::<MULTIPLES>(block.factors.wrapping_add(at), common)
                 };
                 let mut products = [0.0; LANES];
                 for part in 0..parts {

@@ -155,8 +155,8 @@ impl TileLayout {
         match (self.form.bits, self.form.multiples) {
             (4, _) => [low, none, none],
             (5, true) => [low, piece(4, FIFTH[group].cast_unsigned(), 1, 4), none],
-            (6, _) if group % 4 < 3 => [piece(group / 4 * 3 + group % 4, 0, 6, 0), none, none],
-            (6, _) => {
+            (6, true) if group % 4 < 3 => [piece(group / 4 * 3 + group % 4, 0, 6, 0), none, none],
+            (6, true) => {
                 let first = group / 4 * 3;
                 [
                     piece(first, 6, 2, 4),
