@@ -26,7 +26,7 @@ use tiles::Int8Tiles;
 const TASKS_A_THREAD: usize = 8;
 /// Columns of a task, at least and at most, rounded down to whole tiles.
 const COLUMNS_MIN: usize = 32;
-const COLUMNS_MAX: usize = 128;
+const COLUMNS_MAX: usize = 512;
 
 /// How a model's matrices are held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
