@@ -21,7 +21,7 @@ const INPUT_CACHE_BYTES: usize = 16 << 10;
 const CACHE_LINE: usize = 64;
 /// From so many rows on, quants that take long to unpack are unpacked once for all.
 const EXPANDED_ROWS_MIN: usize = 48;
-/// Bytes of tiles that are unpacked at once, if those of one pass are no more: half of what the second
+/// Bytes of tiles that are unpacked at once, if those of one pass are no more: a part of what the second
 /// cache of a processor core holds.
 const EXPANDED_BYTES: usize = 512 << 10;
 
@@ -37,7 +37,7 @@ pub(super) struct Int8Product<'a> {
     pub to: Columns,
 }
 
-/// Tiles of one form that lie behind one another.
+/// Tiles of one form that lie behind one another, as many as a product uses.
 #[derive(Clone, Copy)]
 struct Tiles {
     at: *const u8,

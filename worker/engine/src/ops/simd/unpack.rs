@@ -79,7 +79,10 @@ pub(crate) unsafe fn expand<S: Simd, const BITS: u32, const MIN: bool>(
     let kinds = layout.form.scales() + usize::from(MIN);
     // SAFETY: the caller's promise.
     unsafe {
-        let scales = s.int8_common(unit.add(layout.common(0)).cast());
+        let mut common = [s.int8_common(unit.add(layout.common(0)).cast()); 2];
+        if MIN {
+            common[1] = s.int8_common(unit.add(layout.common(1)).cast());
+        }
         for block in 0..layout.unit_blocks() {
             let quants = unit.wrapping_add(block * layout.quant_bytes());
             let to = to.wrapping_add(block * plain.unit_bytes());
@@ -88,11 +91,7 @@ pub(crate) unsafe fn expand<S: Simd, const BITS: u32, const MIN: bool>(
                 s.bytes_store(to.wrapping_add(group * plain.group_bytes()), bytes);
             }
             for kind in 0..kinds {
-                let common = if MIN && kind + 1 == kinds {
-                    s.int8_common(unit.add(layout.common(1)).cast())
-                } else {
-                    scales
-                };
+                let common = common[usize::from(MIN && kind + 1 == kinds)];
                 let from = unit.wrapping_add(layout.factors_of(block) + layout.scales_of(kind));
                 let factors = s.int8_factors::<true>(from, common);
                 let to = to.wrapping_add(plain.factors_of(0) + plain.scales_of(kind));
