@@ -199,11 +199,14 @@ fn a_row_longer_than_the_nearest_cache_is_multiplied_too() {
 fn many_rows_of_tiles_that_are_unpacked_in_turn_are_each_as_alone() {
     let (rows, n, k) = (50, 40, 32 * 512);
     let x = values(rows * k, 13);
-    for tier in Tier::available() {
-        let linear = linear(GgmlDType::Q6K, n, k, Storage::Int8, tier);
-        let together = linear.product(&x);
-        for (x, expected) in x.chunks_exact(k).zip(together.chunks_exact(2 * n)) {
-            assert_eq!(bits(&linear.product(x)), bits(expected), "{}", tier.name());
+    for dtype in [GgmlDType::Q5K, GgmlDType::Q6K] {
+        for tier in Tier::available() {
+            let linear = linear(dtype, n, k, Storage::Int8, tier);
+            let together = linear.product(&x);
+            for (x, expected) in x.chunks_exact(k).zip(together.chunks_exact(2 * n)) {
+                let name = tier.name();
+                assert_eq!(bits(&linear.product(x)), bits(expected), "{dtype:?} {name}");
+            }
         }
     }
 }
