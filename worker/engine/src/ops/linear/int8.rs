@@ -19,6 +19,9 @@ use std::ops::Range;
 const INPUT_CACHE_BYTES: usize = 16 << 10;
 /// What the processor fetches from memory at once.
 const CACHE_LINE: usize = 64;
+/// How far ahead of a single pass tiles are sent for: over the page's end, where the processor stops
+/// guessing, but not so far that the nearest caches lose them again.
+const AHEAD_BYTES: usize = 5 << 10;
 /// From so many rows on, quants that take long to unpack are unpacked once for all.
 const EXPANDED_ROWS_MIN: usize = 48;
 /// Bytes of tiles that are unpacked at once, if those of one pass are no more: a part of what the second
@@ -94,6 +97,13 @@ impl Kernel for Int8Product<'_> {
 }
 
 impl Int8Product<'_> {
+    /// Whether all rows go through the registers at once. Then only memory is waited for, and it is
+    /// fastest as one stream: the tiles one after the other.
+    #[inline(always)]
+    fn one_pass<S: Simd>(&self) -> bool {
+        self.x.rows() <= S::INT8_TILE.0
+    }
+
     /// Multiplies with the tiles as they are stored.
     #[inline(always)]
     fn stored<S: Simd, const BITS: u32, const MIN: bool, const MULTIPLES: bool>(&self, s: S) {
@@ -104,8 +114,13 @@ impl Int8Product<'_> {
             bytes: first.len(),
             blocks: self.weights.units() * layout.unit_blocks(),
         };
+        let ahead = if self.one_pass::<S>() {
+            AHEAD_BYTES
+        } else {
+            S::INT8_TILE.1 * tiles.bytes
+        };
         let next = Next {
-            at: tiles.at.wrapping_add(S::INT8_TILE.1 * tiles.bytes),
+            at: tiles.at.wrapping_add(ahead),
             bytes: tiles.bytes,
         };
         self.product::<S, BITS, MIN, MULTIPLES>(s, tiles, self.to.tiles.clone(), &next);
@@ -156,7 +171,12 @@ impl Int8Product<'_> {
         columns: Range<usize>,
         next: &Next,
     ) {
-        let (rows_max, tiles_max) = S::INT8_TILE;
+        let rows_max = S::INT8_TILE.0;
+        let tiles_max = if self.one_pass::<S>() {
+            1
+        } else {
+            S::INT8_TILE.1
+        };
         let near = (INPUT_CACHE_BYTES / (tiles.blocks * size_of::<BlockInputs>()))
             .max(1)
             .next_multiple_of(rows_max);
