@@ -82,7 +82,7 @@ impl Kernel for Quantize<'_> {
             let largest = s.max_lane(s.max(s.abs(low), s.abs(high)));
             let inverse = s.splat(if largest > 0.0 { 127.0 / largest } else { 0.0 });
             let scale = largest / 127.0;
-            let (low, high) = (s.round(s.mul(low, inverse)), s.round(s.mul(high, inverse)));
+            let (low, high) = (s.mul(low, inverse), s.mul(high, inverse));
             let mut quants = [0; BLOCK_WEIGHTS];
             let to: *mut i8 = quants.as_mut_ptr();
             // SAFETY: two vectors are the block's quants.

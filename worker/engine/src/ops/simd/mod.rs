@@ -209,7 +209,8 @@ pub(crate) trait Simd: Copy {
     /// Sum by halving: lane `i` takes lane `i + 8`, then `i + 4`, `i + 2`, `i + 1`.
     fn sum(self, a: Self::F) -> f32;
     fn max_lane(self, a: Self::F) -> f32;
-    /// Stores integral lanes in `-128 ..= 127` as bytes. Returns their sum.
+    /// Stores lanes as bytes: to the nearest integer, ties to even, which is in `-128 ..= 127`. Returns
+    /// their sum.
     unsafe fn store_i8(self, p: *mut i8, a: Self::F) -> i32;
     /// Stores lanes as [`rounded`].
     #[inline(always)]

@@ -98,7 +98,7 @@ impl Simd for Portable {
     #[inline(always)]
     unsafe fn store_i8(self, p: *mut i8, a: Self::F) -> i32 {
         #[expect(clippy::cast_possible_truncation, reason = "lanes hold -128 ..= 127")]
-        let bytes = a.map(|x| x as i8);
+        let bytes = a.map(|x| x.round_ties_even() as i8);
         unsafe { p.cast::<[i8; LANES]>().write_unaligned(bytes) };
         bytes.map(i32::from).into_iter().sum()
     }
