@@ -8,7 +8,7 @@ use lapidary_transport::results::{DeadLetter, ResultsError};
 use lapidary_transport::{Media as _, Queue as _, Results as _};
 
 use crate::catalogue::{self, MendedRecord};
-use crate::config::Stores;
+use crate::stores::Stores;
 use crate::submission::{self, named_media};
 
 /// Why a dead job was not brought back.

@@ -7,7 +7,7 @@ use lapidary_transport::{Steward, StewardOptions, TickReport, Traces};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::Stores;
+use crate::stores::Stores;
 
 /// Time the steward gets to give its election up.
 const RETIRE_MAX: Duration = Duration::from_secs(1);

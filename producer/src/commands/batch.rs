@@ -10,9 +10,10 @@ use lapidary_transport::results::ResultsError;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Fetch, Format, OneBatch, Watch};
-use crate::config::{Config, Stores};
+use crate::config::Config;
 use crate::exit::{Exit, Stop};
 use crate::progress::{Progress, Reached, say};
+use crate::stores::Stores;
 
 /// Results asked for at once.
 const PAGE_ITEMS_MAX: usize = 500;

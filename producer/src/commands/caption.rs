@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::telling::Telling;
 use crate::cli::Caption;
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::exit::{Exit, Stop};
 use crate::plan::Rules;
 use crate::progress::{Progress, say};
@@ -21,6 +21,7 @@ use crate::rows::{Format, Output, Settings, Target};
 use crate::run::{Asking, ModelChoice, Outcome, Parts, Run, Workers};
 use crate::sources::{self, Pdf, Root, Wanted};
 use crate::standing::Standing;
+use crate::wish;
 
 /// Said before a caption of that model is read as if it meant something.
 const DEMONSTRATION_NOTE: &str = "this is the demonstration model: it names 48 pictograms on plain \
@@ -39,7 +40,7 @@ pub(super) async fn run(args: Caption, stop: CancellationToken) -> Result<Exit, 
     let named = args.paths.iter().map(|path| Root::parse(path));
     let listed = args.from_list.iter().map(|path| Root::list(path));
     let roots: Vec<Root> = named.chain(listed).collect::<Result<_, _>>()?;
-    let wish = config::wish(&args)?;
+    let wish = wish::wish(&args)?;
     let place = Config::resolve(&args.place)?;
     let opened = place.open().await?;
     let tasks = TaskTracker::new();

@@ -8,10 +8,11 @@ use lapidary_transport::Results as _;
 use lapidary_transport::results::DeadLetter;
 
 use crate::cli::{Dead, DeadCommand, DeadFilter};
-use crate::config::{Config, Stores};
+use crate::config::Config;
 use crate::dead;
 use crate::exit::{Exit, Stop};
 use crate::progress::say;
+use crate::stores::Stores;
 
 /// Dead letters asked for at once.
 const PAGE_ITEMS_MAX: usize = 100;

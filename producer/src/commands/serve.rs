@@ -13,10 +13,11 @@ use tokio_util::task::TaskTracker;
 
 use super::telling::Telling;
 use crate::cli::Serve;
-use crate::config::{Config, Stores};
+use crate::config::Config;
 use crate::exit::{Exit, Stop};
 use crate::progress::say;
 use crate::standing::Standing;
+use crate::stores::Stores;
 use crate::submission::Ceiling;
 use crate::{gateway, keys};
 

@@ -9,8 +9,9 @@ use lapidary_transport::{Lane, Queue as _, Results as _};
 
 use super::batch;
 use crate::cli::PlaceArgs;
-use crate::config::{Config, Stores};
+use crate::config::Config;
 use crate::exit::{Exit, Stop};
+use crate::stores::Stores;
 
 /// Unfinished batches shown.
 const BATCHES_MAX: usize = 50;

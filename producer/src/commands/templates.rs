@@ -3,13 +3,13 @@
 use std::io::Write as _;
 
 use crate::cli::Templates;
-use crate::config;
 use crate::exit::{Exit, Stop};
 use crate::templates;
+use crate::wish;
 
 /// Lists the templates, or prints one.
 pub(super) fn run(args: &Templates) -> Result<Exit, Stop> {
-    let folder = config::template_folder(&args.folder);
+    let folder = wish::template_folder(&args.folder);
     let mut out = std::io::stdout().lock();
     let Some(name) = &args.name else {
         let all = templates::all(folder.as_deref())?;

@@ -8,7 +8,7 @@ use super::batch_object::has_ended;
 use super::error::ApiError;
 use super::results::ResultsPage;
 use super::{manifest, output};
-use crate::config::Stores;
+use crate::stores::Stores;
 
 /// A page of results from the item `after` on; items of an ended batch that nobody began have a line
 /// that says so.

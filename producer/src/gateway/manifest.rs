@@ -4,7 +4,8 @@ use lapidary_schemas::batch::{ManifestItem, Shard};
 use lapidary_transport::Media as _;
 
 use super::error::ApiError;
-use crate::config::Stores;
+use crate::manifest;
+use crate::stores::Stores;
 
 /// The items of a shard.
 pub(super) async fn items(
@@ -13,8 +14,5 @@ pub(super) async fn items(
     shard: &Shard,
 ) -> Result<Vec<ManifestItem>, ApiError> {
     let lines = stores.media.get(tenant, &shard.lines).await?;
-    let items = serde_json::Deserializer::from_slice(&lines).into_iter();
-    items
-        .collect::<Result<_, _>>()
-        .map_err(|error| ApiError::fault(&error))
+    manifest::items(&lines).map_err(|error| ApiError::fault(&error))
 }

@@ -52,8 +52,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::Stores;
 use crate::keys::Limits;
+use crate::stores::Stores;
 use crate::submission::Ceiling;
 use error::ApiError;
 pub(crate) use ops::serve as serve_ops;

@@ -13,7 +13,7 @@ use lapidary_transport::Results as _;
 use super::error::ApiError;
 use super::limits::RESULTS_MAX;
 use super::manifest;
-use crate::config::Stores;
+use crate::stores::Stores;
 
 /// Which of a batch's results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

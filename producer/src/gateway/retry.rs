@@ -28,7 +28,7 @@ use super::limits::{
 };
 use super::once::{Key, Made};
 use super::{Shared, found, ids, manifest};
-use crate::config::Stores;
+use crate::stores::Stores;
 
 /// Which items.
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -11,12 +11,12 @@ use lapidary_schemas::{
 };
 use lapidary_transport::Media as _;
 
-use crate::config::Stores;
 use crate::digest::sha256_hex;
 use crate::exit::Stop;
 use crate::plan::{PictureAt, Question, Rules, Subject, Work};
 use crate::prompt::{Template, travels_by_reference};
 use crate::sources::{Body, Shown};
+use crate::stores::Stores;
 
 /// How the documents of a run are asked about.
 #[derive(Debug, Clone)]

@@ -7,7 +7,7 @@ use lapidary_transport::Results as _;
 use lapidary_transport::results::ResultsError;
 use tokio::sync::mpsc;
 
-use crate::config::Stores;
+use crate::stores::Stores;
 
 /// Results asked for at once.
 const PAGE_ITEMS_MAX: usize = 500;

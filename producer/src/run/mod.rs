@@ -25,19 +25,18 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::Stores;
 use crate::exit::{Exit, Stop};
 use crate::plan::{Step, Work};
 use crate::progress::{Progress, Reached};
 use crate::rows::{LeftOut, Output, Row};
 use crate::sources::{Body, Document, Seen};
+use crate::stores::Stores;
 use follow::News;
 use same::{Meeting, Same};
 use ship::{LOAD_ITEMS_MAX, Load, Sender};
 use storing::{Stored, Storing};
 
 pub use ask::Asking;
-pub(crate) use ship::lines as manifest_lines;
 pub use tally::Tally;
 pub use worker::{ModelChoice, Workers};
 

@@ -10,8 +10,9 @@ use lapidary_schemas::{Batch, BatchId, Class, MediaRef};
 use lapidary_transport::failpoint::{self, Failpoint};
 use lapidary_transport::{Media as _, Results as _, Traces};
 
-use crate::config::Stores;
 use crate::exit::{Exit, Stop};
+use crate::manifest;
+use crate::stores::Stores;
 
 /// Items of one load.
 pub(super) const LOAD_ITEMS_MAX: usize = 250;
@@ -50,8 +51,8 @@ impl Sender {
         mut patience: impl FnMut(&Stop) -> bool,
     ) -> Result<BatchId, Stop> {
         let batch = self.batch(now);
-        let lines =
-            lines(&load.items).map_err(|error| Stop::new(Exit::Failed, error.to_string()))?;
+        let lines = manifest::lines(&load.items)
+            .map_err(|error| Stop::new(Exit::Failed, error.to_string()))?;
         loop {
             match self.store(place, &batch, &load, lines.clone()).await {
                 Ok(()) => {
@@ -108,14 +109,4 @@ impl Sender {
         failpoint::reached(Failpoint::Submitted);
         Ok(())
     }
-}
-
-/// A manifest: one JSON line an item.
-pub(crate) fn lines(items: &[ManifestItem]) -> Result<Vec<u8>, serde_json::Error> {
-    let mut lines = Vec::new();
-    for item in items {
-        serde_json::to_writer(&mut lines, item)?;
-        lines.push(b'\n');
-    }
-    Ok(lines)
 }

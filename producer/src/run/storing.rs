@@ -3,11 +3,11 @@
 use lapidary_transport::Media as _;
 use tokio::task::JoinSet;
 
-use crate::config::Stores;
 use crate::exit::{Exit, Stop};
 use crate::picture::Picture;
 use crate::plan::PictureAt;
 use crate::sources::Shown;
+use crate::stores::Stores;
 
 /// Documents whose pictures are stored at once.
 const STORING_MAX: usize = 16;

@@ -16,8 +16,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::task::TaskTracker;
 
 use crate::cli::{Quantization, TraceArgs};
-use crate::config::{Config, Stores};
+use crate::config::Config;
 use crate::exit::{Exit, Stop};
+use crate::stores::Stores;
 
 /// Lines of a worker's log that are kept to be shown when it fails.
 const LOG_LINES_MAX: usize = 20;

@@ -45,6 +45,9 @@ pub(super) enum Entry {
     Other,
 }
 
+/// Takes what is found, and says whether to go on.
+pub(super) type Take<'a> = &'a mut dyn FnMut(Entry) -> bool;
+
 impl Found {
     /// A file, named by its path.
     pub(super) fn file(path: &Path) -> Self {

@@ -14,8 +14,7 @@ use lapidary_schemas::limits::IMAGES_PER_MESSAGE_MAX;
 use lapidary_schemas::{Failure, FailureCode};
 use serde::Deserialize;
 
-use super::found::{At, Entry, Found};
-use super::walk::Take;
+use super::found::{At, Entry, Found, Take};
 use crate::file::unreadable;
 
 /// Bytes a line may have.

@@ -27,7 +27,7 @@ use crate::digest::short;
 use crate::picture::{self, Picture, Room};
 use crate::rows::Place;
 use crate::text;
-use found::{At, Entry, Found};
+use found::{At, Entry, Found, Take};
 use kind::Kind;
 
 pub use pattern::{Root, RootError};
@@ -246,7 +246,7 @@ fn find(
 }
 
 /// Finds what is inside archives and tables.
-fn open(entry: Entry, take: walk::Take<'_>) -> bool {
+fn open(entry: Entry, take: Take<'_>) -> bool {
     let Entry::Document(Found {
         name,
         at: At::File(path),

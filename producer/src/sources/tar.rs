@@ -9,9 +9,8 @@ use std::path::Path;
 
 use tar::{Archive, Entry as Member};
 
-use super::found::{At, Entry, Found};
+use super::found::{At, Entry, Found, Take};
 use super::kind::Kind;
-use super::walk::Take;
 use crate::file::{check_size, invalid, unreadable};
 
 /// Finds the pictures of an archive; says whether to go on.

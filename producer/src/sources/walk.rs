@@ -6,13 +6,10 @@ use std::path::{Path, PathBuf};
 use lapidary_schemas::{Failure, FailureCode};
 use walkdir::{DirEntry, WalkDir};
 
-use super::found::{At, Entry, Found};
+use super::found::{At, Entry, Found, Take};
 use super::kind::Kind;
 use super::{Root, list};
 use crate::file::unreadable;
-
-/// Takes what is found, and says whether to go on.
-pub(super) type Take<'a> = &'a mut dyn FnMut(Entry) -> bool;
 
 /// Finds everything below a root; says whether to go on.
 pub(super) fn visit(root: &Root, take: Take<'_>) -> bool {

@@ -25,9 +25,9 @@ use lapidary_transport::{Media as _, Results as _};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _};
 
 use crate::catalogue::{self, BatchRecord};
-use crate::config::Stores;
 use crate::digest::short;
-use crate::run::manifest_lines;
+use crate::manifest;
+use crate::stores::Stores;
 
 pub(crate) use mistake::{MODEL_MISMATCH, Mistake};
 pub(crate) use reference::{INLINE_REQUEST_BYTES_MAX, Keeper, named_media};
@@ -279,7 +279,7 @@ impl Submission {
         }
         let items = std::mem::take(&mut self.items);
         let (tenant, media) = (&self.batch.tenant, &self.stores.media);
-        let lines = media.put(tenant, manifest_lines(&items)?).await?;
+        let lines = media.put(tenant, manifest::lines(&items)?).await?;
         let named = std::mem::take(&mut self.media);
         let mut pinned: Vec<MediaRef> = named.keys().cloned().collect();
         pinned.push(lines.clone());

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::{ANSWER_TOKENS_DEFAULT, Form, Named};
-use crate::config::read_prompt;
 use crate::exit::Stop;
 
 /// Files a folder of templates may have.
 const FILES_MAX: usize = 1_000;
+/// Bytes a prompt file may have.
+const PROMPT_FILE_BYTES_MAX: u64 = 64 * 1024;
 
 /// The templates of a folder by name. Files that are not called like parts of one are passed over.
 pub(super) fn read(folder: &Path) -> Result<BTreeMap<String, Named>, Stop> {
@@ -46,4 +47,18 @@ fn part(file: &str) -> Option<(&str, Form)> {
     let (name, form) = file.strip_suffix(".txt")?.rsplit_once('.')?;
     let form = Form::ALL.into_iter().find(|known| known.as_str() == form)?;
     (!name.is_empty()).then_some((name, form))
+}
+
+/// Reads a file that holds a prompt.
+pub(crate) fn read_prompt(file: &Path) -> Result<String, Stop> {
+    let name = file.display();
+    let unreadable = |error| Stop::usage(format!("cannot read {name}: {error}"));
+    let about = std::fs::metadata(file).map_err(unreadable)?;
+    if about.len() > PROMPT_FILE_BYTES_MAX {
+        return Err(Stop::usage(format!(
+            "{name} is {} bytes, the limit of a prompt is {PROMPT_FILE_BYTES_MAX}",
+            about.len()
+        )));
+    }
+    std::fs::read_to_string(file).map_err(unreadable)
 }

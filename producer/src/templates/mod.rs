@@ -14,6 +14,7 @@ use std::path::Path;
 
 use crate::exit::Stop;
 
+pub(crate) use folder::read_prompt;
 pub use notes::{Audience, Notes, Tone};
 
 /// Tokens an answer may have where neither the user nor a template says.

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use lapidary_schemas::{BatchState, Class};
 
-use crate::config::Stores;
 use crate::gateway::{Look, Seen, Watcher, concerns};
 use crate::report;
+use crate::stores::Stores;
 use figures::Workers;
 pub(crate) use frame::{Line, frame};
 use meter::Meter;

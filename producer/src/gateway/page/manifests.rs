@@ -12,7 +12,7 @@ use lapidary_transport::{Media as _, Results as _};
 use super::super::error::ApiError;
 use super::super::limits::MANIFESTS_BYTES_MAX;
 use crate::catalogue::{self, MendedRecord};
-use crate::config::Stores;
+use crate::stores::Stores;
 
 /// Whose a shard is, and which.
 type Key = (String, MediaRef);

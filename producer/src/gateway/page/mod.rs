@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::limits::WATCHERS_MAX;
 use super::routes::Routes;
-use crate::config::Stores;
+use crate::stores::Stores;
 pub(crate) use concerns::concerns;
 use manifests::Manifests;
 use pulse::Pulse;

@@ -20,7 +20,7 @@ use super::super::limits::{
 };
 use super::history::{Flow, History};
 use crate::catalogue::{self, BatchRecord};
-use crate::config::Stores;
+use crate::stores::Stores;
 
 /// Why there is nothing new to be seen.
 #[derive(Debug, thiserror::Error)]
