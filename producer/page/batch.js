@@ -57,17 +57,13 @@ function badge() {
   };
 }
 
-/** A button that cancels, after asking. */
-function cancelButton(app) {
+/** A button for a batch that is under way: `word` says what it does to it, `act` does it. */
+function batchButton(app, kind, word, act) {
   let batch = null;
-  const element = h("button", { type: "button", class: "quiet" }, "Cancel");
+  const element = h("button", { type: "button", class: kind });
   element.addEventListener("click", async () => {
-    const left = batch.request_counts.total - finished(batch);
-    const question = `Cancel ${batchName(batch)}? ${many(left, "request")} will not be worked on; finished results stay.`;
-    if (!(await confirmed(question, "Cancel it", "Go on"))) return;
     try {
-      app.know(await ask(`v1/batches/${batch.id}/cancel`, { method: "POST" }));
-      announce(`${batchName(batch)} is cancelled`);
+      await act(batch);
     } catch (error) {
       app.complain(error);
     }
@@ -78,34 +74,31 @@ function cancelButton(app) {
       batch = next;
       const may = app.may("submit") && app.owns(batch);
       element.hidden = !may || !["validating", "in_progress"].includes(batch.status);
-      element.setAttribute("aria-label", `Cancel ${batchName(batch)}`);
+      say(element, word(batch));
+      element.setAttribute("aria-label", `${word(batch)} ${batchName(batch)}`);
     },
   };
 }
 
+/** A button that cancels, after asking. */
+function cancelButton(app) {
+  return batchButton(app, "quiet", () => "Cancel", async (batch) => {
+    const left = batch.request_counts.total - finished(batch);
+    const question = `Cancel ${batchName(batch)}? ${many(left, "request")} will not be worked on; finished results stay.`;
+    if (!(await confirmed(question, "Cancel it", "Go on"))) return;
+    app.know(await ask(`v1/batches/${batch.id}/cancel`, { method: "POST" }));
+    announce(`${batchName(batch)} is cancelled`);
+  });
+}
+
 /** A button that pauses, and lets go on what is paused. */
 function pauseButton(app) {
-  let batch = null;
-  const element = h("button", { type: "button", class: "quiet pause" }, "Pause");
-  element.addEventListener("click", async () => {
-    const paused = batch.paused;
-    try {
-      app.know(await ask(`v1/batches/${batch.id}/${paused ? "resume" : "pause"}`, { method: "POST" }));
-      announce(`${batchName(batch)} ${paused ? "goes on" : "is paused"}`);
-    } catch (error) {
-      app.complain(error);
-    }
+  const word = (batch) => (batch.paused ? "Resume" : "Pause");
+  return batchButton(app, "quiet pause", word, async (batch) => {
+    const { paused } = batch;
+    app.know(await ask(`v1/batches/${batch.id}/${paused ? "resume" : "pause"}`, { method: "POST" }));
+    announce(`${batchName(batch)} ${paused ? "goes on" : "is paused"}`);
   });
-  return {
-    element,
-    update(next) {
-      batch = next;
-      const may = app.may("submit") && app.owns(batch);
-      element.hidden = !may || !["validating", "in_progress"].includes(batch.status);
-      say(element, batch.paused ? "Resume" : "Pause");
-      element.setAttribute("aria-label", `${batch.paused ? "Resume" : "Pause"} ${batchName(batch)}`);
-    },
-  };
 }
 
 /** A row of the list of batches. */
